@@ -1,0 +1,258 @@
+"""What a data scientist imports.
+
+    network = gensyn_ray.connect("ray://head:10001")
+    job = network.sweep(MyProgram, param_space={...}, tune_config=tune.TuneConfig(...),
+                        budget=Budget(total_micro=..., per_segment_micro=...))
+    result = job.result()          # .grid is a tune.ResultGrid; .bill and .receipts say the rest
+
+The job runs on the head and outlives this process: `network.job(job.id)` finds it again.
+"""
+
+import secrets
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import ray
+from pyarrow import fs
+from ray import tune
+
+from gensyn_ray import cluster
+from gensyn_ray.blobs import Blobs, Missing
+from gensyn_ray.domain import canonical
+from gensyn_ray.domain.errors import OperationError, Refused, UsageError
+from gensyn_ray.domain.signing import SigningKey
+from gensyn_ray.job import SECRET_LINKS, SweepRequest, request_name, result_name, runs_of
+from gensyn_ray.wall_clock import now_ms
+from ledger.actor import RELAY_NAME
+from ledger.client import Signer
+from ledger.core.commands import Command, Join, OpenJob
+from verifier_actors.core import beacon
+from verifier_actors.core.draw import PPM
+from workloads.core.bundle import bundle_of
+from workloads.core.program import Program
+from workloads.core.state import state_digest
+from workloads.ray_jobs.trainable import SegmentTrainable
+
+DEFAULT_KEY_FILE = Path("~/.gensyn-ray/submitter.key")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """The most that a job may cost, and what a segment pays, in micro-credits."""
+
+    total_micro: int
+    per_segment_micro: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audit:
+    """`rate_ppm`: chance of each segment to be replayed, in millionths. `draw_batch`: how many
+    commitments of one operator share a draw; larger batches cost fewer links and answer later."""
+
+    rate_ppm: int = 200_000
+    draw_batch: int = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobResult:
+    """`grid`: Tune's own result. `bill`: the job's books. `receipts`: one per judged segment."""
+
+    summary: dict[str, Any]
+    grid: tune.ResultGrid
+    bill: dict[str, Any]
+    receipts: list[dict[str, Any]] = field(repr=False)
+
+
+class Job:
+    """A job on the network. Reading it never disturbs it."""
+
+    def __init__(self, network: "Network", job: str) -> None:
+        self._network = network
+        self.id = job
+
+    def status(self) -> dict[str, Any]:
+        """The authority's reading of the job: segments, rulings, money."""
+        return self._network.read("job", job=self.id)
+
+    def is_done(self) -> bool:
+        """Whether the driver has ended. Raises `OperationError` if it failed."""
+        status, log = self._network.driver_status(self.id)
+        if status == "FAILED":
+            last = [line for line in log.splitlines() if line.strip()][-1:]
+            raise OperationError(
+                f"job {self.id} failed: {last[0] if last else 'no log'} "
+                f"(whole log: `ray job logs {self.id}`)"
+            )
+        return status in ("SUCCEEDED", "STOPPED")
+
+    def result(self, *, timeout_s: float | None = None) -> JobResult:
+        """Wait for the end. Raises `OperationError` if the job failed, `TimeoutError`."""
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while not self.is_done():
+            if deadline is not None and time.monotonic() > deadline:
+                raise TimeoutError(f"job {self.id} is still running after {timeout_s} s")
+            time.sleep(0.5)
+        blobs = Blobs(self._network.facts["blobs"])
+        try:
+            summary = canonical.decode(blobs.get_file(result_name(self.id)))
+        except Missing:
+            raise OperationError(f"job {self.id} was stopped before it had a result") from None
+        return JobResult(
+            summary=summary,
+            grid=_grid_of(self._network.facts["blobs"], self.id),
+            bill=self.status(),
+            receipts=self._network.read("receipts", job=self.id),
+        )
+
+
+class Network:
+    """A connection to a network, as one submitter."""
+
+    def __init__(self, key: SigningKey) -> None:
+        self._relay = cluster.control_actor(RELAY_NAME)
+        self._desk = cluster.control_actor(cluster.DESK_NAME)
+        self.facts: dict[str, str] = ray.get(self._relay.facts.remote())
+        self._signer = Signer(
+            key,
+            role="submitter",
+            network=self.facts["network"],
+            genesis=self.facts["genesis"],
+            clock=now_ms,
+        )
+
+    @property
+    def party(self) -> str:
+        """The submitter's id: where credits are sent to."""
+        return self._signer.party
+
+    def read(self, view: str, **parameters: str) -> Any:
+        """A reading of the authority. Raises `Refused`."""
+        return _unwrap(ray.get(self._relay.read.remote(view, parameters)))
+
+    def submit(self, command: Command) -> dict[str, Any]:
+        """Sign a command as the submitter and send it. Raises `Refused`."""
+        return _unwrap(ray.get(self._relay.submit.remote(self._signer.sign(command).to_json())))
+
+    def driver_status(self, job: str) -> tuple[str, str]:
+        """(Ray's status of a job's driver, the end of its log if it failed)."""
+        return ray.get(self._desk.status.remote(job))
+
+    def join(self, name: str) -> None:
+        """Make the submitter's key known, once."""
+        if not self.read("balance", party=self.party)["joined"]:
+            self.submit(Join(name=name))
+
+    def job(self, job: str) -> Job:
+        """Attach to a job again. Raises `Refused` if the network knows none of that id."""
+        found = Job(self, job)
+        found.status()
+        return found
+
+    def sweep(
+        self,
+        program: type[Program],
+        *,
+        param_space: dict[str, Any],
+        tune_config: tune.TuneConfig,
+        budget: Budget,
+        audit: Audit | None = None,
+        seed: int = 0,
+        secret_seed: bytes | None = None,
+    ) -> Job:
+        """Open a job and start its driver on the head.
+
+        `tune_config` is Tune's own, with any searcher and scheduler; its `metric` and `mode` are
+        needed. `seed` is the job's: with it the same configs give the same models.
+
+        Raises `UsageError` for a program that cannot travel or an incomplete `tune_config`, and
+        `Refused` if the authority does not open the job (no budget, for one).
+        """
+        if not tune_config.metric or tune_config.mode not in ("min", "max"):
+            raise UsageError("tune_config needs a metric and a mode ('min' or 'max')")
+        audit = audit or Audit()
+        if not 0 <= audit.rate_ppm <= PPM:
+            raise UsageError("an audit rate is between 0 and 1,000,000 millionths")
+        bundle = bundle_of(program)
+        blobs = Blobs(self.facts["blobs"])
+        blobs.put_bundle(bundle)
+        seeds = secret_seed or secrets.token_bytes(32)
+        driver_seed = canonical_seed(seeds, "driver")
+        job = f"sweep-{canonical_seed(seeds, 'id').hex()[:10]}"
+        request = SweepRequest(
+            job=job,
+            facts=self.facts,
+            bundle=bundle.digest,
+            seed=seed,
+            driver_seed=driver_seed,
+            secret_seed=canonical_seed(seeds, "draws"),
+            param_space=param_space,
+            tune_config=tune_config,
+        )
+        self.submit(
+            OpenJob(
+                job=job,
+                kind="sweep",
+                bundle=bundle.digest,
+                data_digest=state_digest(program().load_data()),
+                budget_micro=budget.total_micro,
+                price_micro=budget.per_segment_micro,
+                audit_ppm=audit.rate_ppm,
+                draw_batch=audit.draw_batch,
+                secret_anchor=beacon.anchor_of(request.secret_seed, SECRET_LINKS).hex(),
+                driver_key=SigningKey(driver_seed).public.hex(),
+            )
+        )
+        blobs.put_file(request_name(job), cloudpickle.dumps(request))
+        entrypoint = f"{self.facts['python']} -m gensyn_ray.job {job} {self.facts['blobs']}"
+        metadata = {"gensyn.job": job, "gensyn.kind": "sweep", "gensyn.submitter": self.party}
+        env = {"RAY_USAGE_STATS_ENABLED": "0"}
+        ray.get(self._desk.submit.remote(job, entrypoint, metadata, env))
+        return Job(self, job)
+
+
+def connect(address: str = "auto", *, key_file: Path | None = None) -> Network:
+    """Connect to a network through its Ray cluster.
+
+    `key_file` holds the submitter's key as hex and is created if it is missing.
+    Raises `Unreachable` if no cluster answers or the token is wrong.
+    """
+    cluster.attach(address)
+    return Network(_load_key((key_file or DEFAULT_KEY_FILE).expanduser()))
+
+
+def canonical_seed(seed: bytes, purpose: str) -> bytes:
+    """A 32-byte seed for one purpose, derived from another seed."""
+    return bytes.fromhex(canonical.digest({"seed": seed.hex(), "purpose": purpose}))
+
+
+def _load_key(path: Path) -> SigningKey:
+    try:
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch(mode=0o600)
+            path.write_text(secrets.token_hex(32))
+        return SigningKey(bytes.fromhex(path.read_text().strip()))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} is not a key file: {error}") from None
+
+
+def _unwrap(answer: Any) -> Any:
+    if isinstance(answer, dict) and "refused" in answer:
+        raise Refused(str(answer["refused"]), str(answer.get("detail", "")))  # pyright: ignore[reportUnknownArgumentType, reportUnknownMemberType]
+    return answer  # pyright: ignore[reportUnknownVariableType]
+
+
+def _grid_of(blobs_uri: str, job: str) -> tune.ResultGrid:
+    filesystem, root = fs.FileSystem.from_uri(runs_of(blobs_uri))
+    analysis = tune.ExperimentAnalysis(
+        f"{root}/{job}",
+        storage_filesystem=filesystem,
+        trials=None,
+        default_metric=None,
+        default_mode=None,
+    )
+    _ = SegmentTrainable  # unpickling the trials needs the class
+    return tune.ResultGrid(analysis)

@@ -1,0 +1,300 @@
+"""`gensyn-ray demo`: a whole network on this machine, one real sweep, one cheat."""
+
+import json
+import secrets
+import time
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter, validators
+from optuna.samplers import TPESampler
+from ray import tune
+from ray.tune.schedulers import ASHAScheduler
+from ray.tune.search.optuna import OptunaSearch
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+
+from gensyn_ray.api import Audit, Budget, Job, JobResult, Network
+from gensyn_ray.cli.ledger import check_file
+from gensyn_ray.domain.errors import OperationError, UsageError
+from gensyn_ray.domain.money import MICRO_PER_CREDIT, format_credits
+from gensyn_ray.testnet.local import PROGRAMS, LocalNetwork
+from ledger.export import write_flat
+from ledger.storage.sqlite import SqliteJournal
+from verifier_actors.core.draw import detection_probability
+
+Positive = Annotated[int, Parameter(validator=validators.Number(gte=1))]
+
+VOLUNTEERS = ("volunteer-1", "volunteer-2", "volunteer-3")
+CHEAT = "volunteer-2"
+STAKE_MICRO = 100 * MICRO_PER_CREDIT
+PRICE_MICRO = MICRO_PER_CREDIT
+AUDIT = Audit(rate_ppm=400_000, draw_batch=12)
+METRIC = "accuracy"
+
+
+def demo(
+    *,
+    seed: int | None = None,
+    adversary: Literal["lazy", "none"] = "lazy",
+    report: Path | None = None,
+    program: str = "digits",
+    trials: Positive = 14,
+    budget: Positive = 500,
+    stake: int = STAKE_MICRO // MICRO_PER_CREDIT,
+    port: int = 0,
+    out: Path = Path("runs"),
+) -> None:
+    """Run one verified sweep on a local network of real Ray nodes.
+
+    Parameters
+    ----------
+    seed: Fixes keys, draws, the job's data order and the search's sampler.
+    adversary: What the cheating volunteer does: `lazy` skips the training steps.
+    report: Also write a JSON report to this file.
+    program: The program to search over.
+    trials: How many trials.
+    budget: The submitter's budget in credits; a segment costs one.
+    stake: Each operator's stake in credits.
+    port: Port of the Ray head; 0 takes a free one.
+    out: Where the journal and checkpoint are written.
+    """
+    if program not in PROGRAMS:
+        raise UsageError(f"unknown program {program!r}: choose from {', '.join(PROGRAMS)}")
+    seed = secrets.randbelow(2**31) if seed is None else seed
+    console = Console()
+    with LocalNetwork(seed=seed, port=port) as network:
+        started = time.monotonic()
+        profiles = _bring_up(network, console, adversary, stake * MICRO_PER_CREDIT)
+        console.print(f"network is up after {time.monotonic() - started:.0f} s, seed {seed}")
+        submitter = network.key("submitter")
+        client = Network(submitter)
+        client.join("submitter")
+        network.fund(client.party, budget * MICRO_PER_CREDIT)
+        begun = time.monotonic()
+        job = client.sweep(
+            PROGRAMS[program],
+            param_space=_space(),
+            tune_config=_tune_config(seed, trials, len(VOLUNTEERS)),
+            budget=Budget(total_micro=budget * MICRO_PER_CREDIT, per_segment_micro=PRICE_MICRO),
+            audit=AUDIT,
+            seed=seed,
+            secret_seed=network.secret("job"),
+        )
+        _follow(job, network, console)
+        result = job.result()
+        content = _report(network, job, result, adversary, out, time.monotonic() - begun)
+    if report is not None:
+        report.parent.mkdir(parents=True, exist_ok=True)
+        report.write_text(json.dumps(content, indent=2) + "\n")
+    _show(console, content, profiles)
+    if content["job"]["state"] != "done" or not content["ledger"]["conserved"]:
+        raise OperationError(f"the sweep ended as: {content['job']['state']}")
+
+
+def _bring_up(
+    network: LocalNetwork, console: Console, adversary: Literal["lazy", "none"], stake_micro: int
+) -> dict[str, str]:
+    """Start every node, one after the other; returns each volunteer's profile."""
+    profiles = two_profiles()
+    chosen = dict(zip(VOLUNTEERS, (profiles[0], profiles[1], profiles[1]), strict=True))
+    with console.status("starting authority, Ray head and verifier"):
+        network.start(list(profiles))
+    for name, profile in chosen.items():
+        with console.status(f"starting {name} ({profile})"):
+            kind = adversary if name == CHEAT else "none"
+            network.add_volunteer(name, profile, stake_micro=stake_micro, adversary=kind)
+    return chosen
+
+
+def two_profiles() -> tuple[str, str]:
+    """The two best instruction sets that this processor has, best first."""
+    from torch.backends import cpu
+
+    best = cpu.get_cpu_capability()
+    return ("avx512", "avx2") if best == "AVX512" else ("avx2", "baseline")
+
+
+def _space() -> dict[str, Any]:
+    return {
+        "lr": tune.loguniform(1e-3, 0.3),
+        "momentum": tune.uniform(0.0, 0.95),
+        "width": tune.randint(8, 25),
+    }
+
+
+def _tune_config(seed: int, trials: int, at_once: int) -> tune.TuneConfig:
+    sampler = TPESampler(n_startup_trials=4, seed=seed)
+    return tune.TuneConfig(
+        metric=METRIC,
+        mode="max",
+        search_alg=OptunaSearch(sampler=sampler),
+        scheduler=ASHAScheduler(max_t=8, grace_period=2, reduction_factor=2),
+        num_samples=trials,
+        max_concurrent_trials=at_once,
+    )
+
+
+def _follow(job: Job, network: LocalNetwork, console: Console) -> None:
+    """Show what the authority knows until the driver has ended."""
+    ledger = network.ledger
+    with Live(console=console, refresh_per_second=4, transient=True) as live:
+        while not job.is_done():
+            for _ in range(4):
+                live.update(_progress(job.id, ledger.read("job", job=job.id), ledger))
+                time.sleep(0.25)
+
+
+def _progress(job: str, seen: dict[str, Any], ledger: Any) -> Group:
+    counts = seen["segments"]
+    table = Table("operator", "numerics", "committed", "accepted", "rejected", "held", "state")
+    for one in ledger.read("operators", job=job):
+        table.add_row(
+            one["name"],
+            one["numerics"],
+            str(one["committed"]),
+            str(one["accepted"]),
+            str(one["rejected"]),
+            format_credits(one["held_micro"]),
+            one["state"],
+        )
+    line = (
+        f"{job}: {seen['tasks']} trials begun, {counts['committed']} segments, "
+        f"{counts['drawn']} drawn, {counts['audited']} audited, {counts['settled']} settled"
+    )
+    return Group(line, table)
+
+
+def _report(
+    network: LocalNetwork, job: Job, result: JobResult, adversary: str, out: Path, wall_s: float
+) -> dict[str, Any]:
+    facts = network.facts
+    folder = out / job.id
+    folder.mkdir(parents=True, exist_ok=True)
+    flat = folder / "journal"
+    head = write_flat(
+        SqliteJournal(network.journal, read_only=True).read(),
+        network.key("network"),
+        facts["network"],
+        flat,
+    )
+    checked = check_file(flat, facts["network_key"], draws=True)
+    best = result.grid.get_best_result(METRIC, "max")
+    counts = result.bill["segments"]
+    listed = network.ledger.read("operators", job=job.id)
+    adversaries = {m.key.party: m.adversary for m in network.members.values()}
+    return {
+        "job": {
+            "id": job.id,
+            "kind": "sweep",
+            "state": result.summary["state"],
+            "trials": result.summary["trials"],
+            "wall_s": round(wall_s, 1),
+            "best": {
+                "config": best.config,
+                "metric": METRIC,
+                "value": (best.metrics or {})[METRIC],
+            },
+            "winner": _winner((best.metrics or {})["task"], result.receipts),
+        },
+        "segments": {
+            key: counts[key]
+            for key in (
+                "committed",
+                "audited",
+                "accepted",
+                "rejected",
+                "inconclusive",
+                "unavailable",
+                "void",
+            )
+        },
+        "operators": [
+            {
+                **{
+                    key: one[key]
+                    for key in (
+                        "id",
+                        "name",
+                        "numerics",
+                        "earned_micro",
+                        "slashed_micro",
+                        "stake_micro",
+                        "state",
+                        "committed",
+                    )
+                },
+                "adversary": adversaries[one["id"]],
+            }
+            for one in listed
+        ],
+        "rulings": result.bill["rulings"],
+        "detection": _detection(listed, adversaries),
+        "ledger": {
+            "journal": str(flat),
+            "public_key": facts["network_key"],
+            "entries": head.size,
+            "conserved": checked.journal.book.balances.total_micro() == 0,
+        },
+    }
+
+
+def _winner(task: str, receipts: list[dict[str, Any]]) -> dict[str, Any]:
+    """How many of the winner's segments stand, and how many of those were replayed."""
+    mine = [one for one in receipts if one["slot"].split("/")[1] == task and not one["void"]]
+    replayed = sum(one["outcome"] == "ACCEPT" for one in mine)
+    return {"task": task, "segments": len(mine), "replayed": replayed}
+
+
+def _detection(operators: list[dict[str, Any]], adversaries: dict[str, str]) -> dict[str, Any]:
+    bad = sum(one["committed"] for one in operators if adversaries[one["id"]] != "none")
+    return {
+        "bad_segments": bad,
+        "rate_ppm": AUDIT.rate_ppm,
+        "probability": detection_probability(bad, AUDIT.rate_ppm),
+    }
+
+
+def _show(console: Console, content: dict[str, Any], profiles: dict[str, str]) -> None:
+    job, detection = content["job"], content["detection"]
+    table = Table("operator", "class", "earned", "slashed", "stake left", "why", title="the bill")
+    reasons = {one["at_fault"]: one for one in content["rulings"] if one["at_fault"]}
+    for one in content["operators"]:
+        ruling = reasons.get(one["id"])
+        why = f"paid for {one['earned_micro'] // PRICE_MICRO} of {one['committed']} segments"
+        if ruling:
+            why = f"{ruling['task']} segment {ruling['segment']}: two replays differ from its claim"
+        table.add_row(
+            one["name"],
+            f"{one['numerics']} ({profiles[one['name']]})",
+            format_credits(one["earned_micro"]),
+            format_credits(one["slashed_micro"]),
+            format_credits(one["stake_micro"]),
+            why,
+        )
+    console.print(table)
+    counts, winner = content["segments"], job["winner"]
+    console.print(
+        f"{job['state']}: {job['trials']} trials, {counts['committed']} segments committed, "
+        f"{counts['audited']} audited ({counts['rejected']} rejected), {job['wall_s']} s"
+    )
+    value = job["best"]["value"]
+    console.print(
+        f"winner {winner['task']}: {METRIC} {value:.4f}, {winner['replayed']} of "
+        f"{winner['segments']} segments replayed, config {job['best']['config']}"
+    )
+    if detection["bad_segments"]:
+        console.print(
+            f"the cheat committed {detection['bad_segments']} bad segments; at a rate of "
+            f"{detection['rate_ppm'] / 1e6:g} at least one is drawn with probability "
+            f"1 - (1 - q)^k = {detection['probability']:.6f}"
+        )
+    books = content["ledger"]
+    console.print(f"journal: {books['journal']} ({books['entries']} entries); check it offline:")
+    console.print(
+        f"gensyn-ray ledger verify {books['journal']} --key {books['public_key']} --draws",
+        soft_wrap=True,
+    )
+
+

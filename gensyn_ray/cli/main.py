@@ -1,0 +1,48 @@
+"""`gensyn-ray`: the command line. Exit codes: 0 done, 1 failed, 2 wrong usage."""
+
+import os
+import sys
+from pathlib import Path
+
+from cyclopts import App, CycloptsError
+
+from gensyn_ray.domain.errors import GensynError
+
+# Ray reads its authentication mode once, when it is imported: commands are loaded lazily, later.
+os.environ.setdefault("RAY_AUTH_MODE", "token")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+app = App(name="gensyn-ray", help="Train on strangers' machines, and check them.")
+app.command("gensyn_ray.cli.demo:demo", name="demo")
+app.command("gensyn_ray.cli.ledger:app", name="ledger")
+
+
+@app.command
+def agent(config: Path) -> None:
+    """Run the agent of an operator or verifier: it holds the key, outside Ray."""
+    from gensyn_ray.agent import main
+
+    main(config)
+
+
+@app.command
+def authority(home: Path, address: str) -> None:
+    """Run the network's authority from its HOME at ADDRESS (unix:PATH or http://HOST:PORT)."""
+    from gensyn_ray.authority import serve
+
+    serve(home, address)
+
+
+def run() -> None:
+    """Entry point: user errors are one line on stderr, never a traceback."""
+    try:
+        app(exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        print(f"gensyn-ray: {str(error).splitlines()[0]} (see --help)", file=sys.stderr)
+        sys.exit(2)
+    except GensynError as error:
+        print(f"gensyn-ray: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("gensyn-ray: stopped", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,128 @@
+"""Composition root: where the pure parts meet Ray.
+
+Control actors and job drivers are pinned to the head by its `ray.io/node-id`, which no volunteer
+can claim as it can claim a label.
+"""
+
+import os
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import ray
+from ray.core.generated import autoscaler_pb2
+from ray.job_submission import JobSubmissionClient
+
+from gensyn_ray.domain.errors import OperationError, Unreachable
+from ledger.actor import NAMESPACE, RELAY_NAME, LedgerRelay
+from verifier_actors.actor import AuditorActor, VerifierSeat
+
+AUDITOR_NAME = "gensyn-auditor"
+DESK_NAME = "gensyn-jobs"
+DRAIN_SECONDS = 1
+HEAD_RESOURCE = "node:__internal_head__"
+
+
+class JobDesk:
+    """Named actor on the head: starts job drivers there, for clients that reach only Ray."""
+
+    def __init__(self, dashboard: str) -> None:
+        self._client = JobSubmissionClient(dashboard)
+
+    def submit(
+        self, job: str, entrypoint: str, metadata: dict[str, str], env: dict[str, str]
+    ) -> None:
+        """Start a driver; it stands on the dashboard's Jobs page under the job's id."""
+        self._client.submit_job(
+            submission_id=job,
+            entrypoint=entrypoint,
+            metadata=metadata,
+            runtime_env={"env_vars": env},
+        )
+
+    def status(self, job: str) -> tuple[str, str]:
+        """(Ray's status of the driver, the end of its log if it failed)."""
+        status = self._client.get_job_status(job).value
+        return status, self._client.get_job_logs(job)[-2000:] if status == "FAILED" else ""
+
+
+def attach(address: str) -> None:
+    """`ray.init` against a running cluster. Raises `Unreachable` with what to do next."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if ray.is_initialized():
+        return
+    try:
+        ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, logging_level="error")
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        raise Unreachable(_why(address, error)) from None
+
+
+def _why(address: str, error: Exception) -> str:
+    text = str(error).lower()
+    if "token" in text or "auth" in text or "credential" in text:
+        return (
+            f"the cluster at {address} refused the token: set RAY_AUTH_MODE=token and "
+            "RAY_AUTH_TOKEN to the token of that cluster's head"
+        )
+    return f"no Ray cluster answers at {address}: check the address and that its head runs"
+
+
+def head_node_id() -> str:
+    """The Ray node id of the head. Raises `OperationError` if there is none alive."""
+    for node in ray.nodes():
+        if node["Alive"] and HEAD_RESOURCE in node["Resources"]:
+            return node["NodeID"]
+    raise OperationError("the cluster has no living head node")
+
+
+def on_head() -> dict[str, Any]:
+    """Options of an actor or task that belongs on the head."""
+    return {"num_cpus": 0, "label_selector": {"ray.io/node-id": head_node_id()}}
+
+
+def start_control(
+    facts: Mapping[str, str], seats: list[VerifierSeat], profiles: Mapping[str, str]
+) -> None:
+    """Start the ledger relay, the job desk and the auditor as detached named actors.
+
+    `profiles`: numerics class -> name of the environment profile that computes it.
+    """
+    detached: dict[str, Any] = {**on_head(), "lifetime": "detached", "namespace": NAMESPACE}
+    relay = (
+        ray.remote(LedgerRelay)
+        .options(name=RELAY_NAME, max_restarts=-1, max_concurrency=16, **detached)
+        .remote(facts["address"], dict(facts))
+    )
+    desk = ray.remote(JobDesk).options(name=DESK_NAME, max_restarts=-1, **detached)
+    desk.remote(facts["dashboard"])
+    ray.get(relay.facts.remote())
+    auditor = (
+        ray.remote(AuditorActor)
+        .options(name=AUDITOR_NAME, max_restarts=-1, **detached)
+        .remote(facts["address"], seats, dict(profiles), facts["blobs"])
+    )
+    auditor.run.remote()
+
+
+def control_actor(name: str) -> Any:
+    """A control actor by name. Raises `OperationError` if this cluster runs no network."""
+    try:
+        return ray.get_actor(name, namespace=NAMESPACE)
+    except ValueError:
+        raise OperationError(
+            "this Ray cluster runs no gensyn_ray network: start one with `gensyn-ray up`"
+        ) from None
+
+
+def drain_operator(operator: str) -> None:
+    """Send away every node that is labelled with a tombstoned operator.
+
+    Ray stops placing work there at once, and the node's raylet ends at the deadline, with every
+    actor on it; Tune then starts those trials elsewhere.
+    """
+    client = ray._raylet.GcsClient(address=ray.get_runtime_context().gcs_address)  # pyright: ignore[reportAttributeAccessIssue, reportPrivateUsage, reportUnknownMemberType, reportUnknownVariableType]
+    reason = autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownVariableType]
+    deadline_ms = time.time_ns() // 1_000_000 + DRAIN_SECONDS * 1000
+    for node in ray.nodes():
+        if node["Alive"] and node["Labels"].get("gensyn.operator") == operator:
+            client.drain_node(node["NodeID"], reason, "operator tombstoned", deadline_ms)  # pyright: ignore[reportUnknownMemberType]

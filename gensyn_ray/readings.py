@@ -1,0 +1,237 @@
+"""What people and nodes may read of the authority's state. Pure: state in, JSON values out.
+
+Claims of segments that are not judged yet are never shown: replay is blind only while nobody can
+read what it is going to be compared with.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from gensyn_ray.settlement import Job, Segment, Settlement, Task
+from ledger.core import accounts
+from ledger.core.journal import Journal
+from verifier_actors.core.outcome import Outcome
+
+Parameters = Mapping[str, str]
+
+
+class NoSuchThing(LookupError):
+    """The reading's parameters name nothing."""
+
+
+def task_of_trial(journal: Journal, settlement: Settlement, parameters: Parameters) -> Any:
+    """The task that a trial runs now: its attempt, spec and last good state."""
+    job = _job(settlement, parameters)
+    for name, task in reversed(job.tasks.items()):
+        if task.trial == parameters.get("trial"):
+            return {
+                "task": name,
+                "spec": task.spec,
+                "attempt": task.attempt,
+                "good": len(task.good),
+                "state": _tip(job, task),
+                "bundle": job.opened.bundle,
+                "data_digest": job.opened.data_digest,
+                "vetted": job.opened.bundle in settlement.vetted,
+            }
+    raise NoSuchThing("no task has been started for this trial")
+
+
+def tasks(journal: Journal, settlement: Settlement, parameters: Parameters) -> Any:
+    """Per task: how many segments are good, and how many of those still wait for a judgement."""
+    job = _job(settlement, parameters)
+    return {
+        name: {
+            "trial": task.trial,
+            "good": len(task.good),
+            "unjudged": sum(not job.segments[slot].is_judged for slot in task.good),
+            "unaudited": sum(job.segments[slot].outcome is None for slot in task.good),
+        }
+        for name, task in job.tasks.items()
+    }
+
+
+def job(journal: Journal, settlement: Settlement, parameters: Parameters) -> Any:
+    """Counts of segments, rulings, rounds that wait for a secret, money."""
+    one = _job(settlement, parameters)
+    name = one.opened.job
+    segments = list(one.segments.values())
+    book = journal.book
+    return {
+        "id": name,
+        "closed": one.closed,
+        "segments": _counts(segments),
+        "rulings": _rulings(one),
+        "tombstoned": sorted(settlement.tombstoned),
+        "unrevealed": [r.id for r in one.rounds.values() if r.secret is None and not r.drawn],
+        "price_micro": one.opened.price_micro,
+        "audit_ppm": one.opened.audit_ppm,
+        "budget_micro": one.opened.budget_micro,
+        "escrow_micro": book.balances[accounts.escrow(name)],
+        "free_micro": book.balances[accounts.escrow(name)] - book.jobs[name].promised_micro,
+        "slashed_micro": book.balances[accounts.slashed(name)],
+        "paid_micro": sum(s.price_micro for s in book.jobs[name].slots.values() if s.paid),
+        "tasks": len(one.tasks),
+    }
+
+
+def operators(journal: Journal, settlement: Settlement, parameters: Parameters) -> Any:
+    """Each operator's money, work and standing; with `job`, work in that job alone."""
+    book = journal.book
+    chosen = parameters.get("job")
+    jobs = [job for name, job in settlement.jobs.items() if chosen in (None, name)]
+    listed: list[dict[str, Any]] = []
+    for party, entry in book.parties.items():
+        if entry.joined.role != "operator":
+            continue
+        mine = [s for job in jobs for s in job.segments.values() if s.operator == party]
+        reserved = sum(
+            book.balances[accounts.reserved_stake(party, name)] for name in settlement.jobs
+        )
+        held = sum(book.balances[accounts.holdback(name, party)] for name in settlement.jobs)
+        listed.append(
+            {
+                "id": party,
+                "name": entry.joined.name,
+                "numerics": entry.joined.numerics,
+                "available_micro": book.balances[accounts.available(party)],
+                "held_micro": held,
+                "earned_micro": _earned_micro(journal, party, [job.opened.job for job in jobs]),
+                "stake_micro": book.balances[accounts.free_stake(party)] + reserved,
+                "slashed_micro": entry.slashed_micro,
+                "state": "tombstoned" if entry.tombstoned else "active",
+                "committed": len(mine),
+                "accepted": sum(s.outcome is Outcome.ACCEPT for s in mine),
+                "rejected": sum(s.outcome is Outcome.REJECT for s in mine),
+                "paid": sum(s.paid for s in mine),
+            }
+        )
+    return listed
+
+
+def audits(journal: Journal, settlement: Settlement, parameters: Parameters) -> Any:
+    """Replays that wait for a verifier or referee. Nothing here says what was claimed."""
+    waiting: list[dict[str, Any]] = []
+    for job in settlement.jobs.values():
+        if job.closed:
+            continue
+        for slot, segment in job.segments.items():
+            if not segment.drawn or segment.outcome is not None:
+                continue
+            if segment.operator in settlement.tombstoned:
+                continue
+            for party, given in (
+                (segment.verifier, segment.verdict),
+                (segment.referee, segment.ruling),
+            ):
+                if party and given is None:
+                    waiting.append(
+                        {
+                            "job": segment.slot.job,
+                            "slot": slot,
+                            "party": party,
+                            "numerics": segment.leaf["numerics"],
+                            "spec": job.tasks[segment.slot.task].spec,
+                            "state_before": segment.leaf["state_before"],
+                        }
+                    )
+    return waiting
+
+
+def receipts(journal: Journal, settlement: Settlement, parameters: Parameters) -> Any:
+    """Each judged segment of a job: who did it, what was paid, why."""
+    job = _job(settlement, parameters)
+    return [
+        {
+            "slot": slot,
+            "operator": segment.operator,
+            "paid_micro": job.opened.price_micro if segment.paid else 0,
+            "audited": bool(segment.drawn),
+            "outcome": segment.outcome.value if segment.outcome else "",
+            "void": segment.void,
+        }
+        for slot, segment in job.segments.items()
+        if segment.settled
+    ]
+
+
+def balance(journal: Journal, settlement: Settlement, parameters: Parameters) -> Any:
+    """A party's standing: what it may spend and what it has bonded."""
+    party = parameters.get("party", "")
+    known = journal.book.parties.get(party)
+    return {
+        "joined": known is not None,
+        "available_micro": journal.book.balances[accounts.available(party)],
+        "free_stake_micro": journal.book.balances[accounts.free_stake(party)],
+    }
+
+
+VIEWS: dict[str, Callable[[Journal, Settlement, Parameters], Any]] = {
+    "task": task_of_trial,
+    "tasks": tasks,
+    "job": job,
+    "operators": operators,
+    "audits": audits,
+    "receipts": receipts,
+    "balance": balance,
+}
+
+
+def _job(settlement: Settlement, parameters: Parameters) -> Job:
+    found = settlement.jobs.get(parameters.get("job", ""))
+    if found is None:
+        raise NoSuchThing(f"no job is called {parameters.get('job')!r}")
+    return found
+
+
+def _tip(job: Job, task: Task) -> str:
+    return job.segments[task.good[-1]].leaf["state_after"] if task.good else ""
+
+
+def _counts(segments: list[Segment]) -> dict[str, int]:
+    outcomes = [segment.outcome for segment in segments]
+    return {
+        "committed": len(segments),
+        "drawn": sum(bool(segment.drawn) for segment in segments),
+        "audited": sum(outcome is not None for outcome in outcomes),
+        "accepted": outcomes.count(Outcome.ACCEPT),
+        "rejected": outcomes.count(Outcome.REJECT),
+        "inconclusive": outcomes.count(Outcome.INCONCLUSIVE),
+        "unavailable": outcomes.count(Outcome.UNAVAILABLE),
+        "settled": sum(segment.settled for segment in segments),
+        "void": sum(segment.void for segment in segments),
+    }
+
+
+def _rulings(job: Job) -> list[dict[str, Any]]:
+    return [
+        {
+            "task": segment.slot.task,
+            "segment": segment.slot.segment,
+            "at_fault": segment.operator if segment.outcome is Outcome.REJECT else "",
+            "evidence": {
+                "slot": slot,
+                "outcome": segment.outcome.value,
+                "claimed": segment.claimed,
+                "verifier": segment.verifier,
+                "verdict": segment.verdict,
+                "referee": segment.referee,
+                "ruling": segment.ruling,
+            },
+        }
+        for slot, segment in job.segments.items()
+        if segment.outcome in (Outcome.REJECT, Outcome.INCONCLUSIVE)
+    ]
+
+
+def _earned_micro(journal: Journal, party: str, jobs: list[str]) -> int:
+    """What was released to a party for good: pay of closed jobs, nothing of it for a proven cheat."""
+    if journal.book.parties[party].tombstoned:
+        return 0
+    return sum(
+        slot.price_micro
+        for job in jobs
+        if journal.book.jobs[job].closed
+        for slot in journal.book.jobs[job].slots.values()
+        if slot.operator == party and slot.paid
+    )

@@ -1,0 +1,553 @@
+"""What commitments, draws and verdicts mean for the books.
+
+A fold over the journal (`fold`) and a list of what the network must do next (`due`). Both are pure:
+the authority journals each due command under the network's key, folds it, and asks again. Whoever
+holds the journal can run the same fold and see the same duties.
+
+    committed -> in a round -> drawn -> replayed -> ACCEPT, UNAVAILABLE, INCONCLUSIVE: paid
+                                                 -> differs: referee replays -> ruling
+                            -> not drawn: paid
+    ruling against an operator: stake slashed, unaudited work void, what grew from it run afresh
+
+Not covered yet: bisection to one operator, adaptive rates, stakes and pay of verifiers, deadlines
+for a verifier that never answers (its audit stays open).
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from gensyn_ray.domain.ids import Slot
+from ledger.core.commands import Command, Commit, Record, RequestSlot, Settle, SettleItem, Slash
+from ledger.core.events import (
+    Event,
+    Founded,
+    JobClosed,
+    JobOpened,
+    PartyJoined,
+    Recorded,
+    SlotCommitted,
+    SlotSettled,
+    TaskStarted,
+    Tombstoned,
+)
+from ledger.core.orders import Order
+from ledger.core.refusals import Reason, Rejected
+from verifier_actors.core import beacon, draw
+from verifier_actors.core.outcome import Outcome, compare, result_digest
+
+ROUND_WAIT_MS = 15_000
+"""A round that does not fill closes this long after its first commitment."""
+REVEAL_WAIT_MS = 5_000
+"""A submitter who withholds a link for this long has everything drawn."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Segment:
+    """One acknowledged segment and what became of it."""
+
+    slot: Slot
+    operator: str
+    leaf: dict[str, Any]
+    root: str
+    leaf_index: int
+    committed_ms: int
+    drawn: bool | None = None
+    verifier: str = ""
+    verdict: str | None = None
+    referee: str = ""
+    ruling: str | None = None
+    outcome: Outcome | None = None
+    settled: bool = False
+    paid: bool = False
+    void: bool = False
+
+    @property
+    def claimed(self) -> str:
+        """What a replay's result is compared with."""
+        return result_digest(self.leaf["state_after"], self.leaf["metrics"])
+
+    @property
+    def is_judged(self) -> bool:
+        """Settled, and no audit of it is open."""
+        return self.settled and self.drawn is not None and (not self.drawn or self.outcome is not None)
+
+
+@dataclass(slots=True, kw_only=True)
+class Round:
+    """Commitments that share one beacon link. Fixed before the link is shown."""
+
+    id: str
+    job: str
+    slots: list[str]
+    rate_ppm: int
+    closed_ms: int
+    secret: str | None = None
+    drawn: bool = False
+
+
+@dataclass(slots=True, kw_only=True)
+class Task:
+    """`good`: slots of the unbroken chain of acknowledged segments that nothing speaks against."""
+
+    trial: str
+    spec: str
+    attempt: int
+    good: list[str] = field(default_factory=list[str])
+    hardened: bool = False
+
+
+@dataclass(slots=True, kw_only=True)
+class Job:
+    opened: JobOpened
+    last_secret: str
+    closed: bool = False
+    flush: bool = False
+    tasks: dict[str, Task] = field(default_factory=dict[str, Task])
+    segments: dict[str, Segment] = field(default_factory=dict[str, Segment])
+    waiting: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+    """Per operator: slots that no round holds yet."""
+    rounds: dict[str, Round] = field(default_factory=dict[str, Round])
+    rounds_closed: int = 0
+
+
+class Settlement:
+    """State of all audits of one network."""
+
+    def __init__(self) -> None:
+        self.vetted: set[str] = set()
+        self.last_link = ""
+        self.links_shown = 0
+        self.parties: dict[str, PartyJoined] = {}
+        self.tombstoned: dict[str, str] = {}
+        self.jobs: dict[str, Job] = {}
+
+    # -- checks that need more than the book -------------------------------------------------
+
+    def admit(self, order: Order) -> Rejected | None:
+        """Refuse what the ledger's core cannot judge: chains of states, and who may give verdicts."""
+        match order.command:
+            case RequestSlot() as request:
+                return self._admit_slot(order.header.party, request)
+            case Commit() as commit:
+                for leaf in commit.leaves:
+                    if (no := self._admit_leaf(order.header.party, leaf)) is not None:
+                        return no
+            case Record() as record:
+                return self._admit_record(order, record)
+            case _:
+                pass
+        return None
+
+    def _admit_slot(self, operator: str, request: RequestSlot) -> Rejected | None:
+        task = self.jobs[request.job].tasks[request.task]
+        if request.segment not in (len(task.good), len(task.good) + 1):
+            return Rejected(reason=Reason.WRONG_PREDECESSOR, detail=f"{len(task.good)} are good")
+        numerics = self.parties[operator].numerics
+        if not self._verifiers(numerics, not_of=operator):
+            return Rejected(reason=Reason.NO_VERIFIER, detail=numerics)
+        return None
+
+    def _admit_leaf(self, operator: str, leaf: dict[str, Any]) -> Rejected | None:
+        task = self.jobs[leaf["job"]].tasks[leaf["task"]]
+        texts = ("state_before", "state_after", "numerics")
+        if not all(isinstance(leaf.get(name), str) for name in texts) or not isinstance(
+            leaf.get("metrics"), dict
+        ):
+            return Rejected(reason=Reason.WRONG_LEAF, detail="fields are missing")
+        if leaf["numerics"] != self.parties[operator].numerics:
+            return Rejected(reason=Reason.WRONG_LEAF, detail="not the class that the node joined as")
+        if leaf["segment"] != len(task.good):
+            return Rejected(reason=Reason.WRONG_PREDECESSOR, detail=f"{len(task.good)} are good")
+        if task.good:
+            before = self.jobs[leaf["job"]].segments[task.good[-1]].leaf["state_after"]
+            allowed = leaf["state_before"] == before
+        else:
+            allowed = leaf["state_before"] == "" or self._is_good_state(leaf)
+        return None if allowed else Rejected(reason=Reason.WRONG_PREDECESSOR)
+
+    def _is_good_state(self, leaf: dict[str, Any]) -> bool:
+        """A task may grow from a good state of another task of its job (PBT's exploit)."""
+        job = self.jobs[leaf["job"]]
+        return any(
+            job.segments[slot].leaf["state_after"] == leaf["state_before"]
+            for task in job.tasks.values()
+            for slot in task.good
+        )
+
+    def _admit_record(self, order: Order, record: Record) -> Rejected | None:
+        content, role = record.content, order.header.role
+        kinds = {
+            "network": ("round", "draw", "dispute", "ruling"),
+            "driver": ("reveal", "harden"),
+            "verifier": ("verdict",),
+        }
+        if record.kind not in kinds[role]:
+            return Rejected(reason=Reason.ROLE_NOT_ALLOWED, detail=f"{role}, {record.kind}")
+        if role == "network":
+            return None
+        job = self.jobs.get(str(content.get("job", "")))
+        if job is None:
+            return Rejected(reason=Reason.UNKNOWN_JOB)
+        if role == "verifier":
+            segment = job.segments.get(str(content.get("slot", "")))
+            mine = segment is not None and order.header.party in (segment.verifier, segment.referee)
+            if not mine or not isinstance(content.get("result"), str):
+                return Rejected(reason=Reason.NOT_YOUR_SLOT, detail="not assigned to you")
+            return None
+        if job.opened.driver_key != order.header.key:
+            return Rejected(reason=Reason.NOT_YOUR_JOB)
+        return _check_reveal(job, content) if record.kind == "reveal" else None
+
+    # -- the fold ----------------------------------------------------------------------------
+
+    def fold(self, events: Iterable[Event], time_ms: int) -> None:
+        """Fold the events of one journal entry."""
+        for event in events:
+            self._fold_one(event, time_ms)
+
+    def _fold_one(self, event: Event, time_ms: int) -> None:
+        match event:
+            case Founded():
+                self.vetted, self.last_link = set(event.vetted), event.beacon_anchor
+            case PartyJoined():
+                self.parties[event.party] = event
+            case JobOpened():
+                self.jobs[event.job] = Job(opened=event, last_secret=event.secret_anchor)
+            case JobClosed():
+                self.jobs[event.job].closed = True
+            case TaskStarted():
+                tasks = self.jobs[event.job].tasks
+                task = tasks.setdefault(
+                    event.task, Task(trial=event.trial, spec=event.spec, attempt=event.attempt)
+                )
+                task.attempt = event.attempt
+            case SlotCommitted():
+                self._fold_commit(event, time_ms)
+            case SlotSettled():
+                segment = self._segment(event.slot)
+                segment.settled, segment.paid = True, event.paid
+            case Tombstoned():
+                self.tombstoned[event.operator] = event.evidence
+                for slot in self._doomed(event.operator):
+                    self._cut(slot)
+            case Recorded():
+                self._fold_record(event, time_ms)
+            case _:
+                pass
+
+    def _fold_commit(self, event: SlotCommitted, time_ms: int) -> None:
+        slot = Slot.parse(event.slot)
+        job = self.jobs[slot.job]
+        job.segments[event.slot] = Segment(
+            slot=slot,
+            operator=event.operator,
+            leaf=event.leaf,
+            root=event.root,
+            leaf_index=event.index,
+            committed_ms=time_ms,
+        )
+        job.tasks[slot.task].good.append(event.slot)
+        job.waiting.setdefault(event.operator, []).append(event.slot)
+
+    def _fold_record(self, event: Recorded, time_ms: int) -> None:
+        content = event.content
+        match event.kind:
+            case "round":
+                job = self.jobs[content["job"]]
+                job.rounds_closed += 1
+                job.rounds[content["round"]] = Round(
+                    id=content["round"],
+                    job=content["job"],
+                    slots=content["slots"],
+                    rate_ppm=content["rate_ppm"],
+                    closed_ms=time_ms,
+                )
+                for slot in content["slots"]:
+                    job.segments[slot].drawn = None
+                taken = set(content["slots"])
+                for operator, slots in job.waiting.items():
+                    job.waiting[operator] = [slot for slot in slots if slot not in taken]
+                if not any(job.waiting.values()):
+                    job.flush = False
+            case "reveal":
+                job = self.jobs[content["job"]]
+                job.rounds[content["round"]].secret = job.last_secret = content["link"]
+            case "draw":
+                self._fold_draw(content)
+            case "verdict":
+                segment = self._segment(content["slot"])
+                if event.party == segment.verifier and segment.verdict is None:
+                    segment.verdict = content["result"]
+                elif event.party == segment.referee and segment.ruling is None:
+                    segment.ruling = content["result"]
+            case "dispute":
+                self._segment(content["slot"]).referee = content["referee"]
+            case "ruling":
+                self._fold_ruling(content)
+            case "harden":
+                job = self.jobs[content["job"]]
+                job.flush = any(job.waiting.values())
+                for task in content["tasks"]:
+                    if task in job.tasks:
+                        job.tasks[task].hardened = True
+            case _:
+                pass
+
+    def _fold_draw(self, content: dict[str, Any]) -> None:
+        self.last_link, self.links_shown = content["link"], content["index"]
+        round_ = self.jobs[content["job"]].rounds[content["round"]]
+        round_.drawn = True
+        chosen = {one["slot"]: one["verifier"] for one in content["drawn"]}
+        for slot in round_.slots:
+            segment = self._segment(slot)
+            segment.drawn, segment.verifier = slot in chosen, chosen.get(slot, "")
+
+    def _fold_ruling(self, content: dict[str, Any]) -> None:
+        segment = self._segment(content["slot"])
+        segment.outcome = Outcome(content["outcome"])
+        if segment.outcome is Outcome.REJECT and not segment.void:
+            self._cut(content["slot"])
+        if segment.outcome is Outcome.INCONCLUSIVE:
+            self.vetted.discard(self.jobs[segment.slot.job].opened.bundle)
+
+    def _segment(self, slot: str) -> Segment:
+        return self.jobs[slot.split("/", 1)[0]].segments[slot]
+
+    def _doomed(self, operator: str) -> list[str]:
+        """Good slots of a proven cheat that no audit has confirmed."""
+        return [
+            slot
+            for job in self.jobs.values()
+            if not job.closed
+            for task in job.tasks.values()
+            for slot in task.good
+            if job.segments[slot].operator == operator
+            and job.segments[slot].outcome is not Outcome.ACCEPT
+        ]
+
+    def _cut(self, slot: str) -> None:
+        """Void a slot and everything that grew from it, in its own task and in others."""
+        for fallen in self._grown_from([slot]):
+            segment = self._segment(fallen)
+            segment.void = True
+            task = self.jobs[segment.slot.job].tasks[segment.slot.task]
+            if fallen in task.good:
+                task.good.remove(fallen)
+
+    def _grown_from(self, slots: Sequence[str]) -> list[str]:
+        """The given good slots and all good slots that build on their states."""
+        fallen: dict[str, None] = {}
+        todo = list(slots)
+        while todo:
+            slot = todo.pop()
+            job = self.jobs[slot.split("/", 1)[0]]
+            segment = job.segments[slot]
+            chain = job.tasks[segment.slot.task].good
+            if slot in fallen or slot not in chain:
+                continue
+            for after in chain[chain.index(slot) :]:
+                fallen[after] = None
+                state = job.segments[after].leaf["state_after"]
+                todo.extend(
+                    task.good[0]
+                    for task in job.tasks.values()
+                    if task.good and job.segments[task.good[0]].leaf["state_before"] == state
+                )
+        return list(fallen)
+
+    # -- what the network must do next -------------------------------------------------------
+
+    def due(self, now_ms: int, link: Callable[[int], bytes]) -> list[Command]:
+        """Network commands that the present state calls for; `link(i)` is beacon link i.
+
+        Ask again after each batch has been folded, until the list is empty.
+        """
+        for job in self.jobs.values():
+            if job.closed:
+                continue
+            if found := self._due_rulings(job):
+                return found
+            if found := self._due_settlements(job):
+                return found
+            if found := self._due_draws(job, now_ms, link):
+                return found
+            if found := self._due_rounds(job, now_ms):
+                return found
+        return []
+
+    def _due_rulings(self, job: Job) -> list[Command]:
+        for slot, segment in job.segments.items():
+            if not segment.drawn or segment.outcome is not None or segment.verdict is None:
+                continue
+            if segment.operator in self.tombstoned:
+                continue
+            outcome = compare(segment.claimed, segment.verdict, segment.ruling)
+            if outcome is None:
+                if segment.referee:
+                    continue
+                value = draw.draw_value(
+                    link=bytes.fromhex(self.last_link),
+                    root=bytes.fromhex(segment.root),
+                    secret=b"referee",
+                    leaf_index=segment.leaf_index,
+                )
+                others = [
+                    one
+                    for one in self._verifiers(segment.leaf["numerics"], not_of=segment.operator)
+                    if one != segment.verifier
+                ]
+                if others:
+                    referee = draw.choose(value, others)
+                    return [Record(kind="dispute", content={"slot": slot, "referee": referee})]
+                outcome = Outcome.INCONCLUSIVE
+            return self._rule(job, slot, segment, outcome)
+        return []
+
+    def _rule(self, job: Job, slot: str, segment: Segment, outcome: Outcome) -> list[Command]:
+        rejected = outcome is Outcome.REJECT
+        ruling = Record(
+            kind="ruling",
+            content={
+                "slot": slot,
+                "outcome": outcome.value,
+                "at_fault": segment.operator if rejected else "",
+                "claimed": segment.claimed,
+                "verifier": segment.verifier,
+                "verdict": segment.verdict,
+                "referee": segment.referee,
+                "ruling": segment.ruling or "",
+            },
+        )
+        if not rejected or job.opened.bundle not in self.vetted:
+            return [ruling]
+        spoilt = [
+            fallen
+            for fallen in self._grown_from([slot, *self._doomed(segment.operator)])
+            if self._segment(fallen).operator != segment.operator
+            and self._segment(fallen).slot.job == job.opened.job
+        ]
+        return [
+            ruling,
+            Slash(
+                job=job.opened.job, operator=segment.operator, evidence=slot, spoilt=sorted(spoilt)
+            ),
+        ]
+
+    def _due_settlements(self, job: Job) -> list[Command]:
+        items: list[SettleItem] = []
+        for slot, segment in job.segments.items():
+            if segment.settled:
+                continue
+            if segment.outcome is Outcome.REJECT:
+                items.append(SettleItem(slot=slot, pay=False, reason="rejected by ruling"))
+            elif segment.outcome is not None:
+                reason = f"audited: {segment.outcome.value}"
+                items.append(SettleItem(slot=slot, pay=True, reason=reason))
+            elif segment.operator in self.tombstoned:
+                items.append(SettleItem(slot=slot, pay=False, reason="operator tombstoned"))
+            elif segment.drawn is False:
+                items.append(SettleItem(slot=slot, pay=True, reason="not drawn"))
+        return [Settle(job=job.opened.job, items=items)] if items else []
+
+    def _due_rounds(self, job: Job, now_ms: int) -> list[Command]:
+        for operator, slots in job.waiting.items():
+            if not slots:
+                continue
+            full = len(slots) >= job.opened.draw_batch
+            old = now_ms - job.segments[slots[0]].committed_ms >= ROUND_WAIT_MS
+            if full or old or job.flush or operator in self.tombstoned:
+                return [self._round(job, slots, job.opened.audit_ppm)]
+        unaudited = [
+            slot
+            for task in job.tasks.values()
+            if task.hardened
+            for slot in task.good
+            if job.segments[slot].drawn is False
+        ]
+        return [self._round(job, unaudited, draw.PPM)] if unaudited else []
+
+    def _round(self, job: Job, slots: list[str], rate_ppm: int) -> Command:
+        number = f"{job.opened.job}/round-{job.rounds_closed}"
+        content = {
+            "job": job.opened.job,
+            "round": number,
+            "slots": list(slots),
+            "rate_ppm": rate_ppm,
+        }
+        return Record(kind="round", content=content)
+
+    def _due_draws(
+        self, job: Job, now_ms: int, link: Callable[[int], bytes]
+    ) -> list[Command]:
+        for round_ in job.rounds.values():
+            withheld = now_ms - round_.closed_ms >= REVEAL_WAIT_MS
+            if round_.drawn or (round_.secret is None and not withheld):
+                continue
+            index = self.links_shown + 1
+            content = {
+                "job": job.opened.job,
+                "round": round_.id,
+                "index": index,
+                "link": link(index).hex(),
+                "secret": round_.secret or "",
+            }
+            return [Record(kind="draw", content={**content, "drawn": self.drawn_by(content)})]
+        return []
+
+    def drawn_by(self, content: dict[str, Any]) -> list[dict[str, str]]:
+        """Slots that a draw's links select, each with its verifier: what `"drawn"` must say."""
+        job = self.jobs[content["job"]]
+        round_ = job.rounds[content["round"]]
+        chosen: list[dict[str, str]] = []
+        for slot in round_.slots:
+            segment = job.segments[slot]
+            value = draw.draw_value(
+                link=bytes.fromhex(content["link"]),
+                root=bytes.fromhex(segment.root),
+                secret=bytes.fromhex(content["secret"]),
+                leaf_index=segment.leaf_index,
+            )
+            # A link that the submitter withheld means that everything is drawn.
+            rate = round_.rate_ppm if content["secret"] else draw.PPM
+            if not draw.is_drawn(value, rate):
+                continue
+            verifiers = self._verifiers(segment.leaf["numerics"], not_of=segment.operator)
+            chosen.append({"slot": slot, "verifier": draw.choose(value, verifiers)})
+        return chosen
+
+    def check_draw(self, content: dict[str, Any]) -> str:
+        """What is wrong with a journaled draw that is about to be folded; empty if it is right."""
+        if not beacon.follows(bytes.fromhex(content["link"]), bytes.fromhex(self.last_link)):
+            return "its link does not follow the last one"
+        if content["index"] != self.links_shown + 1:
+            return "its link is numbered wrongly"
+        round_ = self.jobs[content["job"]].rounds[content["round"]]
+        if content["secret"] != (round_.secret or ""):
+            return "its secret is not the one that was revealed"
+        if content["drawn"] != self.drawn_by(content):
+            return "it drew other segments than its links select"
+        return ""
+
+    def _verifiers(self, numerics: str, *, not_of: str) -> list[str]:
+        """Verifiers that replay this numerics class. A verifier joins with its classes, comma-joined."""
+        return [
+            party
+            for party, joined in self.parties.items()
+            if joined.role == "verifier"
+            and party != not_of
+            and numerics in joined.numerics.split(",")
+        ]
+
+
+def _check_reveal(job: Job, content: dict[str, Any]) -> Rejected | None:
+    round_ = job.rounds.get(str(content.get("round", "")))
+    if round_ is None or round_.secret is not None or round_.drawn:
+        return Rejected(reason=Reason.UNKNOWN_SLOT, detail="no round waits for this link")
+    try:
+        link = bytes.fromhex(content["link"])
+    except (KeyError, TypeError, ValueError):
+        return Rejected(reason=Reason.MALFORMED, detail="link")
+    if not beacon.follows(link, bytes.fromhex(job.last_secret)):
+        return Rejected(reason=Reason.MALFORMED, detail="the link does not follow the last one")
+    return None

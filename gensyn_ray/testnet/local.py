@@ -1,0 +1,308 @@
+"""A whole network on one machine: authority, agents and Ray nodes as real processes.
+
+Every key is derived from one seed, so that a run can be repeated. That is for trying out: a real
+network makes its keys from the operating system's randomness.
+"""
+
+import json
+import os
+import secrets
+import shutil
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import ray
+
+from gensyn_ray import authority, cluster
+from gensyn_ray.agent import AgentConfig
+from gensyn_ray.domain import canonical, records
+from gensyn_ray.domain.errors import OperationError, Unreachable
+from gensyn_ray.domain.signing import SigningKey
+from gensyn_ray.local_agent import SOCKET_VARIABLE
+from gensyn_ray.testnet.processes import Child, free_port, stop_all
+from gensyn_ray.wall_clock import now_ms
+from ledger.client import LedgerClient, Signer
+from ledger.core.commands import Bond, Command, Deposit, Join
+from verifier_actors.actor import VerifierSeat
+from workloads.core.bundle import bundle_of
+from workloads.core.program import Program
+from workloads.numerics.pinned import PROFILES, class_in
+from workloads.programs.digits import Digits
+
+Adversary = Literal["none", "lazy"]
+PROGRAMS: dict[str, type[Program]] = {"digits": Digits}
+"""Programs that a local network vets."""
+START_S = 60.0
+NETWORK = "testnet"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """A party of the network with a key of its own; stake and funds in micro-credits."""
+
+    name: str
+    role: str
+    key: SigningKey
+    numerics: str = ""
+    adversary: Adversary = "none"
+
+
+class LocalNetwork:
+    """Start with `start`, add volunteers, end with `stop`; or use as a context manager."""
+
+    def __init__(self, *, seed: int, port: int = 0, reserve_micro: int = 50_000_000) -> None:
+        self.home = Path(tempfile.mkdtemp(prefix="gensyn-"))
+        self.members: dict[str, Member] = {}
+        self._seed = seed
+        self._reserve_micro = reserve_micro
+        self._port = free_port(port)
+        self._dashboard = free_port()
+        self._children: dict[str, Child] = {}
+        self._classes: dict[str, str] = {}
+        self._treasury = self.key("treasury")
+        (self.home / "blobs").mkdir()
+
+    def __enter__(self) -> "LocalNetwork":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    # -- keys and facts ----------------------------------------------------------------------
+
+    def key(self, name: str) -> SigningKey:
+        """The key that this network's seed gives to a name."""
+        return SigningKey(self.secret(name))
+
+    def secret(self, name: str) -> bytes:
+        """32 bytes that this network's seed gives to a name."""
+        return bytes.fromhex(canonical.digest({"seed": self._seed, "name": name}))
+
+    @property
+    def address(self) -> str:
+        """Where Ray's head listens."""
+        return f"127.0.0.1:{self._port}"
+
+    @property
+    def journal(self) -> Path:
+        """The authority's journal database."""
+        return self.home / "authority" / "journal.sqlite"
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What clients, drivers and agents need to know of this network."""
+        written: dict[str, str] = json.loads((self.home / "authority" / "network.json").read_text())
+        return {
+            **written,
+            "blobs": (self.home / "blobs").as_uri(),
+            "dashboard": f"http://127.0.0.1:{self._dashboard}",
+            "python": sys.executable,
+        }
+
+    @property
+    def ledger(self) -> LedgerClient:
+        """A client of the authority."""
+        return LedgerClient(self._ledger_address)
+
+    @property
+    def _ledger_address(self) -> str:
+        return f"unix:{self.home / 'authority.sock'}"
+
+    # -- starting and stopping ---------------------------------------------------------------
+
+    def start(self, profiles: list[str]) -> None:
+        """Authority, Ray head, verifier node and control actors; `profiles` are those in use."""
+        os.environ.update(
+            RAY_USAGE_STATS_ENABLED="0",
+            RAY_AUTH_MODE="token",
+            RAY_AUTH_TOKEN=self.secret("ray token").hex()
+            if self._seed
+            else secrets.token_hex(32),
+        )
+        with ThreadPoolExecutor(2) as pool:
+            # Self-tests are started first: they take seconds, and need nothing else.
+            classes = pool.map(lambda profile: class_in(PROFILES[profile]), profiles)
+            self._start_authority()
+            self._start_head()
+            self._classes = dict(zip(profiles, classes, strict=True))
+        served = ",".join(sorted(set(self._classes.values())))
+        seats = [self._start_verifier_agent(name, served) for name in ("verifier", "referee")]
+        self._start_node("verifier", num_cpus=0, labels={"gensyn.role": "verifier"}, env={})
+        by_class = {numerics: profile for profile, numerics in self._classes.items()}
+        cluster.start_control(self.facts, seats, by_class)
+
+    def add_volunteer(
+        self, name: str, profile: str, *, stake_micro: int, adversary: Adversary = "none"
+    ) -> Member:
+        """Enrol an operator with key and stake, start its agent, join its node to the cluster."""
+        member = Member(
+            name=name,
+            role="operator",
+            key=self.key(name),
+            numerics=self._classes[profile],
+            adversary=adversary,
+        )
+        self.enrol(member, funds_micro=stake_micro, stake_micro=stake_micro)
+        socket = self._start_agent(member)
+        self.start_volunteer_node(member, profile, socket)
+        return member
+
+    def start_volunteer_node(self, member: Member, profile: str, socket: Path) -> None:
+        """`ray start` with the operator's environment and labels."""
+        env = {**PROFILES[profile], SOCKET_VARIABLE: str(socket)}
+        if member.adversary != "none":
+            folder = Path(__file__).parent / "adversaries" / member.adversary
+            env["PYTHONPATH"] = f"{folder}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+        labels = {
+            "gensyn.role": "volunteer",
+            "gensyn.operator": member.key.party,
+            "gensyn.numerics": member.numerics,
+        }
+        self._start_node(member.name, num_cpus=1, labels=labels, env=env)
+
+    def enrol(self, member: Member, *, funds_micro: int, stake_micro: int = 0) -> None:
+        """Join a party, give it funds from the treasury, bond its stake."""
+        self.members[member.name] = member
+        self.send(member.key, member.role, Join(name=member.name, numerics=member.numerics))
+        if funds_micro:
+            self.fund(member.key.party, funds_micro)
+        if stake_micro:
+            self.send(member.key, member.role, Bond(amount_micro=stake_micro))
+
+    def fund(self, party: str, amount_micro: int) -> None:
+        """Credits from outside, by the treasury's key."""
+        self.send(self._treasury, "treasury", Deposit(party=party, amount_micro=amount_micro))
+
+    def send(self, key: SigningKey, role: str, command: Command) -> dict[str, Any]:
+        """Sign and send one command. Raises `Refused`."""
+        facts = self.facts
+        signer = Signer(
+            key, role=role, network=facts["network"], genesis=facts["genesis"], clock=now_ms
+        )
+        return self.ledger.submit(signer.sign(command))
+
+    def kill_node(self, name: str) -> None:
+        """SIGKILL a node's raylet, as a power cut would."""
+        self._children[f"node {name}"].kill("raylet")
+
+    def stop(self, *, keep_home: bool = False) -> None:
+        """End every process that this network started; no other."""
+        if ray.is_initialized():
+            ray.shutdown()
+        nodes = [child for name, child in self._children.items() if name.startswith("node")]
+        stop_all(nodes[1:])
+        stop_all(nodes[:1])
+        stop_all([child for child in self._children.values() if child not in nodes])
+        self._children.clear()
+        if not keep_home:
+            shutil.rmtree(self.home, ignore_errors=True)
+
+    # -- processes ---------------------------------------------------------------------------
+
+    def _start(self, name: str, command: list[str], env: dict[str, str]) -> Child:
+        log = self.home / f"{name.replace(' ', '-')}.log"
+        child = self._children[name] = Child(name, command, env=env, log=log)
+        return child
+
+    def _start_authority(self) -> None:
+        config = authority.Config(
+            network=NETWORK,
+            treasury_key=self._treasury.public.hex(),
+            vetted=[bundle_of(program).digest for program in PROGRAMS.values()],
+            reserve_micro=self._reserve_micro,
+        )
+        hidden = authority.Secrets(
+            network_seed=self.secret("network").hex(), beacon_seed=self.secret("beacon").hex()
+        )
+        authority.prepare(self.home / "authority", config, hidden)
+        command = [sys.executable, "-m", "gensyn_ray.authority"]
+        child = self._start(
+            "authority", [*command, str(self.home / "authority"), self._ledger_address], {}
+        )
+        child.wait_until(self._authority_answers, timeout_s=START_S)
+
+    def _authority_answers(self) -> bool:
+        try:
+            self.ledger.read("health")
+        except Unreachable:
+            return False
+        return True
+
+    def _start_head(self) -> None:
+        options = ["--head", f"--port={self._port}", f"--dashboard-port={self._dashboard}"]
+        options += [f"--temp-dir={self.home / 'ray'}", "--num-cpus=0"]
+        child = self._ray_start("head", options, {"gensyn.role": "head"}, {})
+        child.wait_until(self._head_answers, timeout_s=START_S)
+
+    def _head_answers(self) -> bool:
+        if "Ray runtime started" not in (self.home / "node-head.log").read_text():
+            return False
+        cluster.attach(self.address)
+        return True
+
+    def _start_node(
+        self, name: str, *, num_cpus: int, labels: dict[str, str], env: dict[str, str]
+    ) -> None:
+        """One node, waited for: concurrent `ray start` calls on one host race."""
+        labels = {**labels, "gensyn.name": name}
+        options = [f"--address={self.address}", f"--num-cpus={num_cpus}"]
+        child = self._ray_start(name, options, labels, env)
+        child.wait_until(lambda: self._is_alive(name), timeout_s=START_S)
+
+    def _is_alive(self, name: str) -> bool:
+        return any(
+            node["Alive"] and node["Labels"].get("gensyn.name") == name for node in ray.nodes()
+        )
+
+    def _ray_start(
+        self, name: str, options: list[str], labels: dict[str, str], env: dict[str, str]
+    ) -> Child:
+        ray_command = str(Path(sys.executable).with_name("ray"))
+        command = [ray_command, "start", "--block", "--disable-usage-stats", *options]
+        command += ["--node-ip-address=127.0.0.1", "--num-gpus=0"]
+        command += ["--labels=" + ",".join(f"{key}={value}" for key, value in labels.items())]
+        return self._start(f"node {name}", command, env)
+
+    def _start_verifier_agent(self, name: str, numerics: str) -> VerifierSeat:
+        member = Member(name=name, role="verifier", key=self.key(name), numerics=numerics)
+        self.enrol(member, funds_micro=0)
+        socket = self._start_agent(member)
+        return VerifierSeat(party=member.key.party, name=name, socket=str(socket))
+
+    def _start_agent(self, member: Member) -> Path:
+        facts = self.facts
+        socket = self.home / f"{member.name}.sock"
+        config = AgentConfig(
+            role=member.role,
+            name=member.name,
+            numerics=member.numerics,
+            key_seed=self.secret(member.name).hex(),
+            network=facts["network"],
+            genesis=facts["genesis"],
+            network_key=facts["network_key"],
+            ledger=self._ledger_address,
+            socket=str(socket),
+            bond_micro=0,
+            allow=[],
+        )
+        path = self.home / f"{member.name}.json"
+        path.touch(mode=0o600)
+        path.write_bytes(canonical.encode(records.to_json(config)))
+        command = [sys.executable, "-m", "gensyn_ray.agent", str(path)]
+        child = self._start(f"agent {member.name}", command, {})
+        child.wait_until(socket.exists, timeout_s=START_S)
+        return socket
+
+
+def wait_for(condition: Any, *, timeout_s: float, what: str) -> None:
+    """Return once `condition()` holds. Raises `OperationError` naming what did not come."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline:
+            raise OperationError(f"{what} did not come within {timeout_s:.0f} s")
+        time.sleep(0.1)

@@ -1,0 +1,100 @@
+"""Child processes of a local network: started with a log, watched, ended by pid."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import psutil
+
+from gensyn_ray.domain.errors import OperationError, UsageError
+
+STOP_WAIT_S = 8.0
+
+
+class Child:
+    """One child process and everything below it."""
+
+    def __init__(
+        self, name: str, command: Sequence[str], *, env: Mapping[str, str], log: Path
+    ) -> None:
+        self.name, self._log = name, log
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                list(command),
+                env={**os.environ, **env},
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+            )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def family(self) -> list[psutil.Process]:
+        """The process and its living descendants."""
+        try:
+            me = psutil.Process(self.pid)
+            return [me, *me.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return []
+
+    def wait_until(self, is_ready: Callable[[], bool], *, timeout_s: float) -> None:
+        """Return once ready. Raises `OperationError` with the log's end if that does not come."""
+        deadline = time.monotonic() + timeout_s
+        while not is_ready():
+            if self._process.poll() is not None:
+                raise OperationError(f"{self.name} ended at once: {self.last_words()}")
+            if time.monotonic() > deadline:
+                raise OperationError(f"{self.name} was not ready in {timeout_s:.0f} s ({self._log})")
+            time.sleep(0.05)
+
+    def last_words(self) -> str:
+        """The last line of its log."""
+        lines = self._log.read_text(errors="replace").strip().splitlines()
+        return lines[-1].strip() if lines else f"no output in {self._log}"
+
+    def kill(self, name: str) -> None:
+        """SIGKILL the descendants called `name` (a raylet, say). Raises `OperationError` if none."""
+        found = [one for one in self.family() if one.name() == name]
+        if not found:
+            raise OperationError(f"{self.name} runs no process called {name}")
+        for one in found:
+            one.kill()
+
+
+def stop_all(children: Sequence[Child]) -> None:
+    """End children and their descendants: asked first, killed if they do not go."""
+    families = [process for child in children for process in child.family()]
+    for child in children:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child.pid, signal.SIGTERM)
+    _, alive = psutil.wait_procs(families, timeout=STOP_WAIT_S)
+    for process in alive:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(alive, timeout=STOP_WAIT_S)
+
+
+def free_port(wanted: int = 0) -> int:
+    """`wanted` if it is free, any free port for 0. Raises `UsageError`.
+
+    Ports from 10001 to 19999 are Ray's own, for its workers and clients.
+    """
+    for _ in range(100):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", wanted))
+            except OSError:
+                raise UsageError(
+                    f"port {wanted} is in use: stop what listens there, or choose another --port"
+                ) from None
+            port: int = probe.getsockname()[1]
+        if wanted or not 10001 <= port <= 19999:
+            return port
+    raise OperationError("no free port found")

@@ -1,0 +1,99 @@
+"""From signed bytes to a command that may be decided: who says what, checked once.
+
+A command's body is {network, genesis, key, role, operation, arguments, nonce, expiry_ms, head}.
+`genesis` is the hash of the founding command's body, so that a command signed for one network can
+never be played to another of the same name. `head` is the log root that the signer saw last.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from gensyn_ray.domain import canonical, records, signing
+from gensyn_ray.domain.ids import party_id
+from gensyn_ray.domain.signing import Envelope, SigningKey
+from ledger.core import commands
+from ledger.core.commands import ALLOWED_ROLES, Command, Found
+from ledger.core.refusals import Reason, Rejected
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """Everything in a command's body but its arguments."""
+
+    network: str
+    genesis: str
+    key: str
+    role: str
+    operation: str
+    nonce: str
+    expiry_ms: int
+    head: str
+
+    @property
+    def party(self) -> str:
+        return party_id(bytes.fromhex(self.key))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """A command with its proven signer."""
+
+    header: Header
+    command: Command
+    envelope: Envelope
+
+
+def write(
+    key: SigningKey,
+    command: Command,
+    *,
+    network: str,
+    genesis: str,
+    role: str,
+    nonce: str,
+    expiry_ms: int,
+    head: str = "",
+) -> Envelope:
+    """Sign a command."""
+    body = {
+        "network": network,
+        "genesis": genesis,
+        "role": role,
+        "operation": type(command).__name__,
+        "arguments": records.to_json(command),
+        "nonce": nonce,
+        "expiry_ms": expiry_ms,
+        "head": head,
+    }
+    return signing.seal(key, signing.COMMAND, body)
+
+
+def read(envelope: Envelope) -> Order | Rejected:
+    """Open an envelope: shape, then signature, then operation, role and arguments."""
+    try:
+        body = canonical.decode(envelope.body)
+        content: dict[str, Any] = dict(body)
+        arguments = content.pop("arguments")
+        header = records.from_json(Header, content)
+        key = bytes.fromhex(header.key)
+        if not isinstance(arguments, dict):
+            raise ValueError("arguments are an object")
+    except (ValueError, TypeError, KeyError) as error:
+        return Rejected(reason=Reason.MALFORMED, detail=str(error))
+    if not signing.verify(key, signing.COMMAND, envelope.body, envelope.signature):
+        return Rejected(reason=Reason.BAD_SIGNATURE)
+    kind = next((kind for kind in commands.KINDS if kind.__name__ == header.operation), None)
+    if kind is None:
+        return Rejected(reason=Reason.UNKNOWN_OPERATION, detail=header.operation)
+    if header.role not in ALLOWED_ROLES[kind]:
+        return Rejected(reason=Reason.ROLE_NOT_ALLOWED, detail=f"{header.role}, {header.operation}")
+    try:
+        command = records.from_json(kind, arguments)
+    except records.BadRecord as error:
+        return Rejected(reason=Reason.MALFORMED, detail=str(error))
+    return Order(header=header, command=command, envelope=envelope)
+
+
+def is_founding(order: Order) -> bool:
+    """Whether this is the command that a journal must begin with."""
+    return isinstance(order.command, Found)

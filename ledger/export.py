@@ -1,0 +1,105 @@
+"""The flat journal: one file that people keep, and everything needed to check it offline.
+
+    gensyn-ray journal v1
+    <entry line>            one per line, canonical JSON
+    ...
+    <empty line>
+    <signed checkpoint>
+
+`verify` needs the file and the network's public key, nothing else: every signature, every decision
+and the Merkle root are computed again, and every byte of the file is covered. It cannot see that a
+whole file is older than another; for that, remember a checkpoint (`since`).
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from gensyn_ray.domain.merkle import root_of
+from gensyn_ray.domain.signing import SigningKey
+from ledger.core import checkpoint as checkpoints
+from ledger.core import invariants
+from ledger.core.checkpoint import Checkpoint
+from ledger.core.journal import CorruptJournal, Entry, Journal, make_entry, parse_entry
+from ledger.core.refusals import Rejected
+
+HEADER = b"gensyn-ray journal v1\n"
+
+
+def write_flat(lines: Iterable[bytes], key: SigningKey, origin: str, path: Path) -> Checkpoint:
+    """Write a flat journal with a checkpoint signed by the network's key."""
+    kept = list(lines)
+    head = Checkpoint(origin=origin, size=len(kept), root=root_of(kept))
+    text = HEADER + b"".join(line + b"\n" for line in kept) + b"\n"
+    path.write_bytes(text + checkpoints.sign(head, key).encode())
+    return head
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verified:
+    """A flat journal that holds: its head, its book and its entries."""
+
+    head: Checkpoint
+    journal: Journal
+    entries: list[Entry]
+
+
+def verify(
+    data: bytes,
+    public_key: bytes,
+    *,
+    since: Checkpoint | None = None,
+    follow: Callable[[Entry], None] | None = None,
+) -> Verified:
+    """Check a flat journal from its first byte to its last. `follow` sees each entry that holds.
+
+    Raises `CorruptJournal` with the first thing found wrong.
+    """
+    lines, head = _split(data, public_key)
+    if head.size != len(lines):
+        raise CorruptJournal(f"the checkpoint counts {head.size} entries, the file {len(lines)}")
+    if root_of(lines) != head.root:
+        raise CorruptJournal("the entries do not have the checkpoint's root")
+    if since is not None:
+        if since.size > len(lines):
+            raise CorruptJournal(f"rolled back: {since.size} entries were seen before")
+        if root_of(lines[: since.size]) != since.root:
+            raise CorruptJournal("the file's past is not the one that was seen before")
+    journal = Journal()
+    entries: list[Entry] = []
+    for line in lines:
+        entry = parse_entry(line)
+        _check_decision(journal, entry)
+        journal.apply(entry)
+        entries.append(entry)
+        if follow is not None:
+            follow(entry)
+    founded = journal.book.founded
+    if founded is None or bytes.fromhex(founded.network_key) != public_key:
+        raise CorruptJournal("the journal was founded by another key")
+    if founded.network != head.origin:
+        raise CorruptJournal("the checkpoint is of another network")
+    if broken := invariants.check(journal.book):
+        raise CorruptJournal(broken[0])
+    return Verified(head=head, journal=journal, entries=entries)
+
+
+def _split(data: bytes, public_key: bytes) -> tuple[list[bytes], Checkpoint]:
+    if not data.startswith(HEADER):
+        raise CorruptJournal("not a flat journal: the first line is another")
+    body, mark, note = data[len(HEADER) :].partition(b"\n\n")
+    if not mark:
+        raise CorruptJournal("the checkpoint is missing")
+    try:
+        head = checkpoints.read(note.decode(), public_key)
+    except ValueError as error:
+        raise CorruptJournal(str(error)) from None
+    return body.split(b"\n"), head
+
+
+def _check_decision(journal: Journal, entry: Entry) -> None:
+    again = journal.propose(entry.envelope, entry.time_ms)
+    if isinstance(again, Rejected):
+        raise CorruptJournal(f"entry {entry.index} should have been refused: {again.reason}")
+    if again != make_entry(len(journal.tree), entry.time_ms, entry.envelope, entry.events):
+        raise CorruptJournal(f"entry {entry.index} says that other things happened")

@@ -1,0 +1,68 @@
+"""Re-executes one segment from its stored predecessor.
+
+Blind: the arguments say what to run and from where, not what came out. Runs the code that the
+operator ran (`workloads.core.segment`), in a process of the operator's numerics class.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from gensyn_ray.domain.errors import OperationError
+from verifier_actors.core.outcome import UNAVAILABLE_RESULT, result_digest
+from workloads.core.bundle import Bundle, load_program
+from workloads.core.segment import Runner, TaskSpec
+
+
+class Store(Protocol):
+    """Where specs, bundles and states come from; each raises `OperationError` if it has none."""
+
+    def get_spec(self, digest: str) -> TaskSpec: ...
+    def get_bundle(self, digest: str) -> Bundle: ...
+    def get_state(self, digest: str) -> dict[str, torch.Tensor]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayRequest:
+    """What to replay. `state_before` is empty where the segment also replays `init`."""
+
+    job: str
+    slot: str
+    spec: str
+    state_before: str
+
+
+def replay(request: ReplayRequest, store: Store) -> str:
+    """The result digest of the segment, or `UNAVAILABLE_RESULT` if its predecessor is lost.
+
+    A program that raises under replay gives `failed: <exception>`: nobody can have computed the
+    segment that was claimed, and the referee sees the same.
+    """
+    try:
+        spec = store.get_spec(request.spec)
+        program = load_program(store.get_bundle(spec.bundle))()
+        state = store.get_state(request.state_before) if request.state_before else None
+    except OperationError:
+        return UNAVAILABLE_RESULT
+    try:
+        runner = Runner(program, spec, program.load_data())
+        if state is not None:
+            runner.load(state)
+        computed = runner.run_segment()
+    except Exception as error:  # whatever the program raises is its result here
+        return f"failed: {type(error).__name__}"
+    return result_digest(computed.state_after, computed.metrics)
+
+
+class Verifier:
+    """Replays on request and has the result signed. Plain: tested without Ray."""
+
+    def __init__(self, store: Store, sign: Callable[[str, str, str], None]) -> None:
+        self._store = store
+        self._sign = sign
+
+    def handle(self, request: ReplayRequest) -> None:
+        """Replay and send the verdict: `sign(job, slot, result)`."""
+        self._sign(request.job, request.slot, replay(request, self._store))

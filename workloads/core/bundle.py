@@ -1,0 +1,136 @@
+"""A program as content: its source, the class to load and the library versions that it ran with.
+
+A bundle's digest names the program everywhere. A program from a module travels as that module's
+whole file; one written in a notebook or at a prompt travels as its class, with the definitions and
+imports of `__main__` that its code mentions.
+
+Not defended here: a bundle is code, and loading runs it. Nodes load only bundles that their
+operator allows.
+"""
+
+import ast
+import inspect
+import sys
+from dataclasses import dataclass
+from importlib import metadata
+from types import ModuleType
+from typing import Any
+
+from gensyn_ray.domain import canonical
+from gensyn_ray.domain.errors import OperationError, UsageError
+from gensyn_ray.domain.records import to_json
+from workloads.core.program import Program
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundle:
+    """`entry`: the class's name in `source`. `libraries`: distribution -> exact version."""
+
+    entry: str
+    source: str
+    libraries: dict[str, str]
+
+    @property
+    def digest(self) -> str:
+        return canonical.digest(to_json(self))
+
+
+def bundle_of(program: type[Program]) -> Bundle:
+    """The bundle of a program class. Raises `UsageError` if its source cannot be had."""
+    module = sys.modules.get(program.__module__)
+    try:
+        path = getattr(module, "__file__", None)
+        source = inspect.getsource(module) if module and path else _prompt_source(program)
+    except (OSError, TypeError):
+        raise UsageError(
+            f"the source of {program.__qualname__} cannot be read: define it in a file or a notebook"
+        ) from None
+    if "." in program.__qualname__:
+        raise UsageError(f"{program.__qualname__} is nested: define it at the top of its module")
+    return Bundle(entry=program.__name__, source=source, libraries=_libraries(source))
+
+
+def load_program(bundle: Bundle) -> type[Program]:
+    """The class of a bundle, from a module named by the digest.
+
+    Raises `OperationError` if a library has another version here, or the entry is no program.
+    """
+    name = f"gensyn_bundle_{bundle.digest[:16]}"
+    if name not in sys.modules:
+        for library, version in bundle.libraries.items():
+            here = _version(library)
+            if here != version:
+                raise OperationError(
+                    f"the program was bundled with {library} {version}, here is {here}: "
+                    "install that version on this node"
+                )
+        module = ModuleType(name)
+        sys.modules[name] = module
+        try:
+            exec(compile(bundle.source, f"<bundle {bundle.digest[:16]}>", "exec"), module.__dict__)
+        except BaseException:
+            del sys.modules[name]
+            raise
+    found = getattr(sys.modules[name], bundle.entry, None)
+    if not (isinstance(found, type) and issubclass(found, Program)):
+        raise OperationError(f"the bundle has no program called {bundle.entry}")
+    return found
+
+
+def _libraries(source: str) -> dict[str, str]:
+    """Versions of the third-party distributions that the source imports, torch and NumPy always."""
+    imported = {"torch", "numpy"}
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            imported.update(alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            imported.add(node.module.split(".")[0])
+    owners = metadata.packages_distributions()
+    third_party = {
+        owner
+        for package in imported - set(sys.stdlib_module_names)
+        for owner in owners.get(package, [])[:1]
+    }
+    return {library: _version(library) for library in sorted(third_party)}
+
+
+def _version(library: str) -> str:
+    try:
+        return metadata.version(library).split("+")[0]
+    except metadata.PackageNotFoundError:
+        return "missing"
+
+
+def _prompt_source(program: type[Program]) -> str:
+    """Source of a class typed at a prompt, with what it names in `__main__`, in order of need."""
+    scope = vars(sys.modules[program.__module__])
+    parts: dict[str, str] = {}
+
+    def add(name: str, value: Any) -> None:
+        if name in parts:
+            return
+        parts[name] = ""  # marks it as being worked on, for definitions that name each other
+        if isinstance(value, ModuleType):
+            text = f"import {value.__name__} as {name}"
+        elif isinstance(value, type) or inspect.isfunction(value):
+            if value.__module__ == program.__module__:
+                text = inspect.getsource(value)
+                for mentioned in _names(text):
+                    if mentioned in scope and mentioned != name:
+                        add(mentioned, scope[mentioned])
+            else:
+                text = f"from {value.__module__} import {value.__name__} as {name}"
+        elif isinstance(value, int | float | str | bool | tuple | list | dict | None):
+            text = f"{name} = {value!r}"
+        else:
+            raise UsageError(f"{name} is used by {program.__name__} and is not code or a constant")
+        del parts[name]
+        parts[name] = text
+
+    add(program.__name__, program)
+    return "\n\n".join(parts.values()) + "\n"
+
+
+def _names(source: str) -> list[str]:
+    tree = ast.parse(inspect.cleandoc(source))
+    return sorted({node.id for node in ast.walk(tree) if isinstance(node, ast.Name)})

@@ -1,0 +1,149 @@
+"""What a data scientist writes: a deterministic training run as a small class.
+
+    class Digits(Program):
+        steps_per_segment = 40
+        segments = 8
+
+        def load_data(self): return {"x": ..., "y": ...}
+        def init(self, config, data, rng): self.model = ...; self.optimizer = ...
+        def step(self, data, rng): ...
+        def evaluate(self, data): return {"accuracy": ...}
+
+Whatever the next step depends on must be a module, an optimizer, a learning-rate scheduler or a
+tensor that is an attribute of the program: that is what is stored, committed and handed to the next
+node. Randomness comes from the `rng` argument; torch's global generator is reseeded from it before
+each call, so that dropout replays too. A program must not read a clock, the host, the network or
+the environment: it would not replay, and would not be vetted.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, cast
+
+import torch
+
+from workloads.core.rng import Rng
+from workloads.core.state import State
+
+Config = Mapping[str, Any]
+Metrics = dict[str, float]
+_STATEFUL = (torch.nn.Module, torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler)
+
+
+class Program(ABC):
+    """One training run. The platform builds it without arguments, then calls `init`."""
+
+    steps_per_segment: ClassVar[int]
+    segments: ClassVar[int]
+    """How many segments a whole run has, if nothing stops it early."""
+
+    @abstractmethod
+    def load_data(self) -> State:
+        """The data set as named tensors. Its digest is part of the job."""
+
+    @abstractmethod
+    def init(self, config: Config, data: State, rng: Rng) -> None:
+        """Build models and optimizers as attributes."""
+
+    @abstractmethod
+    def step(self, data: State, rng: Rng) -> None:
+        """One training step. `rng` is this step's own stream."""
+
+    @abstractmethod
+    def evaluate(self, data: State) -> Mapping[str, float]:
+        """Finite metrics of the present state; must change nothing."""
+
+    def get_state(self) -> dict[str, torch.Tensor]:
+        """Copies of every tensor and number that the next step depends on."""
+        return {
+            name: value.detach().clone() if isinstance(value, torch.Tensor) else _box(value)
+            for name, value in self._items()
+        }
+
+    def set_state(self, state: State) -> None:
+        """Take over a state that an equally configured program gave. Raises `KeyError` if not."""
+        for attribute, owner in self._owners():
+            nested = _unflatten(attribute, state)
+            if isinstance(owner, torch.Tensor):
+                setattr(self, attribute, state[attribute].clone())
+            elif isinstance(owner, torch.nn.Module):
+                owner.load_state_dict(cast("dict[str, Any]", _flat_below(attribute, state)))
+            else:
+                owner.load_state_dict(_merge(owner.state_dict(), nested))
+
+    def _owners(self) -> Iterator[tuple[str, Any]]:
+        for name, value in sorted(vars(self).items()):
+            if isinstance(value, (*_STATEFUL, torch.Tensor)):
+                yield name, value
+
+    def _items(self) -> Iterator[tuple[str, Any]]:
+        for name, owner in self._owners():
+            if isinstance(owner, torch.Tensor):
+                yield name, owner
+            else:
+                yield from _flatten(name, owner.state_dict())
+
+
+def _flatten(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Leaves that are tensors or numbers. Text, None and callables are built by `init` alone."""
+    if isinstance(value, Mapping):
+        for key, item in cast("Mapping[Any, Any]", value).items():
+            yield from _flatten(f"{prefix}/{key}", item)
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(cast("list[Any]", value)):
+            yield from _flatten(f"{prefix}/{index}", item)
+    elif isinstance(value, torch.Tensor | bool | int | float):
+        yield prefix, value
+
+
+def _box(value: bool | int | float) -> torch.Tensor:
+    kinds = {bool: torch.bool, int: torch.int64, float: torch.float64}
+    return torch.tensor(value, dtype=kinds[type(value)])
+
+
+def _flat_below(prefix: str, state: State) -> dict[str, torch.Tensor]:
+    start = f"{prefix}/"
+    return {name[len(start) :]: t for name, t in state.items() if name.startswith(start)}
+
+
+def _unflatten(prefix: str, state: State) -> dict[str, Any]:
+    root: dict[str, Any] = {}
+    for path, tensor in _flat_below(prefix, state).items():
+        *parents, last = path.split("/")
+        here = root
+        for part in parents:
+            here = here.setdefault(part, {})
+        here[last] = tensor
+    return root
+
+
+def _merge(shape: Any, values: Any) -> Any:
+    """`values` in the form that `shape` has; keys that only `values` has are taken as they are.
+
+    A fresh optimizer has no moments yet: those arrive as tensors under keys that it lacks.
+    """
+    if isinstance(shape, Mapping):
+        known = {str(key): (key, item) for key, item in cast("Mapping[Any, Any]", shape).items()}
+        merged = {key: _merge(item, values.get(name)) for name, (key, item) in known.items()}
+        for name in cast("dict[str, Any]", values or {}):
+            if name not in known:
+                merged[int(name) if name.isdigit() else name] = _as_found(values[name])
+        return merged
+    if isinstance(shape, list | tuple):
+        items = cast("list[Any]", shape)
+        merged_items = [
+            _merge(item, (values or {}).get(str(i))) for i, item in enumerate(items)
+        ]
+        return tuple(merged_items) if isinstance(shape, tuple) else merged_items
+    if isinstance(values, torch.Tensor) and not isinstance(shape, torch.Tensor):
+        return values.item()
+    return shape if values is None else values.clone()
+
+
+def _as_found(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.clone()
+    return {
+        int(name) if name.isdigit() else name: _as_found(item)
+        for name, item in cast("dict[str, Any]", value).items()
+    }

@@ -1,0 +1,66 @@
+"""Counter-based randomness: every value is a function of (job seed, task, purpose), of nothing else.
+
+Philox 4x64 (Salmon et al., Parallel random numbers: as easy as 1, 2, 3, SC 2011), as NumPy gives
+its raw bits, which its compatibility policy keeps stable. Numbers are made from the bits by integer
+shifts and single IEEE-754 roundings, so they are the same on every machine.
+"""
+
+import hashlib
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+
+class Rng:
+    """A stream of random bits with its own key. Two streams with the same parts are equal."""
+
+    def __init__(self, *parts: str | int) -> None:
+        text = "\x1f".join(str(part) for part in parts)
+        self.key = hashlib.sha256(b"gensyn-ray/rng/v1\n" + text.encode()).digest()[:16]
+        self._bits = np.random.Philox(key=np.frombuffer(self.key, dtype="<u8"), counter=0)
+
+    def raw(self, count: int) -> "np.ndarray[tuple[int], np.dtype[np.uint64]]":
+        """`count` uniform 64-bit words, shape (count,), dtype uint64."""
+        return np.asarray(self._bits.random_raw(count), dtype=np.uint64)
+
+    def uniform(
+        self, shape: Sequence[int], low: float = 0.0, high: float = 1.0
+    ) -> torch.Tensor:
+        """float32 tensor of `shape`, uniform on a grid of 2^24 points of [low, high)."""
+        words = self.raw(math.prod(shape)) >> np.uint64(40)
+        unit = words.astype(np.float32) * np.float32(2.0**-24)
+        values = unit * np.float32(high - low) + np.float32(low)
+        return torch.from_numpy(values.reshape(tuple(shape)))
+
+    def permutation(self, count: int) -> torch.Tensor:
+        """int64 tensor of shape (count,): 0..count-1 in random order."""
+        return torch.from_numpy(np.argsort(self.raw(count), kind="stable").astype(np.int64))
+
+    def integers(self, shape: Sequence[int], high: int) -> torch.Tensor:
+        """int64 tensor of `shape` in 0..high-1; the bias is below high / 2^64."""
+        words = self.raw(math.prod(shape)) % np.uint64(high)
+        return torch.from_numpy(words.astype(np.int64).reshape(tuple(shape)))
+
+    def seed(self) -> int:
+        """A 63-bit number for generators that take a seed."""
+        return int(self.raw(1)[0] >> np.uint64(1))
+
+    def init_linear_(self, module: torch.nn.Module) -> None:
+        """Fill the weights and biases of every Linear and convolution below `module`.
+
+        Uniform within 1 / sqrt(fan in), torch's own default bound. Raises `TypeError` for another
+        layer that has parameters of its own and is not a normalisation: initialise it by name.
+        """
+        filled = (torch.nn.Linear, torch.nn.Conv1d, torch.nn.Conv2d)
+        constant = (torch.nn.LayerNorm, torch.nn.BatchNorm1d, torch.nn.BatchNorm2d)
+        with torch.no_grad():
+            for layer in module.modules():
+                own = dict(layer.named_parameters(recurse=False))
+                if isinstance(layer, filled):
+                    bound = 1.0 / math.sqrt(math.prod(layer.weight.shape[1:]))
+                    for parameter in own.values():
+                        parameter.copy_(self.uniform(parameter.shape, -bound, bound))
+                elif own and not isinstance(layer, constant):
+                    raise TypeError(f"no counter-based initialisation for {type(layer).__name__}")

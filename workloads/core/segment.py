@@ -1,0 +1,129 @@
+"""Runs a program segment by segment, on the node that is paid for it and again wherever it is
+checked: both sides run this code.
+
+The digest of the state that a segment starts from, the spec and the program's bundle determine the
+state that it ends in and its metrics.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from gensyn_ray.domain import canonical
+from gensyn_ray.domain.ids import Slot
+from gensyn_ray.domain.records import to_json
+from workloads.core.program import Metrics, Program
+from workloads.core.rng import Rng
+from workloads.core.state import State, state_digest
+
+STEP = "progress/step"
+RNG_KEY = "progress/rng_key"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskSpec:
+    """What a task is: with the bundle's code, the same spec gives the same states."""
+
+    bundle: str
+    config: dict[str, Any]
+    seed: int
+    task: str
+
+    @property
+    def digest(self) -> str:
+        return canonical.digest(to_json(self))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Computed:
+    """The end of a segment: its state (copies), that state's digest, and the metrics."""
+
+    state: dict[str, torch.Tensor]
+    state_after: str
+    metrics: Metrics
+
+
+class Runner:
+    """One program in one process. Single-threaded, so that sums have one order."""
+
+    def __init__(self, program: Program, spec: TaskSpec, data: State) -> None:
+        torch.set_num_threads(1)
+        self._program = program
+        self._spec = spec
+        self._data = data
+        self._step = 0
+        rng = self._rng("init")
+        torch.manual_seed(rng.seed())
+        program.init(spec.config, data, rng)
+
+    @property
+    def segments_done(self) -> int:
+        """Whole segments behind the present state, those of a state it grew from included."""
+        return self._step // self._program.steps_per_segment
+
+    def load(self, state: State) -> None:
+        """Go on from a state. Raises `KeyError` if it is not one of this program's."""
+        rest = dict(state)
+        self._step = int(rest.pop(STEP))
+        rest.pop(RNG_KEY)
+        self._program.set_state(rest)
+
+    def run_segment(self) -> Computed:
+        """Train `steps_per_segment` steps and evaluate.
+
+        Raises `NotANumber` if the state holds NaN, `ValueError` if a metric is not finite.
+        """
+        self.train(self._program.steps_per_segment)
+        return self.finish()
+
+    def train(self, steps: int) -> None:
+        """Take `steps` training steps."""
+        for _ in range(steps):
+            rng = self._rng("step", self._step)
+            torch.manual_seed(rng.seed())
+            self._program.step(self._data, rng)
+            self._step += 1
+
+    def finish(self) -> Computed:
+        """The present state with its digest and metrics."""
+        with torch.no_grad():
+            metrics = _finite(self._program.evaluate(self._data))
+        state = self._program.get_state()
+        state[STEP] = torch.tensor(self._step, dtype=torch.int64)
+        state[RNG_KEY] = torch.frombuffer(bytearray(self._rng().key), dtype=torch.uint8)
+        return Computed(state=state, state_after=state_digest(state), metrics=metrics)
+
+    def _rng(self, *purpose: str | int) -> Rng:
+        return Rng(self._spec.seed, self._spec.task, *purpose)
+
+
+def make_leaf(
+    *,
+    slot: Slot,
+    state_before: str,
+    computed: Computed,
+    data_digest: str,
+    numerics: str,
+    operator: str,
+) -> dict[str, Any]:
+    """The segment leaf that an operator signs for. `state_before` is empty where `init` began it."""
+    return {
+        **to_json(slot),
+        "state_before": state_before,
+        "state_after": computed.state_after,
+        "metrics": computed.metrics,
+        "data_digest": data_digest,
+        "numerics": numerics,
+        "operator": operator,
+    }
+
+
+def _finite(metrics: Mapping[str, float]) -> Metrics:
+    clean = {name: float(value) for name, value in metrics.items()}
+    for name, value in clean.items():
+        if not math.isfinite(value):
+            raise ValueError(f"the metric {name!r} is {value}: it cannot be committed")
+    return clean

@@ -1,0 +1,235 @@
+"""Tune's hooks on a `Gate`: a searcher, a scheduler and a callback around the user's own.
+
+The user's searcher and scheduler see what they would see in bare Tune, only less of it: nothing
+without a receipt, and no end of a trial before it is judged. A trial at its end is paused, which
+frees its node, until the gate releases it or sends it back to work.
+
+Not covered: a rung that ASHA filled with a value which later proves forged keeps that value; the
+trial itself is run again.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ray.tune import Callback, Stopper
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import TrialScheduler
+from ray.tune.search import Searcher
+
+from workloads.ray_jobs.gate import Gate, Judgement
+from workloads.ray_jobs.trainable import IS_LAST, LEAF, RECEIPT
+
+JUDGE_EVERY_S = 0.2
+
+
+class GatedSearcher(Searcher):
+    """Suggests what the user's searcher suggests; at most `max_concurrent` trials work at once.
+
+    Trials that only wait for a judgement do not count: their nodes are free.
+    """
+
+    def __init__(self, searcher: Searcher, gate: Gate, max_concurrent: int | None) -> None:
+        self.searcher = searcher
+        self._gate = gate
+        self._max_concurrent = max_concurrent
+        self._open: set[str] = set()
+        super().__init__(metric=searcher.metric, mode=searcher.mode)
+
+    def set_search_properties(
+        self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any
+    ) -> bool:
+        done = self.searcher.set_search_properties(metric, mode, config, **spec)
+        self._metric, self._mode = self.searcher.metric, self.searcher.mode
+        return done
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | None:
+        working = len(self._open.difference(self._gate.held))
+        if self._max_concurrent is not None and working >= self._max_concurrent:
+            return None
+        config = self.searcher.suggest(trial_id)
+        if isinstance(config, dict):
+            self._open.add(trial_id)
+        return config
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        self.searcher.on_trial_result(trial_id, result)
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        # A paused trial is ended without a result: the gate remembers the acknowledged one.
+        self._open.discard(trial_id)
+        value = self._gate.value(trial_id)
+        known = None if value is None or error else {self.metric: value}
+        self.searcher.on_trial_complete(trial_id, known, error)
+
+    def get_state(self) -> dict[str, Any]:
+        return {"open": sorted(self._open)}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self._open = set(state["open"])
+
+    def save(self, checkpoint_path: str) -> None:
+        self.searcher.save(checkpoint_path)
+
+    def restore(self, checkpoint_path: str) -> None:
+        self.searcher.restore(checkpoint_path)
+
+
+class _Visible:
+    """The controller as the user's scheduler sees it: without trials that wait for a judgement."""
+
+    def __init__(self, controller: Any, gate: Gate) -> None:
+        self._controller = controller
+        self._gate = gate
+
+    def get_trials(self) -> list[Trial]:
+        held = set(self._gate.held)
+        return [trial for trial in self._controller.get_trials() if trial.trial_id not in held]
+
+    def get_live_trials(self) -> list[Trial]:
+        held = set(self._gate.held)
+        return [trial for trial in self._controller.get_live_trials() if trial.trial_id not in held]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._controller, name)
+
+
+class GatedScheduler(TrialScheduler):
+    """Decides what the user's scheduler decides, on acknowledged results alone."""
+
+    def __init__(
+        self, scheduler: TrialScheduler, gate: Gate, monotonic_s: Callable[[], float]
+    ) -> None:
+        self._inner = scheduler
+        self._gate = gate
+        self._clock = monotonic_s
+        self._next_judgement_s = 0.0
+        self._rerun: list[str] = []
+
+    @property
+    def metric(self) -> str | None:
+        return self._inner.metric
+
+    @property
+    def supports_buffered_results(self) -> bool:
+        return False
+
+    def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
+        return self._inner.set_search_properties(metric, mode, **spec)
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        self._inner.on_trial_add(self._seen(tune_controller), trial)
+
+    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
+        self._inner.on_trial_error(self._seen(tune_controller), trial)
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        problem = self._gate.check(
+            trial.trial_id, result, _json(result.get(LEAF)), _json(result.get(RECEIPT))
+        )
+        if problem:
+            print(f"result of {trial.trial_id} not let through: {problem}", flush=True)
+            self._rerun.append(trial.trial_id)
+            return TrialScheduler.PAUSE
+        decision = self._inner.on_trial_result(self._seen(tune_controller), trial, result)
+        if decision == TrialScheduler.STOP or result.get(IS_LAST):
+            self._gate.hold(trial.trial_id)
+            return TrialScheduler.PAUSE
+        return decision
+
+    def on_trial_complete(
+        self, tune_controller: Any, trial: Trial, result: dict[str, Any]
+    ) -> None:
+        self._inner.on_trial_complete(self._seen(tune_controller), trial, result)
+
+    def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:
+        if trial.last_result and self._gate.value(trial.trial_id) is not None:
+            self._inner.on_trial_complete(self._seen(tune_controller), trial, trial.last_result)
+        else:
+            self._inner.on_trial_remove(self._seen(tune_controller), trial)
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        self._judge(tune_controller)
+        waiting = [
+            trial
+            for trial in tune_controller.get_trials()
+            if trial.trial_id in self._rerun and trial.status == Trial.PAUSED
+        ]
+        if waiting:
+            self._rerun.remove(waiting[0].trial_id)
+            return waiting[0]
+        return self._inner.choose_trial_to_run(self._seen(tune_controller))
+
+    def debug_string(self) -> str:
+        return f"{self._inner.debug_string()}; {len(self._gate.held)} wait for a judgement"
+
+    def save(self, checkpoint_path: str) -> None:
+        self._inner.save(checkpoint_path)
+
+    def restore(self, checkpoint_path: str) -> None:
+        self._inner.restore(checkpoint_path)
+
+    def _seen(self, controller: Any) -> Any:
+        return _Visible(controller, self._gate)
+
+    def _judge(self, controller: Any) -> None:
+        now = self._clock()
+        if now < self._next_judgement_s:
+            return
+        self._next_judgement_s = now + JUDGE_EVERY_S
+        trials: Mapping[str, Trial] = {t.trial_id: t for t in controller.get_trials()}
+        # A trial is held before Tune has finished pausing it; it is judged when it stands still.
+        paused = [name for name in self._gate.held if trials[name].status == Trial.PAUSED]
+        active = (Trial.RUNNING, Trial.PENDING)
+        is_idle = not any(trial.status in active for trial in trials.values())
+        for name, judgement in self._gate.judge(paused, is_idle=is_idle).items():
+            if judgement is Judgement.RERUN:
+                self._rerun.append(name)
+            elif judgement is Judgement.RELEASE:
+                controller.stop_trial(trials[name])
+
+
+class GateCallback(Callback):
+    """Registers every start of a trial, and keeps an eye on the job between steps."""
+
+    def __init__(
+        self, gate: Gate, watch: Callable[[], None], monotonic_s: Callable[[], float]
+    ) -> None:
+        self._gate, self._watch, self._clock = gate, watch, monotonic_s
+        self._next_watch_s = 0.0
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
+        self._gate.started(trial.trial_id, trial.config)
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
+        if trial.status == Trial.ERROR:
+            self._gate.ended(trial.trial_id)
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **_: Any) -> None:
+        if self._clock() >= self._next_watch_s:
+            self._next_watch_s = self._clock() + JUDGE_EVERY_S
+            self._watch()
+
+
+class JobStopper(Stopper):
+    """Ends the whole search when the job cannot go on (its budget is spent)."""
+
+    def __init__(self, is_over: Callable[[], bool]) -> None:
+        self._is_over = is_over
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return self._is_over()
+
+
+def _json(text: Any) -> Any:
+    try:
+        return json.loads(text)
+    except (TypeError, ValueError):
+        return None
+
+

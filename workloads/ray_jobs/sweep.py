@@ -1,0 +1,63 @@
+"""A hyperparameter search under Ray Tune whose trials are verified tasks."""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ray import tune
+from ray.tune import CheckpointConfig, FailureConfig, PlacementGroupFactory, RunConfig
+from ray.tune.schedulers import FIFOScheduler
+from ray.tune.search import Searcher
+
+from workloads.ray_jobs.gate import Gate
+from workloads.ray_jobs.search import GateCallback, GatedScheduler, GatedSearcher, JobStopper
+from workloads.ray_jobs.trainable import SegmentTrainable, TrialFacts
+
+MAX_FAILURES = 8
+"""Starts that a trial may lose to dying or refused nodes."""
+VOLUNTEER = {"gensyn.role": "volunteer"}
+
+
+def run_sweep(
+    *,
+    facts: TrialFacts,
+    gate: Gate,
+    param_space: dict[str, Any],
+    tune_config: tune.TuneConfig,
+    storage_path: str,
+    watch: Callable[[], None],
+    is_over: Callable[[], bool],
+) -> tune.ResultGrid:
+    """Run `tune.Tuner.fit()` with the user's own `TuneConfig` on volunteer nodes alone.
+
+    `watch` is called a few times a second; `is_over` ends the search early.
+    """
+    limit, search = tune_config.max_concurrent_trials, tune_config.search_alg
+    if isinstance(search, Searcher):
+        search, limit = GatedSearcher(search, gate, limit), None
+    gated = dataclasses.replace(
+        tune_config,
+        search_alg=search,
+        scheduler=GatedScheduler(tune_config.scheduler or FIFOScheduler(), gate, time.monotonic),
+        max_concurrent_trials=limit,
+        reuse_actors=True,
+    )
+    tuner = tune.Tuner(
+        tune.with_resources(
+            tune.with_parameters(SegmentTrainable, facts=facts),
+            PlacementGroupFactory([{"CPU": 1}], bundle_label_selector=[VOLUNTEER]),
+        ),
+        param_space=param_space,
+        tune_config=gated,
+        run_config=RunConfig(
+            name=facts.job,
+            storage_path=storage_path,
+            failure_config=FailureConfig(max_failures=MAX_FAILURES),
+            checkpoint_config=CheckpointConfig(num_to_keep=1),
+            callbacks=[GateCallback(gate, watch, time.monotonic)],
+            stop=JobStopper(is_over),
+            verbose=0,
+        ),
+    )
+    return tuner.fit()

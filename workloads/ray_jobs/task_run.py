@@ -1,0 +1,191 @@
+"""One start of one task on one node: slots, segments, storage, commitments.
+
+Plain: the agent, the store and the numerics class are arguments, so it is tested without Ray.
+
+Storing and committing run one segment behind the training: while segment k travels, segment k + 1
+is computed. A result is handed out only with the receipt of its own segment, so nothing reaches a
+scheduler that is not acknowledged. The price is one segment of work that an early stop throws away.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+
+from gensyn_ray.domain.errors import OperationError, Refused
+from gensyn_ray.domain.ids import Slot
+from ledger.core.refusals import Reason
+from workloads.core.bundle import Bundle, load_program
+from workloads.core.program import Program
+from workloads.core.segment import Computed, Runner, TaskSpec, make_leaf
+from workloads.core.state import State, state_digest
+
+REFUSED_WAIT_S = 2.0
+"""How long a caught operator's trial waits before it fails, so that its node is drained by then and
+Tune's next attempt lands elsewhere."""
+
+
+class Agent(Protocol):
+    """What a task asks of the node's agent; each call may raise `Refused`."""
+
+    def identity(self) -> dict[str, Any]: ...
+    def task(self, *, job: str, trial: str) -> dict[str, Any]: ...
+    def slot(self, *, job: str, task: str, segment: int, attempt: int) -> None: ...
+    def commit(self, leaf: Mapping[str, Any]) -> dict[str, Any]: ...
+
+
+class Store(Protocol):
+    """What a task asks of the object store; reads raise `OperationError`."""
+
+    def get_bundle(self, digest: str) -> Bundle: ...
+    def get_spec(self, digest: str) -> TaskSpec: ...
+    def get_state(self, digest: str) -> dict[str, torch.Tensor]: ...
+    def put_state(self, digest: str, state: State) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acknowledged:
+    """A segment whose commitment is in the journal and whose state is stored."""
+
+    leaf: dict[str, Any]
+    receipt: dict[str, Any]
+    segments_done: int
+    is_last: bool
+
+    @property
+    def checkpoint(self) -> dict[str, Any]:
+        """Where to go on from: a reference into the store, small enough for any checkpoint."""
+        return {"task": self.leaf["task"], "state": self.leaf["state_after"]}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Pending:
+    slot: Slot
+    state_before: str
+    computed: Computed
+    segments_done: int
+
+
+class DataCache:
+    """Data sets of this process by bundle, loaded and digested once."""
+
+    def __init__(self) -> None:
+        self._loaded: dict[str, tuple[State, str]] = {}
+
+    def get(self, bundle: str, program: Program) -> tuple[State, str]:
+        """The program's data and its digest."""
+        if bundle not in self._loaded:
+            data = program.load_data()
+            self._loaded[bundle] = (data, state_digest(data))
+        return self._loaded[bundle]
+
+
+class TaskRun:
+    """Goes on from the task's last good state; `advance` gives one acknowledged segment a call.
+
+    `grow_from`: digest of another task's state to begin with, where this task has none of its own.
+    Raises `Refused` from the constructor or `advance` when the node may not go on, and
+    `OperationError` if the data or the numerics class differ from what was agreed.
+    """
+
+    def __init__(
+        self,
+        *,
+        job: str,
+        trial: str,
+        agent: Agent,
+        store: Store,
+        numerics: str,
+        data_cache: DataCache,
+        grow_from: str = "",
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._agent, self._store, self._sleep = agent, store, sleep
+        me = agent.identity()
+        self._operator, self._numerics = me["party"], numerics
+        if me["numerics"] != numerics:
+            raise OperationError(
+                f"this process computes numerics class {numerics}, the node joined as "
+                f"{me['numerics']}: set the profile's variables before `ray start`"
+            )
+        task = agent.task(job=job, trial=trial)
+        self._job, self._task, self._attempt = job, task["task"], task["attempt"]
+        spec = store.get_spec(task["spec"])
+        if spec.bundle != task["bundle"]:
+            raise OperationError("the task's spec names another bundle than the job")
+        program = load_program(store.get_bundle(spec.bundle))()
+        data, self._data_digest = data_cache.get(spec.bundle, program)
+        if self._data_digest != task["data_digest"]:
+            raise OperationError("this node's data differ from the job's: the digests are not equal")
+        self._runner = Runner(program, spec, data)
+        self._total = program.segments
+        self._state_before = task["state"] or grow_from
+        if self._state_before:
+            self._runner.load(store.get_state(self._state_before))
+        self._next_segment = task["good"]
+        self._ahead: _Pending | Refused | None = None
+        self._background = ThreadPoolExecutor(1, thread_name_prefix="commit")
+
+    def advance(self) -> Acknowledged:
+        """Acknowledge the next segment. Raises `Refused`."""
+        current = self._ahead if self._ahead is not None else self._compute()
+        self._ahead = None
+        if isinstance(current, Refused):
+            self._refused(current)
+        receipt = self._background.submit(self._acknowledge, current)
+        is_last = current.segments_done >= self._total
+        if not is_last:
+            try:
+                self._ahead = self._compute()
+            except Refused as refusal:
+                self._ahead = refusal
+        try:
+            leaf, signed = receipt.result()
+        except Refused as refusal:
+            self._refused(refusal)
+        return Acknowledged(
+            leaf=leaf, receipt=signed, segments_done=current.segments_done, is_last=is_last
+        )
+
+    def close(self) -> None:
+        """Give up; a commitment under way is still sent."""
+        self._background.shutdown(wait=True)
+
+    def _compute(self) -> _Pending:
+        slot = Slot(
+            job=self._job, task=self._task, segment=self._next_segment, attempt=self._attempt
+        )
+        self._agent.slot(
+            job=slot.job, task=slot.task, segment=slot.segment, attempt=slot.attempt
+        )
+        computed = self._runner.run_segment()
+        pending = _Pending(
+            slot=slot,
+            state_before=self._state_before,
+            computed=computed,
+            segments_done=self._runner.segments_done,
+        )
+        self._state_before = computed.state_after
+        self._next_segment += 1
+        return pending
+
+    def _acknowledge(self, pending: _Pending) -> tuple[dict[str, Any], dict[str, Any]]:
+        computed = pending.computed
+        self._store.put_state(computed.state_after, computed.state)
+        leaf = make_leaf(
+            slot=pending.slot,
+            state_before=pending.state_before,
+            computed=computed,
+            data_digest=self._data_digest,
+            numerics=self._numerics,
+            operator=self._operator,
+        )
+        return leaf, self._agent.commit(leaf)
+
+    def _refused(self, refusal: Refused) -> None:
+        if refusal.reason == Reason.OPERATOR_TOMBSTONED:
+            self._sleep(REFUSED_WAIT_S)
+        raise refusal

@@ -1,0 +1,85 @@
+"""Tune's class Trainable around a `TaskRun`: one Tune iteration is one acknowledged segment."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from ray import tune
+
+from gensyn_ray.blobs import Blobs
+from gensyn_ray.local_agent import LocalAgent
+from workloads.numerics.pinned import numerics_class
+from workloads.ray_jobs.task_run import DataCache, TaskRun
+
+LEAF, RECEIPT, IS_LAST = "gensyn_leaf", "gensyn_receipt", "gensyn_is_last"
+"""Result keys: the leaf and the receipt as JSON text, and whether the run is complete."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialFacts:
+    """What every trial of a job is told."""
+
+    job: str
+    blobs: str
+
+
+class SegmentTrainable(tune.Trainable):
+    """Runs on a volunteer node. The trial's config comes from the authority's record of the task,
+    not from Tune, so that what is trained is what will be replayed."""
+
+    def setup(self, config: dict[str, Any], facts: TrialFacts) -> None:
+        self._facts = facts
+        self._numerics = numerics_class()
+        self._agent = LocalAgent.of_this_node()
+        self._store = Blobs(facts.blobs)
+        self._data_cache = DataCache()
+        self._run: TaskRun | None = None
+        self._grow_from = ""
+        self._checkpoint: dict[str, Any] = {}
+
+    def step(self) -> dict[str, Any]:
+        if self._run is None:
+            self._run = TaskRun(
+                job=self._facts.job,
+                trial=self.trial_id,
+                agent=self._agent,
+                store=self._store,
+                numerics=self._numerics,
+                data_cache=self._data_cache,
+                grow_from=self._grow_from,
+            )
+        done = self._run.advance()
+        self._checkpoint = done.checkpoint
+        return {
+            **done.leaf["metrics"],
+            "training_iteration": done.segments_done,
+            "segment": done.leaf["segment"],
+            "operator": done.leaf["operator"],
+            "task": done.leaf["task"],
+            LEAF: json.dumps(done.leaf),
+            RECEIPT: json.dumps(done.receipt),
+            IS_LAST: done.is_last,
+        }
+
+    def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
+        """A reference into the network's store; the state itself is there already."""
+        return {"trial": self.trial_id, **self._checkpoint}
+
+    def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
+        """The authority knows this trial's last good state better than any checkpoint does; only
+        another trial's state (PBT's exploit) is taken from here, and only as a new task's base."""
+        self._forget()
+        if checkpoint and checkpoint["trial"] != self.trial_id:
+            self._grow_from = checkpoint.get("state", "")
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._forget()
+        return True
+
+    def cleanup(self) -> None:
+        self._forget()
+
+    def _forget(self) -> None:
+        if self._run is not None:
+            self._run.close()
+        self._run, self._grow_from, self._checkpoint = None, "", {}
