@@ -6,6 +6,7 @@ verifier node, in the environment of one profile, and has its results signed by 
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -21,6 +22,9 @@ from verifier_actors.replay import ReplayRequest, Verifier
 from workloads.numerics.pinned import PROFILES, numerics_class
 
 POLL_S = 0.1
+IN_FLIGHT = 2
+"""Replays handed to one actor at a time: one runs, one waits. The rest stay with the authority,
+which forgets those that a ruling makes needless."""
 
 
 class VerifierActor:
@@ -70,15 +74,16 @@ class Auditor:
     def __init__(self, read_audits: Callable[[], list[dict[str, Any]]], pool: Pool) -> None:
         self._read = read_audits
         self._pool = pool
-        self._running: set[tuple[str, str]] = set()
+        self._running: dict[tuple[str, str], str] = {}
 
     def turn(self) -> None:
         """Start what is open and not running; forget what has ended, so that it may start again."""
         for key in self._pool.ended():
-            self._running.discard(key)
+            self._running.pop(key, None)
+        load = Counter((party, numerics) for (party, _), numerics in self._running.items())
         for audit in self._read():
-            key = (audit["party"], audit["slot"])
-            if key in self._running:
+            key, seat = (audit["party"], audit["slot"]), (audit["party"], audit["numerics"])
+            if key in self._running or load[seat] >= IN_FLIGHT:
                 continue
             request = ReplayRequest(
                 job=audit["job"],
@@ -87,7 +92,8 @@ class Auditor:
                 state_before=audit["state_before"],
             )
             if self._pool.start(audit["party"], audit["numerics"], request):
-                self._running.add(key)
+                self._running[key] = audit["numerics"]
+                load[seat] += 1
 
 
 class ActorPool:
@@ -168,11 +174,11 @@ class AuditorActor:
         ledger = LedgerClient(ledger_address)
         self._pool = ActorPool(seats, profiles, blobs)
         self._auditor = Auditor(lambda: ledger.read("audits"), self._pool)
-        self._warm = [seat.party for seat in seats[:1]]
+        self._parties = [seat.party for seat in seats]
 
     def run(self) -> None:
         """Serve until the actor is killed."""
-        for party in self._warm:
+        for party in self._parties:
             self._pool.warm_up(party)
         while True:
             try:

@@ -194,10 +194,7 @@ class LocalNetwork:
         """End every process that this network started; no other."""
         if ray.is_initialized():
             ray.shutdown()
-        nodes = [child for name, child in self._children.items() if name.startswith("node")]
-        stop_all(nodes[1:])
-        stop_all(nodes[:1])
-        stop_all([child for child in self._children.values() if child not in nodes])
+        stop_all(list(self._children.values()))
         self._children.clear()
         if not keep_home:
             shutil.rmtree(self.home, ignore_errors=True)

@@ -13,7 +13,7 @@ import psutil
 
 from gensyn_ray.domain.errors import OperationError, UsageError
 
-STOP_WAIT_S = 8.0
+STOP_WAIT_S = 3.0
 
 
 class Child:

@@ -34,6 +34,7 @@ class GatedSearcher(Searcher):
         self._gate = gate
         self._max_concurrent = max_concurrent
         self._open: set[str] = set()
+        self._reported: dict[str, int] = {}
         super().__init__(metric=searcher.metric, mode=searcher.mode)
 
     def set_search_properties(
@@ -53,7 +54,11 @@ class GatedSearcher(Searcher):
         return config
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        self.searcher.on_trial_result(trial_id, result)
+        # A trial that is run again repeats iterations, and a searcher hears of each once.
+        iteration = result["training_iteration"]
+        if iteration > self._reported.get(trial_id, 0):
+            self._reported[trial_id] = iteration
+            self.searcher.on_trial_result(trial_id, result)
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
