@@ -33,7 +33,7 @@ from ledger.core.refusals import Reason
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentConfig:
-    """`allow`: bundle digests taken besides the vetted ones. `bond_micro`: stake to bond on joining."""
+    """`allow`: bundles taken besides the vetted ones. `bond_micro`: stake to bond on joining."""
 
     role: str
     name: str

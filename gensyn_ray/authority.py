@@ -224,7 +224,9 @@ def serve(home: Path, address: str) -> None:
         print(f"authority ends: {error!r}", file=sys.stderr, flush=True)
         os._exit(70)
 
-    app = make_app(authority.submit, authority.read, authority.tick, tick_ms=TICK_MS, on_failure=end)
+    app = make_app(
+        authority.submit, authority.read, authority.tick, tick_ms=TICK_MS, on_failure=end
+    )
     listen = listening_on(address)
     uvicorn.run(app, log_level="warning", access_log=False, **listen)
     store.close()

@@ -4,6 +4,7 @@ Control actors and job drivers are pinned to the head by its `ray.io/node-id`, w
 can claim as it can claim a label.
 """
 
+import logging
 import os
 import time
 from collections.abc import Mapping
@@ -52,7 +53,8 @@ def attach(address: str) -> None:
     if ray.is_initialized():
         return
     try:
-        ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, logging_level="error")
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+        ray.init(address=address, namespace=NAMESPACE, **quiet)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
         raise Unreachable(_why(address, error)) from None
 

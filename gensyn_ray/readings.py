@@ -211,7 +211,7 @@ def _rulings(job: Job) -> list[dict[str, Any]]:
             "at_fault": segment.operator if segment.outcome is Outcome.REJECT else "",
             "evidence": {
                 "slot": slot,
-                "outcome": segment.outcome.value,
+                "outcome": segment.outcome,
                 "claimed": segment.claimed,
                 "verifier": segment.verifier,
                 "verdict": segment.verdict,
@@ -225,7 +225,7 @@ def _rulings(job: Job) -> list[dict[str, Any]]:
 
 
 def _earned_micro(journal: Journal, party: str, jobs: list[str]) -> int:
-    """What was released to a party for good: pay of closed jobs, nothing of it for a proven cheat."""
+    """What was released to a party for good: pay of closed jobs; nothing to a proven cheat."""
     if journal.book.parties[party].tombstoned:
         return 0
     return sum(

@@ -70,7 +70,9 @@ class Segment:
     @property
     def is_judged(self) -> bool:
         """Settled, and no audit of it is open."""
-        return self.settled and self.drawn is not None and (not self.drawn or self.outcome is not None)
+        return (
+            self.settled and self.drawn is not None and (not self.drawn or self.outcome is not None)
+        )
 
 
 @dataclass(slots=True, kw_only=True)
@@ -125,7 +127,7 @@ class Settlement:
     # -- checks that need more than the book -------------------------------------------------
 
     def admit(self, order: Order) -> Rejected | None:
-        """Refuse what the ledger's core cannot judge: chains of states, and who may give verdicts."""
+        """Refuse what the ledger's core cannot judge: chains of states, who gives a verdict."""
         match order.command:
             case RequestSlot() as request:
                 return self._admit_slot(order.header.party, request)
@@ -156,7 +158,9 @@ class Settlement:
         ):
             return Rejected(reason=Reason.WRONG_LEAF, detail="fields are missing")
         if leaf["numerics"] != self.parties[operator].numerics:
-            return Rejected(reason=Reason.WRONG_LEAF, detail="not the class that the node joined as")
+            return Rejected(
+                reason=Reason.WRONG_LEAF, detail="not the class that the node joined as"
+            )
         if leaf["segment"] != len(task.good):
             return Rejected(reason=Reason.WRONG_PREDECESSOR, detail=f"{len(task.good)} are good")
         if task.good:
@@ -477,9 +481,7 @@ class Settlement:
         }
         return Record(kind="round", content=content)
 
-    def _due_draws(
-        self, job: Job, now_ms: int, link: Callable[[int], bytes]
-    ) -> list[Command]:
+    def _due_draws(self, job: Job, now_ms: int, link: Callable[[int], bytes]) -> list[Command]:
         for round_ in job.rounds.values():
             withheld = now_ms - round_.closed_ms >= REVEAL_WAIT_MS
             if round_.drawn or (round_.secret is None and not withheld):
@@ -530,7 +532,7 @@ class Settlement:
         return ""
 
     def _verifiers(self, numerics: str, *, not_of: str) -> list[str]:
-        """Verifiers that replay this numerics class. A verifier joins with its classes, comma-joined."""
+        """Verifiers that replay this class. A verifier joins with its classes, comma-joined."""
         return [
             party
             for party, joined in self.parties.items()

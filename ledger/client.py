@@ -85,6 +85,4 @@ class Signer:
 
 def check_receipt(receipt: Any, network_key: bytes) -> dict[str, Any]:
     """The body of a receipt that the network signed. Raises `ValueError`."""
-    return signing.unseal(
-        Envelope.from_json(receipt), signing.RECEIPT, expected_key=network_key
-    )
+    return signing.unseal(Envelope.from_json(receipt), signing.RECEIPT, expected_key=network_key)

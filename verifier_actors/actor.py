@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import ray
-from ray.actor import ActorHandle
+from ray.exceptions import RayError
 
 from gensyn_ray.blobs import Blobs
 from gensyn_ray.domain.errors import GensynError, Refused
@@ -103,7 +103,7 @@ class ActorPool:
         self._seats = {seat.party: seat for seat in seats}
         self._profiles = profiles
         self._blobs = blobs
-        self._actors: dict[tuple[str, str], ActorHandle[VerifierActor]] = {}
+        self._actors: dict[tuple[str, str], Any] = {}
         self._tasks: dict[ray.ObjectRef[str], tuple[str, str]] = {}
 
     def start(self, party: str, numerics: str, request: ReplayRequest) -> bool:
@@ -127,7 +127,7 @@ class ActorPool:
             try:
                 if problem := ray.get(task):
                     print(f"replay of {key[1]}: {problem}", flush=True)
-            except ray.exceptions.RayError as error:
+            except RayError as error:
                 print(f"replay of {key[1]} by {key[0]} failed: {error}", flush=True)
                 self._forget_dead_actors(key[0])
         return ended
@@ -137,7 +137,7 @@ class ActorPool:
         for numerics in self._profiles:
             self._actor(party, numerics)
 
-    def _actor(self, party: str, numerics: str) -> ActorHandle[VerifierActor] | None:
+    def _actor(self, party: str, numerics: str) -> Any:
         profile, seat = self._profiles.get(numerics), self._seats.get(party)
         if profile is None or seat is None:
             return None

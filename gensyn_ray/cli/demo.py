@@ -26,7 +26,7 @@ from verifier_actors.core.draw import detection_probability
 
 Positive = Annotated[int, Parameter(validator=validators.Number(gte=1))]
 
-VOLUNTEERS = ("volunteer-1", "volunteer-2", "volunteer-3")
+VOLUNTEERS: tuple[str, ...] = ("volunteer-1", "volunteer-2", "volunteer-3")
 CHEAT = "volunteer-2"
 STAKE_MICRO = 100 * MICRO_PER_CREDIT
 PRICE_MICRO = MICRO_PER_CREDIT
@@ -84,7 +84,7 @@ def demo(
         )
         _follow(job, network, console)
         result = job.result()
-        content = _report(network, job, result, adversary, out, time.monotonic() - begun)
+        content = _report(network, job, result, out=out, wall_s=time.monotonic() - begun)
     if report is not None:
         report.parent.mkdir(parents=True, exist_ok=True)
         report.write_text(json.dumps(content, indent=2) + "\n")
@@ -167,7 +167,7 @@ def _progress(job: str, seen: dict[str, Any], ledger: Any) -> Group:
 
 
 def _report(
-    network: LocalNetwork, job: Job, result: JobResult, adversary: str, out: Path, wall_s: float
+    network: LocalNetwork, job: Job, result: JobResult, *, out: Path, wall_s: float
 ) -> dict[str, Any]:
     facts = network.facts
     folder = out / job.id
@@ -296,5 +296,3 @@ def _show(console: Console, content: dict[str, Any], profiles: dict[str, str]) -
         f"gensyn-ray ledger verify {books['journal']} --key {books['public_key']} --draws",
         soft_wrap=True,
     )
-
-

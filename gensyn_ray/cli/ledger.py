@@ -45,9 +45,7 @@ def verify_journal(
 
 
 @app.command
-def export(
-    path: Path, *, home: Path, format: Literal["journal"] = "journal"
-) -> None:
+def export(path: Path, *, home: Path, format: Literal["journal"] = "journal") -> None:
     """Write the books of the authority at HOME to PATH.
 
     Parameters
@@ -78,9 +76,10 @@ def check_file(
 
     def follow(entry: Entry) -> None:
         for event in entry.events:
-            if isinstance(event, Recorded) and event.kind == "draw":
-                if problem := settlement.check_draw(event.content):
-                    raise CorruptJournal(f"entry {entry.index}: {problem}")
+            if not isinstance(event, Recorded) or event.kind != "draw":
+                continue
+            if problem := settlement.check_draw(event.content):
+                raise CorruptJournal(f"entry {entry.index}: {problem}")
         settlement.fold(entry.events, entry.time_ms)
 
     try:

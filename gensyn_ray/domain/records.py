@@ -23,7 +23,7 @@ def to_json(record: Any) -> dict[str, Any]:
 
 
 def from_json(kind: type[T], value: Mapping[str, Any]) -> T:
-    """The record that `value` spells. Raises `BadRecord` on any unknown, missing or mistyped field."""
+    """The record that `value` spells. `BadRecord` on any unknown, missing or mistyped field."""
     known = {field.name for field in fields(kind)}  # pyright: ignore[reportArgumentType]
     if unknown := sorted(set(value) - known):
         raise BadRecord(f"{kind.__name__} has no field {unknown[0]!r}")

@@ -11,7 +11,7 @@ import base64
 import binascii
 import hashlib
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import nacl.exceptions
 import nacl.signing
@@ -92,7 +92,7 @@ def unseal(envelope: Envelope, tag: bytes, *, expected_key: bytes | None = None)
     body = canonical.decode(envelope.body)
     if not isinstance(body, dict):
         raise ValueError("a signed body is an object")
-    content: dict[str, Any] = body
+    content = cast("dict[str, Any]", body)
     try:
         key = bytes.fromhex(content["key"])
     except (KeyError, TypeError, ValueError):

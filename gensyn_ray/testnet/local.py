@@ -120,9 +120,7 @@ class LocalNetwork:
         os.environ.update(
             RAY_USAGE_STATS_ENABLED="0",
             RAY_AUTH_MODE="token",
-            RAY_AUTH_TOKEN=self.secret("ray token").hex()
-            if self._seed
-            else secrets.token_hex(32),
+            RAY_AUTH_TOKEN=self.secret("ray token").hex() if self._seed else secrets.token_hex(32),
         )
         with ThreadPoolExecutor(2) as pool:
             # Self-tests are started first: they take seconds, and need nothing else.

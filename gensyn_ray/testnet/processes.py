@@ -51,7 +51,9 @@ class Child:
             if self._process.poll() is not None:
                 raise OperationError(f"{self.name} ended at once: {self.last_words()}")
             if time.monotonic() > deadline:
-                raise OperationError(f"{self.name} was not ready in {timeout_s:.0f} s ({self._log})")
+                raise OperationError(
+                    f"{self.name} was not ready in {timeout_s:.0f} s ({self._log})"
+                )
             time.sleep(0.05)
 
     def last_words(self) -> str:
@@ -60,7 +62,7 @@ class Child:
         return lines[-1].strip() if lines else f"no output in {self._log}"
 
     def kill(self, name: str) -> None:
-        """SIGKILL the descendants called `name` (a raylet, say). Raises `OperationError` if none."""
+        """SIGKILL the descendants called `name`, a raylet say. Raises `OperationError` if none."""
         found = [one for one in self.family() if one.name() == name]
         if not found:
             raise OperationError(f"{self.name} runs no process called {name}")

@@ -151,9 +151,7 @@ class Book:
         job = self.jobs[event.job]
         if (before := job.tasks.get(event.task)) is not None:
             self._drop_issued(job, before)
-        job.tasks[event.task] = TaskEntry(
-            trial=event.trial, spec=event.spec, attempt=event.attempt
-        )
+        job.tasks[event.task] = TaskEntry(trial=event.trial, spec=event.spec, attempt=event.attempt)
 
     def _drop_issued(self, job: JobEntry, task: TaskEntry) -> None:
         for slot in task.issued:

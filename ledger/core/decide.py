@@ -472,7 +472,9 @@ def _close_job(book: Book, header: Header, command: CloseJob) -> Decision:
         events.append(
             Moved(
                 debit=accounts.holdback(command.job, entry.operator),
-                credit=accounts.escrow(command.job) if caught else accounts.available(entry.operator),
+                credit=accounts.escrow(command.job)
+                if caught
+                else accounts.available(entry.operator),
                 amount_micro=entry.price_micro,
                 memo="forfeit" if caught else "release",
                 slot=slot,

@@ -6,7 +6,7 @@ never be played to another of the same name. `head` is the log root that the sig
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from gensyn_ray.domain import canonical, records, signing
 from gensyn_ray.domain.ids import party_id
@@ -88,7 +88,7 @@ def read(envelope: Envelope) -> Order | Rejected:
     if header.role not in ALLOWED_ROLES[kind]:
         return Rejected(reason=Reason.ROLE_NOT_ALLOWED, detail=f"{header.role}, {header.operation}")
     try:
-        command = records.from_json(kind, arguments)
+        command = records.from_json(kind, cast("dict[str, Any]", arguments))
     except records.BadRecord as error:
         return Rejected(reason=Reason.MALFORMED, detail=str(error))
     return Order(header=header, command=command, envelope=envelope)

@@ -18,8 +18,10 @@ class SqliteJournal:
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         if read_only and not path.exists():
             raise UsageError(f"no journal at {path}: give the path that the network printed")
-        flags = apsw.SQLITE_OPEN_READONLY if read_only else (
-            apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
+        flags = (
+            apsw.SQLITE_OPEN_READONLY
+            if read_only
+            else (apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE)
         )
         try:
             self._db = apsw.Connection(str(path), flags=flags)

@@ -20,9 +20,7 @@ PPM = 1_000_000
 
 def draw_value(*, link: bytes, root: bytes, secret: bytes, leaf_index: int) -> bytes:
     """32 bytes that decide over one leaf of one commitment."""
-    return hashlib.sha256(
-        _TAG + link + root + secret + leaf_index.to_bytes(8, "big")
-    ).digest()
+    return hashlib.sha256(_TAG + link + root + secret + leaf_index.to_bytes(8, "big")).digest()
 
 
 def is_drawn(value: bytes, rate_ppm: int) -> bool:

@@ -44,7 +44,7 @@ def compare(claimed: str, verifier: str, referee: str | None) -> Outcome | None:
     """
     if verifier == claimed:
         return Outcome.ACCEPT
-    if verifier == UNAVAILABLE_RESULT or referee == UNAVAILABLE_RESULT:
+    if UNAVAILABLE_RESULT in (verifier, referee):
         return Outcome.UNAVAILABLE
     if referee is None:
         return None

@@ -43,7 +43,7 @@ def bundle_of(program: type[Program]) -> Bundle:
         source = inspect.getsource(module) if module and path else _prompt_source(program)
     except (OSError, TypeError):
         raise UsageError(
-            f"the source of {program.__qualname__} cannot be read: define it in a file or a notebook"
+            f"the source of {program.__qualname__} cannot be read: define it in a file"
         ) from None
     if "." in program.__qualname__:
         raise UsageError(f"{program.__qualname__} is nested: define it at the top of its module")

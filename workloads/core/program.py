@@ -122,22 +122,21 @@ def _merge(shape: Any, values: Any) -> Any:
 
     A fresh optimizer has no moments yet: those arrive as tensors under keys that it lacks.
     """
+    given = cast("dict[str, Any]", values if isinstance(values, dict) else {})
     if isinstance(shape, Mapping):
         known = {str(key): (key, item) for key, item in cast("Mapping[Any, Any]", shape).items()}
-        merged = {key: _merge(item, values.get(name)) for name, (key, item) in known.items()}
-        for name in cast("dict[str, Any]", values or {}):
+        merged = {key: _merge(item, given.get(name)) for name, (key, item) in known.items()}
+        for name, found in given.items():
             if name not in known:
-                merged[int(name) if name.isdigit() else name] = _as_found(values[name])
+                merged[int(name) if name.isdigit() else name] = _as_found(found)
         return merged
     if isinstance(shape, list | tuple):
         items = cast("list[Any]", shape)
-        merged_items = [
-            _merge(item, (values or {}).get(str(i))) for i, item in enumerate(items)
-        ]
+        merged_items = [_merge(item, given.get(str(i))) for i, item in enumerate(items)]
         return tuple(merged_items) if isinstance(shape, tuple) else merged_items
     if isinstance(values, torch.Tensor) and not isinstance(shape, torch.Tensor):
         return values.item()
-    return shape if values is None else values.clone()
+    return values.clone() if isinstance(values, torch.Tensor) else shape
 
 
 def _as_found(value: Any) -> Any:

@@ -1,9 +1,12 @@
-"""Counter-based randomness: every value is a function of (job seed, task, purpose), of nothing else.
+"""Counter-based randomness: every value is a function of (job seed, task, purpose) alone.
 
 Philox 4x64 (Salmon et al., Parallel random numbers: as easy as 1, 2, 3, SC 2011), as NumPy gives
 its raw bits, which its compatibility policy keeps stable. Numbers are made from the bits by integer
 shifts and single IEEE-754 roundings, so they are the same on every machine.
 """
+
+# torch's own annotations leave some functions partly unknown.
+# pyright: reportUnknownMemberType=false
 
 import hashlib
 import math
@@ -25,9 +28,7 @@ class Rng:
         """`count` uniform 64-bit words, shape (count,), dtype uint64."""
         return np.asarray(self._bits.random_raw(count), dtype=np.uint64)
 
-    def uniform(
-        self, shape: Sequence[int], low: float = 0.0, high: float = 1.0
-    ) -> torch.Tensor:
+    def uniform(self, shape: Sequence[int], low: float = 0.0, high: float = 1.0) -> torch.Tensor:
         """float32 tensor of `shape`, uniform on a grid of 2^24 points of [low, high)."""
         words = self.raw(math.prod(shape)) >> np.uint64(40)
         unit = words.astype(np.float32) * np.float32(2.0**-24)

@@ -5,6 +5,9 @@ The digest of the state that a segment starts from, the spec and the program's b
 state that it ends in and its metrics.
 """
 
+# torch's own annotations leave some functions partly unknown.
+# pyright: reportUnknownMemberType=false
+
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -109,7 +112,7 @@ def make_leaf(
     numerics: str,
     operator: str,
 ) -> dict[str, Any]:
-    """The segment leaf that an operator signs for. `state_before` is empty where `init` began it."""
+    """The leaf that an operator signs for. `state_before` is empty where `init` began it."""
     return {
         **to_json(slot),
         "state_before": state_before,

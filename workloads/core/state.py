@@ -51,4 +51,4 @@ def canonical_bytes(name: str, tensor: torch.Tensor) -> memoryview:
     if (tensor.is_floating_point() or tensor.is_complex()) and bool(torch.isnan(tensor).any()):
         raise NotANumber(f"the tensor {name!r} holds NaN: it cannot be committed")
     flat = tensor.detach().cpu().contiguous().reshape(-1)
-    return memoryview(flat.view(torch.uint8).numpy()).cast("B")
+    return memoryview(flat.view(torch.uint8).numpy().tobytes())

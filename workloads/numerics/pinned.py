@@ -37,7 +37,7 @@ PROFILES: Mapping[str, Mapping[str, str]] = {
         "MKL_ENABLE_INSTRUCTIONS": "SSE4_2",
     },
 }
-"""Environment of `ray start`, by name. A machine without the instructions falls to a lower class."""
+"""Environment of `ray start`, by name. Without the instructions a machine falls a class lower."""
 
 
 def numerics_class() -> str:

@@ -2,7 +2,7 @@
 repository, Optical Recognition of Handwritten Digits). Every fourth image is held out."""
 
 import torch
-from sklearn.datasets import load_digits  # pyright: ignore[reportUnknownVariableType]
+from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn import functional
 
@@ -20,10 +20,10 @@ class Digits(Program):
     segments = 8
 
     def load_data(self) -> State:
-        """`train_x` (1347, 1, 8, 8), `test_x` (450, 1, 8, 8) float32 in 0..1; `train_y`, `test_y`."""
-        images, labels = load_digits(return_X_y=True)  # pyright: ignore[reportUnknownVariableType]
-        x = torch.from_numpy(images).to(torch.float32).reshape(-1, 1, 8, 8) / 16  # pyright: ignore[reportUnknownArgumentType, reportUnknownMemberType]
-        y = torch.from_numpy(labels).to(torch.int64)  # pyright: ignore[reportUnknownArgumentType, reportUnknownMemberType]
+        """`train_x` (1347, 1, 8, 8) and `test_x` (450, 1, 8, 8), float32 in 0..1; int64 labels."""
+        images, labels = load_digits(return_X_y=True)
+        x = torch.from_numpy(images).to(torch.float32).reshape(-1, 1, 8, 8) / 16
+        y = torch.from_numpy(labels).to(torch.int64)
         test = torch.arange(len(y)) % 4 == 0
         return {"train_x": x[~test], "train_y": y[~test], "test_x": x[test], "test_y": y[test]}
 
@@ -48,7 +48,7 @@ class Digits(Program):
         logits = self.model(data["train_x"][batch])
         loss = functional.cross_entropy(logits, data["train_y"][batch])
         self.optimizer.zero_grad()
-        loss.backward()  # pyright: ignore[reportUnknownMemberType]
+        loss.backward()
         self.optimizer.step()
 
     def evaluate(self, data: State) -> dict[str, float]:

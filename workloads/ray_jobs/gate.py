@@ -18,7 +18,9 @@ from ledger.client import check_receipt
 class Driver(Protocol):
     """What the gate asks of the job's driver."""
 
-    def start_task(self, *, task: str, trial: str, config: dict[str, Any], attempt: int) -> None: ...
+    def start_task(
+        self, *, task: str, trial: str, config: dict[str, Any], attempt: int
+    ) -> None: ...
     def finish_task(self, task: str) -> None: ...
     def harden(self, tasks: list[str]) -> None: ...
     def tasks(self) -> dict[str, dict[str, Any]]: ...
@@ -84,9 +86,7 @@ class Gate:
             task=trial.task, trial=trial_id, config=trial.config, attempt=trial.attempt
         )
 
-    def check(
-        self, trial_id: str, result: Mapping[str, Any], leaf: Any, receipt: Any
-    ) -> str:
+    def check(self, trial_id: str, result: Mapping[str, Any], leaf: Any, receipt: Any) -> str:
         """Why this result must not pass; empty if its receipt stands for exactly these metrics."""
         trial = self._trials.get(trial_id)
         if trial is None:
@@ -97,7 +97,8 @@ class Gate:
         except (ValueError, TypeError, KeyError, BadRecord) as error:
             return f"no valid receipt: {error}"
         acknowledged = any(
-            event["type"] == "SlotCommitted" and event["slot"] == str(slot) and event["leaf"] == leaf
+            (event["type"], event.get("slot"), event.get("leaf"))
+            == ("SlotCommitted", str(slot), leaf)
             for event in body["events"]
         )
         if body["network"] != self._genesis or not acknowledged:

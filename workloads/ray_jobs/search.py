@@ -144,9 +144,7 @@ class GatedScheduler(TrialScheduler):
             return TrialScheduler.PAUSE
         return decision
 
-    def on_trial_complete(
-        self, tune_controller: Any, trial: Trial, result: dict[str, Any]
-    ) -> None:
+    def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
         self._inner.on_trial_complete(self._seen(tune_controller), trial, result)
 
     def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:
@@ -236,5 +234,3 @@ def _json(text: Any) -> Any:
         return json.loads(text)
     except (TypeError, ValueError):
         return None
-
-

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import torch
 
@@ -119,7 +119,7 @@ class TaskRun:
         program = load_program(store.get_bundle(spec.bundle))()
         data, self._data_digest = data_cache.get(spec.bundle, program)
         if self._data_digest != task["data_digest"]:
-            raise OperationError("this node's data differ from the job's: the digests are not equal")
+            raise OperationError("this node's data are not the job's: the digests differ")
         self._runner = Runner(program, spec, data)
         self._total = program.segments
         self._state_before = task["state"] or grow_from
@@ -158,9 +158,7 @@ class TaskRun:
         slot = Slot(
             job=self._job, task=self._task, segment=self._next_segment, attempt=self._attempt
         )
-        self._agent.slot(
-            job=slot.job, task=slot.task, segment=slot.segment, attempt=slot.attempt
-        )
+        self._agent.slot(job=slot.job, task=slot.task, segment=slot.segment, attempt=slot.attempt)
         computed = self._runner.run_segment()
         pending = _Pending(
             slot=slot,
@@ -185,7 +183,7 @@ class TaskRun:
         )
         return leaf, self._agent.commit(leaf)
 
-    def _refused(self, refusal: Refused) -> None:
+    def _refused(self, refusal: Refused) -> NoReturn:
         if refusal.reason == Reason.OPERATOR_TOMBSTONED:
             self._sleep(REFUSED_WAIT_S)
         raise refusal

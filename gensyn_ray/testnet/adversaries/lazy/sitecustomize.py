@@ -21,7 +21,7 @@ def _make_lazy(module: ModuleType) -> None:
         noise = torch.Generator().manual_seed(self._step)
         for tensor in state.values():
             if tensor.is_floating_point() and tensor.dim() > 0:
-                tensor += 1e-3 * torch.randn(tensor.shape, generator=noise)
+                tensor.add_(1e-3 * torch.randn(tensor.shape, generator=noise))
         self._program.set_state(state)
         self._step += self._program.steps_per_segment
         return self.finish()

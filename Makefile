@@ -1,0 +1,36 @@
+# Each target does its own set-up in .venv, from a fresh clone.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: setup demo test soak lint bench clean
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt torch==2.13.0
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $(READY)
+
+demo: $(READY)
+	$(BIN)/gensyn-ray demo
+
+test: $(READY)
+	$(BIN)/pytest -m 'not soak'
+
+soak: $(READY)
+	$(BIN)/pytest -m soak
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+	$(BIN)/pytest tests/unit/test_cores_without_ray.py
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks.sweep_overhead --json
+
+clean:
+	rm -rf .venv
