@@ -24,6 +24,7 @@ from fastapi.responses import JSONResponse
 from gensyn_ray.domain import canonical, merkle, records
 from gensyn_ray.domain.errors import GensynError, OperationError, Refused, Unreachable, UsageError
 from gensyn_ray.domain.ids import Slot
+from gensyn_ray.domain.money import format_credits
 from gensyn_ray.domain.signing import SigningKey
 from gensyn_ray.wall_clock import now_ms
 from ledger.client import LedgerClient, Signer, check_receipt
@@ -71,11 +72,23 @@ class Agent:
             self._send(Join(name=self._config.name, numerics=self._config.numerics))
 
     def bond(self) -> None:
-        """Bond the configured stake if it is not bonded yet. Raises `Refused`."""
+        """Bond the configured stake if it is not bonded yet.
+
+        Raises `Refused`, or `OperationError` if what is bonded cannot back a single job.
+        """
         balance = self._ledger.read("balance", party=self._signer.party)
-        missing = self._config.bond_micro - balance["free_stake_micro"]
+        missing = self._config.bond_micro - balance["stake_micro"]
         if missing > 0:
             self._send(Bond(amount_micro=missing))
+        bonded, needed = (
+            max(self._config.bond_micro, balance["stake_micro"]),
+            balance["reserve_micro"],
+        )
+        if bonded < needed:
+            raise OperationError(
+                f"{self._config.name} has {format_credits(bonded)} credits of stake and a job "
+                f"reserves {format_credits(needed)}: deposit credits and bond them first"
+            )
 
     def identity(self) -> dict[str, Any]:
         config = self._config

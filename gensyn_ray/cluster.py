@@ -6,12 +6,17 @@ can claim as it can claim a label.
 
 import logging
 import os
+import socket
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import ray
+from ray import _raylet
 from ray.core.generated import autoscaler_pb2
+from ray.exceptions import RayError
 from ray.job_submission import JobSubmissionClient
 
 from gensyn_ray.domain.errors import OperationError, Unreachable
@@ -54,19 +59,54 @@ def attach(address: str) -> None:
         return
     try:
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-        ray.init(address=address, namespace=NAMESPACE, **quiet)
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        with _quiet_stderr():
+            ray.init(address=address, namespace=NAMESPACE, **quiet)
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError, RayError) as error:
         raise Unreachable(_why(address, error)) from None
 
 
+def use_token(token: str) -> None:
+    """Authenticate this process and its children by a token.
+
+    Ray reads its mode when it is imported, so it is made to read again.
+    """
+    os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=token)
+    _raylet.Config.initialize("")  # pyright: ignore[reportAttributeAccessIssue]
+    _raylet.AuthenticationTokenLoader.instance().reset_cache()  # pyright: ignore[reportAttributeAccessIssue]
+
+
+@contextmanager
+def _quiet_stderr() -> Iterator[None]:
+    """Keep what Ray's C++ part logs while it retries away from a person's terminal."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
 def _why(address: str, error: Exception) -> str:
-    text = str(error).lower()
-    if "token" in text or "auth" in text or "credential" in text:
+    if "token" in str(error).lower() or _is_listening(address):
         return (
-            f"the cluster at {address} refused the token: set RAY_AUTH_MODE=token and "
+            f"the cluster at {address} does not take this token: set RAY_AUTH_MODE=token and "
             "RAY_AUTH_TOKEN to the token of that cluster's head"
         )
     return f"no Ray cluster answers at {address}: check the address and that its head runs"
+
+
+def _is_listening(address: str) -> bool:
+    """Whether something takes connections there. Ray reports a refused token as no answer."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        with socket.create_connection((host, int(port)), timeout=2):
+            return True
+    except (OSError, ValueError):
+        return False
 
 
 def head_node_id() -> str:

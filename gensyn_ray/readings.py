@@ -156,13 +156,19 @@ def receipts(journal: Journal, settlement: Settlement, parameters: Parameters) -
 
 
 def balance(journal: Journal, settlement: Settlement, parameters: Parameters) -> Any:
-    """A party's standing: what it may spend and what it has bonded."""
+    """A party's standing: what it may spend, what it has bonded, what one job reserves."""
     party = parameters.get("party", "")
     known = journal.book.parties.get(party)
+    free = journal.book.balances[accounts.free_stake(party)]
+    reserved = sum(
+        journal.book.balances[accounts.reserved_stake(party, name)] for name in settlement.jobs
+    )
     return {
         "joined": known is not None,
         "available_micro": journal.book.balances[accounts.available(party)],
-        "free_stake_micro": journal.book.balances[accounts.free_stake(party)],
+        "free_stake_micro": free,
+        "stake_micro": free + reserved,
+        "reserve_micro": journal.book.founded.reserve_micro if journal.book.founded else 0,
     }
 
 

@@ -4,34 +4,31 @@ import json
 import secrets
 import time
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from cyclopts import Parameter, validators
-from optuna.samplers import TPESampler
-from ray import tune
-from ray.tune.schedulers import ASHAScheduler
-from ray.tune.search.optuna import OptunaSearch
-from rich.console import Console, Group
-from rich.live import Live
+from rich.console import Console
 from rich.table import Table
 
-from gensyn_ray.api import Audit, Budget, Job, JobResult, Network
+from gensyn_ray.api import Budget, Job, JobResult, Network
 from gensyn_ray.cli.ledger import check_file
-from gensyn_ray.domain.errors import OperationError, UsageError
+from gensyn_ray.cli.network import STAKE, VOLUNTEERS, bring_up
+from gensyn_ray.cli.submitter import (
+    AUDIT,
+    METRIC,
+    Positive,
+    digits_space,
+    program_called,
+    show_progress,
+    tpe_with_asha,
+)
+from gensyn_ray.domain.errors import OperationError
 from gensyn_ray.domain.money import MICRO_PER_CREDIT, format_credits
-from gensyn_ray.testnet.local import PROGRAMS, LocalNetwork
+from gensyn_ray.testnet.local import LocalNetwork
 from ledger.export import write_flat
 from ledger.storage.sqlite import SqliteJournal
 from verifier_actors.core.draw import detection_probability
 
-Positive = Annotated[int, Parameter(validator=validators.Number(gte=1))]
-
-VOLUNTEERS: tuple[str, ...] = ("volunteer-1", "volunteer-2", "volunteer-3")
-CHEAT = "volunteer-2"
-STAKE_MICRO = 100 * MICRO_PER_CREDIT
 PRICE_MICRO = MICRO_PER_CREDIT
-AUDIT = Audit(rate_ppm=400_000, draw_batch=12)
-METRIC = "accuracy"
 
 
 def demo(
@@ -42,7 +39,7 @@ def demo(
     program: str = "digits",
     trials: Positive = 14,
     budget: Positive = 500,
-    stake: int = STAKE_MICRO // MICRO_PER_CREDIT,
+    stake: int = STAKE,
     port: int = 0,
     out: Path = Path("runs"),
 ) -> None:
@@ -60,13 +57,12 @@ def demo(
     port: Port of the Ray head; 0 takes a free one.
     out: Where the journal and checkpoint are written.
     """
-    if program not in PROGRAMS:
-        raise UsageError(f"unknown program {program!r}: choose from {', '.join(PROGRAMS)}")
+    chosen = program_called(program)
     seed = secrets.randbelow(2**31) if seed is None else seed
     console = Console()
     with LocalNetwork(seed=seed, port=port) as network:
         started = time.monotonic()
-        profiles = _bring_up(network, console, adversary, stake * MICRO_PER_CREDIT)
+        profiles = bring_up(network, console, adversary=adversary, stake=stake)
         console.print(f"network is up after {time.monotonic() - started:.0f} s, seed {seed}")
         submitter = network.key("submitter")
         client = Network(submitter)
@@ -74,15 +70,15 @@ def demo(
         network.fund(client.party, budget * MICRO_PER_CREDIT)
         begun = time.monotonic()
         job = client.sweep(
-            PROGRAMS[program],
-            param_space=_space(),
-            tune_config=_tune_config(seed, trials, len(VOLUNTEERS)),
+            chosen,
+            param_space=digits_space(),
+            tune_config=tpe_with_asha(seed, trials, len(VOLUNTEERS)),
             budget=Budget(total_micro=budget * MICRO_PER_CREDIT, per_segment_micro=PRICE_MICRO),
             audit=AUDIT,
             seed=seed,
             secret_seed=network.secret("job"),
         )
-        _follow(job, network, console)
+        show_progress(client, job, console)
         result = job.result()
         content = _report(network, job, result, out=out, wall_s=time.monotonic() - begun)
     if report is not None:
@@ -91,79 +87,6 @@ def demo(
     _show(console, content, profiles)
     if content["job"]["state"] != "done" or not content["ledger"]["conserved"]:
         raise OperationError(f"the sweep ended as: {content['job']['state']}")
-
-
-def _bring_up(
-    network: LocalNetwork, console: Console, adversary: Literal["lazy", "none"], stake_micro: int
-) -> dict[str, str]:
-    """Start every node, one after the other; returns each volunteer's profile."""
-    profiles = two_profiles()
-    chosen = dict(zip(VOLUNTEERS, (profiles[0], profiles[1], profiles[1]), strict=True))
-    with console.status("starting authority, Ray head and verifier"):
-        network.start(list(profiles))
-    for name, profile in chosen.items():
-        with console.status(f"starting {name} ({profile})"):
-            kind = adversary if name == CHEAT else "none"
-            network.add_volunteer(name, profile, stake_micro=stake_micro, adversary=kind)
-    return chosen
-
-
-def two_profiles() -> tuple[str, str]:
-    """The two best instruction sets that this processor has, best first."""
-    from torch.backends import cpu
-
-    best = cpu.get_cpu_capability()
-    return ("avx512", "avx2") if best == "AVX512" else ("avx2", "baseline")
-
-
-def _space() -> dict[str, Any]:
-    return {
-        "lr": tune.loguniform(1e-3, 0.3),
-        "momentum": tune.uniform(0.0, 0.95),
-        "width": tune.randint(8, 25),
-    }
-
-
-def _tune_config(seed: int, trials: int, at_once: int) -> tune.TuneConfig:
-    sampler = TPESampler(n_startup_trials=4, seed=seed)
-    return tune.TuneConfig(
-        metric=METRIC,
-        mode="max",
-        search_alg=OptunaSearch(sampler=sampler),
-        scheduler=ASHAScheduler(max_t=8, grace_period=2, reduction_factor=2),
-        num_samples=trials,
-        max_concurrent_trials=at_once,
-    )
-
-
-def _follow(job: Job, network: LocalNetwork, console: Console) -> None:
-    """Show what the authority knows until the driver has ended."""
-    ledger = network.ledger
-    with Live(console=console, refresh_per_second=4, transient=True) as live:
-        while not job.is_done():
-            for _ in range(4):
-                live.update(_progress(job.id, ledger.read("job", job=job.id), ledger))
-                time.sleep(0.25)
-
-
-def _progress(job: str, seen: dict[str, Any], ledger: Any) -> Group:
-    counts = seen["segments"]
-    table = Table("operator", "numerics", "committed", "accepted", "rejected", "held", "state")
-    for one in ledger.read("operators", job=job):
-        table.add_row(
-            one["name"],
-            one["numerics"],
-            str(one["committed"]),
-            str(one["accepted"]),
-            str(one["rejected"]),
-            format_credits(one["held_micro"]),
-            one["state"],
-        )
-    line = (
-        f"{job}: {seen['tasks']} trials begun, {counts['committed']} segments, "
-        f"{counts['drawn']} drawn, {counts['audited']} audited, {counts['settled']} settled"
-    )
-    return Group(line, table)
 
 
 def _report(

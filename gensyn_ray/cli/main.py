@@ -15,6 +15,9 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 app = App(name="gensyn-ray", help="Train on strangers' machines, and check them.")
 app.command("gensyn_ray.cli.demo:demo", name="demo")
 app.command("gensyn_ray.cli.ledger:app", name="ledger")
+app.command("gensyn_ray.cli.network:up", name="up")
+app.command("gensyn_ray.cli.submitter:submit", name="submit")
+app.command("gensyn_ray.cli.submitter:watch", name="watch")
 
 
 @app.command

@@ -6,7 +6,6 @@ network makes its keys from the operating system's randomness.
 
 import json
 import os
-import secrets
 import shutil
 import sys
 import tempfile
@@ -30,13 +29,10 @@ from ledger.client import LedgerClient, Signer
 from ledger.core.commands import Bond, Command, Deposit, Join
 from verifier_actors.actor import VerifierSeat
 from workloads.core.bundle import bundle_of
-from workloads.core.program import Program
 from workloads.numerics.pinned import PROFILES, class_in
-from workloads.programs.digits import Digits
+from workloads.programs.catalog import PROGRAMS
 
 Adversary = Literal["none", "lazy"]
-PROGRAMS: dict[str, type[Program]] = {"digits": Digits}
-"""Programs that a local network vets."""
 START_S = 60.0
 NETWORK = "testnet"
 
@@ -117,11 +113,8 @@ class LocalNetwork:
 
     def start(self, profiles: list[str]) -> None:
         """Authority, Ray head, verifier node and control actors; `profiles` are those in use."""
-        os.environ.update(
-            RAY_USAGE_STATS_ENABLED="0",
-            RAY_AUTH_MODE="token",
-            RAY_AUTH_TOKEN=self.secret("ray token").hex() if self._seed else secrets.token_hex(32),
-        )
+        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+        cluster.use_token(self.secret("ray token").hex())
         with ThreadPoolExecutor(2) as pool:
             # Self-tests are started first: they take seconds, and need nothing else.
             classes = pool.map(lambda profile: class_in(PROFILES[profile]), profiles)
@@ -260,6 +253,8 @@ class LocalNetwork:
         ray_command = str(Path(sys.executable).with_name("ray"))
         command = [ray_command, "start", "--block", "--disable-usage-stats", *options]
         command += ["--node-ip-address=127.0.0.1", "--num-gpus=0"]
+        # Its default is one fixed port, which another cluster on this host may have.
+        command += [f"--dashboard-agent-listen-port={free_port()}"]
         command += ["--labels=" + ",".join(f"{key}={value}" for key, value in labels.items())]
         return self._start(f"node {name}", command, env)
 

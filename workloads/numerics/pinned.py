@@ -64,9 +64,10 @@ def numerics_class() -> str:
     return state_digest(model.state_dict())[:12]
 
 
-def class_of_profile(profile: str) -> str:
-    """The class that a profile's environment gives on this machine, computed in a child process."""
-    return class_in(PROFILES[profile])
+def best_profiles() -> tuple[str, str]:
+    """The two best instruction sets of this processor, best first."""
+    best = torch.backends.cpu.get_cpu_capability()
+    return ("avx512", "avx2") if best == "AVX512" else ("avx2", "baseline")
 
 
 def class_in(environment: Mapping[str, str]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import ray
 from ray import tune
-from ray.tune import CheckpointConfig, FailureConfig, PlacementGroupFactory, RunConfig
+from ray.tune import FailureConfig, PlacementGroupFactory, RunConfig
 from ray.tune.execution.class_cache import DEFAULT_ENV_VARS
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
@@ -86,7 +86,6 @@ def run_sweep(
             name=facts.job,
             storage_path=storage_path,
             failure_config=FailureConfig(max_failures=MAX_FAILURES),
-            checkpoint_config=CheckpointConfig(num_to_keep=1),
             callbacks=[GateCallback(gate, watch, time.monotonic)],
             stop=JobStopper(is_over),
             verbose=0,

@@ -1,0 +1,189 @@
+"""What verification costs a sweep: this system against bare `tune.Tuner.fit()`.
+
+    python -m benchmarks.sweep_overhead --json [--quick]
+
+Each side is a Ray job on the same cluster that runs the same grid of configurations, without early
+stopping, of the same program with the same data, steps and evaluations, on the same two nodes. They
+alternate in one run, so that a drift of the machine's speed meets all of them:
+
+    bare         tune.Tuner.fit(): computes, reports a metric each segment, keeps nothing
+    no audits    slots, states stored, commitments signed, receipts checked, books kept; rate 0,
+                 and still the leading trials are replayed whole, as always
+    audits       the same, and a quarter of all segments drawn
+
+Wall seconds run from submission to the job's end, the driver's start included on all sides. CPU
+seconds are the whole machine's busy time meanwhile: leave it alone. A step takes a few
+milliseconds, which is unkind to us: the shorter a segment, the larger the fixed cost beside it.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psutil
+from ray import tune
+from ray.job_submission import JobSubmissionClient
+from ray.tune import PlacementGroupFactory, RunConfig
+
+from gensyn_ray import cluster
+from gensyn_ray.api import Audit, Budget, Network
+from gensyn_ray.domain.money import MICRO_PER_CREDIT
+from gensyn_ray.testnet.local import LocalNetwork
+from workloads.core.segment import Runner, TaskSpec
+from workloads.numerics.pinned import best_profiles
+from workloads.programs.digits import Digits
+from workloads.ray_jobs.sweep import VOLUNTEER
+
+RATES = [0.02, 0.04, 0.06, 0.08, 0.1, 0.12]
+ROUNDS = 3
+POLL_S = 0.1
+
+
+def grid(trials: int) -> dict[str, Any]:
+    """The fixed configurations of all sides."""
+    return {"lr": tune.grid_search(RATES[:trials]), "momentum": 0.9, "width": 16}
+
+
+class BareTrainable(tune.Trainable):
+    """The same segments in bare Tune: nothing is stored, signed or checked."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._program = Digits()
+        self._data = self._program.load_data()
+        spec = TaskSpec(bundle="bare", config=dict(new_config), seed=0, task="bare")
+        self._runner = Runner(self._program, spec, self._data)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        self._runner.train(Digits.steps_per_segment)
+        metrics = self._program.evaluate(self._data)
+        return {**metrics, "done": self._runner.segments_done >= Digits.segments}
+
+
+def bare_driver(trials: int) -> None:
+    """Entry point of the bare side's Ray job."""
+    cluster.attach("auto")
+    place = PlacementGroupFactory([{"CPU": 1}], bundle_label_selector=[VOLUNTEER])
+    tuner = tune.Tuner(
+        tune.with_resources(BareTrainable, place),
+        param_space=grid(trials),
+        tune_config=tune.TuneConfig(metric="accuracy", mode="max", reuse_actors=True),
+        run_config=RunConfig(verbose=0),
+    )
+    if tuner.fit().num_errors:
+        raise SystemExit("a trial failed")
+
+
+def run_bare(network: LocalNetwork, trials: int) -> None:
+    """Submit the bare side and wait for its end."""
+    client = JobSubmissionClient(network.facts["dashboard"])
+    entrypoint = f"{sys.executable} -m benchmarks.sweep_overhead --bare-driver {trials}"
+    job = client.submit_job(entrypoint=entrypoint)
+    while (status := client.get_job_status(job).value) not in ("SUCCEEDED", "FAILED", "STOPPED"):
+        time.sleep(POLL_S)
+    if status != "SUCCEEDED":
+        raise SystemExit(client.get_job_logs(job)[-2000:])
+
+
+def run_verified(client: Network, trials: int, rate_ppm: int) -> None:
+    """Submit the same grid as a verified sweep and wait for its end."""
+    job = client.sweep(
+        Digits,
+        param_space=grid(trials),
+        tune_config=tune.TuneConfig(metric="accuracy", mode="max"),
+        budget=Budget(total_micro=1000 * MICRO_PER_CREDIT, per_segment_micro=MICRO_PER_CREDIT),
+        audit=Audit(rate_ppm=rate_ppm),
+    )
+    while not job.is_done():
+        time.sleep(POLL_S)
+    state = job.result().summary["state"]
+    if state != "done":
+        raise SystemExit(f"the sweep ended as: {state}")
+
+
+@contextmanager
+def two_nodes() -> Iterator[tuple[LocalNetwork, Network]]:
+    """A local network with two volunteers of one class, and a funded submitter."""
+    _, profile = best_profiles()
+    with LocalNetwork(seed=1) as network:
+        network.start([profile])
+        for name in ("volunteer-1", "volunteer-2"):
+            network.add_volunteer(name, profile, stake_micro=10_000 * MICRO_PER_CREDIT)
+        client = Network(network.key("submitter"))
+        client.join("submitter")
+        network.fund(client.party, 10**6 * MICRO_PER_CREDIT)
+        yield network, client
+
+
+def measure(side: Callable[[], None]) -> tuple[float, float]:
+    """(wall seconds, the machine's busy CPU seconds) of one sweep."""
+    before, started = psutil.cpu_times(), time.monotonic()
+    side()
+    wall, after = time.monotonic() - started, psutil.cpu_times()
+    busy = ("user", "system")
+    return wall, sum(getattr(after, one) - getattr(before, one) for one in busy)
+
+
+def run(trials: int, rounds: int) -> dict[str, Any]:
+    """All sides in turn, `rounds` times after one round that is not counted."""
+    with two_nodes() as (network, client):
+        sides: dict[str, Callable[[], None]] = {
+            "bare": lambda: run_bare(network, trials),
+            "no audits": lambda: run_verified(client, trials, 0),
+            "audits": lambda: run_verified(client, trials, 250_000),
+        }
+        samples: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
+        for counted in [False] + [True] * rounds:
+            for name, side in sides.items():
+                sample = measure(side)
+                if counted:
+                    samples[name].append(sample)
+    cases: list[dict[str, Any]] = []
+    for name in ("audits", "no audits"):
+        for index, unit in enumerate(("wall", "cpu")):
+            ours = statistics.median(sample[index] for sample in samples[name])
+            bare = statistics.median(sample[index] for sample in samples["bare"])
+            cases.append(
+                {
+                    "case": f"{unit}, {name}",
+                    "ours": round(ours, 2),
+                    "baseline": round(bare, 2),
+                    "ratio": round(ours / bare, 3),
+                }
+            )
+    return {
+        "name": "sweep_overhead",
+        "ratio": cases[0]["ratio"],
+        "better": "lower",
+        "unit": "s",
+        "cases": cases,
+    }
+
+
+def main() -> None:
+    """Print a line per case, then the JSON object if asked."""
+    parser = argparse.ArgumentParser(description="Verified sweep against bare Tune")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--quick", action="store_true", help="one round of fewer trials")
+    parser.add_argument("--bare-driver", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.bare_driver:
+        bare_driver(options.bare_driver)
+        return
+    result = run(trials=2 if options.quick else len(RATES), rounds=1 if options.quick else ROUNDS)
+    for case in result["cases"]:
+        print("{case}: {ours} s, bare {baseline} s, ratio {ratio}".format(**case))
+    if options.json:
+        print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""`gensyn-ray up`: a local network that stays until it is interrupted."""
+
+import os
+import secrets
+import time
+from typing import Literal
+
+from rich.console import Console
+
+from gensyn_ray.domain.money import MICRO_PER_CREDIT
+from gensyn_ray.testnet.local import Adversary, LocalNetwork, Member
+from workloads.numerics.pinned import best_profiles
+
+VOLUNTEERS = ("volunteer-1", "volunteer-2", "volunteer-3")
+CHEAT = "volunteer-2"
+STAKE = 100
+"""Credits that each volunteer bonds."""
+
+
+def bring_up(
+    network: LocalNetwork, console: Console, *, adversary: Adversary, stake: int
+) -> dict[str, str]:
+    """Start every node, one after the other; returns each volunteer's profile.
+
+    One volunteer is of the best numerics class, the others of the next. `stake` is in credits.
+    """
+    best, next_best = best_profiles()
+    chosen: dict[str, str] = dict.fromkeys(VOLUNTEERS, next_best)
+    chosen[VOLUNTEERS[0]] = best
+    with console.status("starting authority, Ray head and verifier"):
+        network.start([best, next_best])
+    for name, profile in chosen.items():
+        with console.status(f"starting {name} ({profile})"):
+            network.add_volunteer(
+                name,
+                profile,
+                stake_micro=stake * MICRO_PER_CREDIT,
+                adversary=adversary if name == CHEAT else "none",
+            )
+    return chosen
+
+
+def up(
+    *,
+    seed: int | None = None,
+    adversary: Literal["lazy", "none"] = "none",
+    port: int = 0,
+    funds: int = 1000,
+) -> None:
+    """Run a local network until Ctrl-C, and say how to submit to it.
+
+    Parameters
+    ----------
+    seed: Fixes the network's keys.
+    adversary: What one of the volunteers does.
+    port: Port of the Ray head; 0 takes a free one.
+    funds: Credits that the submitter's key is given.
+    """
+    console = Console()
+    seed = secrets.randbelow(2**31) if seed is None else seed
+    with LocalNetwork(seed=seed, port=port) as network:
+        bring_up(network, console, adversary=adversary, stake=STAKE)
+        submitter = Member(name="submitter", role="submitter", key=network.key("submitter"))
+        network.enrol(submitter, funds_micro=funds * MICRO_PER_CREDIT)
+        key_file = network.home / "submitter.key"
+        key_file.touch(mode=0o600)
+        key_file.write_text(network.secret("submitter").hex())
+        console.print("The network is up. In another shell:\n", highlight=False)
+        lines = [
+            f"export RAY_AUTH_MODE=token RAY_AUTH_TOKEN={os.environ['RAY_AUTH_TOKEN']}",
+            f"gensyn-ray submit digits --address {network.address} --key-file {key_file}",
+        ]
+        console.print("\n".join(lines), soft_wrap=True, highlight=False)
+        while True:
+            time.sleep(1)

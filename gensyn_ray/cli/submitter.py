@@ -1,0 +1,142 @@
+"""`gensyn-ray submit` and `watch`: for data scientists at a shell."""
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter, validators
+from optuna.samplers import TPESampler
+from ray import tune
+from ray.tune.schedulers import ASHAScheduler
+from ray.tune.search.optuna import OptunaSearch
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+
+from gensyn_ray.api import Audit, Budget, Job, Network, connect
+from gensyn_ray.domain.errors import OperationError, UsageError
+from gensyn_ray.domain.money import MICRO_PER_CREDIT, format_credits
+from workloads.core.program import Program
+from workloads.programs.catalog import PROGRAMS
+
+Positive = Annotated[int, Parameter(validator=validators.Number(gte=1))]
+
+METRIC = "accuracy"
+AUDIT = Audit(rate_ppm=400_000, draw_batch=12)
+
+
+def program_called(name: str) -> type[Program]:
+    """A program of the catalog. Raises `UsageError` with the names that there are."""
+    if name not in PROGRAMS:
+        raise UsageError(f"unknown program {name!r}: choose from {', '.join(PROGRAMS)}")
+    return PROGRAMS[name]
+
+
+def digits_space() -> dict[str, Any]:
+    """What the digits sweep searches over."""
+    return {
+        "lr": tune.loguniform(1e-3, 0.3),
+        "momentum": tune.uniform(0.0, 0.95),
+        "width": tune.randint(8, 25),
+    }
+
+
+def tpe_with_asha(seed: int, trials: int, at_once: int) -> tune.TuneConfig:
+    """Optuna's TPE with early stopping, for a metric that should rise."""
+    return tune.TuneConfig(
+        metric=METRIC,
+        mode="max",
+        search_alg=OptunaSearch(sampler=TPESampler(n_startup_trials=4, seed=seed)),
+        scheduler=ASHAScheduler(max_t=8, grace_period=2, reduction_factor=2),
+        num_samples=trials,
+        max_concurrent_trials=at_once,
+    )
+
+
+def submit(
+    program: str,
+    *,
+    address: str = "auto",
+    key_file: Path | None = None,
+    trials: Positive = 12,
+    at_once: Positive = 3,
+    budget: Positive = 200,
+    seed: int = 0,
+    follow: bool = True,
+) -> None:
+    """Open a sweep on a running network, and watch it.
+
+    Parameters
+    ----------
+    program: Name of a program in the catalog.
+    address: The Ray head's address, HOST:PORT or ray://HOST:PORT.
+    key_file: The submitter's key; created if it is missing.
+    trials: How many trials.
+    at_once: How many trials work at the same time.
+    budget: The most that the job may cost, in credits; a segment costs one.
+    seed: Fixes the job's data order and the search's sampler.
+    follow: Watch until the job is done.
+    """
+    chosen = program_called(program)
+    network = connect(address, key_file=key_file)
+    network.join("submitter")
+    job = network.sweep(
+        chosen,
+        param_space=digits_space(),
+        tune_config=tpe_with_asha(seed, trials, at_once),
+        budget=Budget(total_micro=budget * MICRO_PER_CREDIT, per_segment_micro=MICRO_PER_CREDIT),
+        audit=AUDIT,
+        seed=seed,
+    )
+    print(f"job {job.id} is open; watch it with: gensyn-ray watch {job.id} --address {address}")
+    if follow:
+        _to_the_end(network, job)
+
+
+def watch(job: str, *, address: str = "auto", key_file: Path | None = None) -> None:
+    """Attach to a job and show what the authority knows of it until it is done.
+
+    Parameters
+    ----------
+    job: The job's id.
+    address: The Ray head's address.
+    key_file: The submitter's key.
+    """
+    network = connect(address, key_file=key_file)
+    _to_the_end(network, network.job(job))
+
+
+def _to_the_end(network: Network, job: Job) -> None:
+    console = Console()
+    show_progress(network, job, console)
+    result = job.result()
+    best = result.grid.get_best_result(METRIC, "max")
+    console.print(
+        f"{result.summary['state']}: {result.summary['trials']} trials, best {METRIC} "
+        f"{(best.metrics or {})[METRIC]:.4f} with {best.config}; paid "
+        f"{format_credits(result.bill['paid_micro'])} credits for {len(result.receipts)} segments"
+    )
+    if result.summary["state"] != "done":
+        raise OperationError(f"the sweep ended as: {result.summary['state']}")
+
+
+def show_progress(network: Network, job: Job, console: Console) -> None:
+    """A live table until the job's driver has ended."""
+    with Live(console=console, refresh_per_second=4, transient=True) as live:
+        while not job.is_done():
+            live.update(_progress(job.status(), network.read("operators", job=job.id)))
+            time.sleep(0.5)
+
+
+def _progress(seen: dict[str, Any], operators: list[dict[str, Any]]) -> Group:
+    counts = seen["segments"]
+    table = Table("operator", "numerics", "committed", "accepted", "rejected", "held", "state")
+    for one in operators:
+        numbers = [str(one[key]) for key in ("committed", "accepted", "rejected")]
+        held = format_credits(one["held_micro"])
+        table.add_row(one["name"], one["numerics"], *numbers, held, one["state"])
+    line = (
+        f"{seen['id']}: {seen['tasks']} trials begun, {counts['committed']} segments, "
+        f"{counts['drawn']} drawn, {counts['audited']} audited, {counts['settled']} settled"
+    )
+    return Group(line, table)

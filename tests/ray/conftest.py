@@ -1,0 +1,32 @@
+"""Real clusters for tests: each starts its own processes and ends no others."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from gensyn_ray.api import Network
+from gensyn_ray.domain.money import MICRO_PER_CREDIT
+from gensyn_ray.testnet.local import LocalNetwork
+from workloads.numerics.pinned import best_profiles
+
+STAKE_MICRO = 1000 * MICRO_PER_CREDIT
+
+
+@pytest.fixture(scope="module")
+def network() -> Iterator[LocalNetwork]:
+    """Head, verifier node and two honest volunteers of one class."""
+    profile = best_profiles()[1]
+    with LocalNetwork(seed=11) as local:
+        local.start([profile])
+        for name in ("volunteer-1", "volunteer-2"):
+            local.add_volunteer(name, profile, stake_micro=STAKE_MICRO)
+        yield local
+
+
+@pytest.fixture(scope="module")
+def client(network: LocalNetwork) -> Network:
+    """A submitter with 10,000 credits."""
+    submitter = Network(network.key("submitter"))
+    submitter.join("submitter")
+    network.fund(submitter.party, 10_000 * MICRO_PER_CREDIT)
+    return submitter

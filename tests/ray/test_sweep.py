@@ -1,0 +1,116 @@
+"""A node's process dies in the middle of its trial: the trial goes on elsewhere from its last
+acknowledged state, and everything acknowledged is judged once. The cluster has two volunteers, and
+the last test takes one away."""
+
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from typing import Any
+
+import pytest
+from ray import tune
+from ray.tune.schedulers import PopulationBasedTraining
+
+from gensyn_ray.api import Audit, Budget, Job, Network
+from gensyn_ray.domain.errors import Refused
+from gensyn_ray.domain.money import MICRO_PER_CREDIT
+from gensyn_ray.testnet.local import LocalNetwork, wait_for
+from workloads.programs.digits import Digits
+
+BUDGET = Budget(total_micro=1000 * MICRO_PER_CREDIT, per_segment_micro=MICRO_PER_CREDIT)
+
+
+def _sweep(client: Network, trials: int, **options: Any) -> Job:
+    return client.sweep(
+        Digits,
+        param_space={
+            "lr": tune.grid_search([0.02 * (i + 1) for i in range(trials)]),
+            "momentum": 0.9,
+            "width": 16,
+        },
+        tune_config=tune.TuneConfig(metric="accuracy", mode="max", **options),
+        budget=BUDGET,
+        audit=Audit(rate_ppm=250_000, draw_batch=4),
+    )
+
+
+def test_a_job_can_be_found_again_and_gives_tunes_own_result(client: Network) -> None:
+    job = client.job(_sweep(client, 2).id)
+    result = job.result(timeout_s=180)
+    assert result.summary["state"] == "done"
+    assert len(result.grid) == 2
+    best = result.grid.get_best_result("accuracy", "max")
+    assert best.metrics is not None
+    assert best.metrics["accuracy"] > 0.9
+    assert len(result.receipts) == 2 * Digits.segments
+    assert result.bill["paid_micro"] == len(result.receipts) * MICRO_PER_CREDIT
+    assert result.bill["segments"]["rejected"] == 0
+    leader = [one for one in result.receipts if f"/{best.metrics['task']}/" in one["slot"]]
+    assert all(one["outcome"] == "ACCEPT" for one in leader)
+
+
+def test_population_based_training_exploits_states_of_other_trials(client: Network) -> None:
+    scheduler = PopulationBasedTraining(
+        time_attr="training_iteration",
+        perturbation_interval=2,
+        quantile_fraction=0.5,
+        hyperparam_mutations={"lr": [0.001, 0.02, 0.1]},
+    )
+    result = _sweep(client, 2, scheduler=scheduler).result(timeout_s=240)
+    assert result.summary["state"] == "done"
+    assert result.bill["segments"]["rejected"] == 0
+    assert result.bill["segments"]["inconclusive"] == 0
+
+
+def test_a_submitter_without_credits_is_told_so(network: LocalNetwork) -> None:
+    poor = Network(network.key("somebody else"))
+    poor.join("somebody-else")
+    with pytest.raises(Refused, match="insufficient funds"):
+        _sweep(poor, 1)
+
+
+def test_a_wrong_token_gives_one_clear_line(network: LocalNetwork) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "gensyn_ray.cli.main", "watch", "x", "--address", network.address],
+        env={**os.environ, "RAY_AUTH_TOKEN": "0" * 32},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "RAY_AUTH_TOKEN" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+
+
+def test_a_dying_node_loses_nothing_that_was_acknowledged(
+    network: LocalNetwork, client: Network
+) -> None:
+    job = _sweep(client, 6)
+
+    def committed_by() -> Counter[str]:
+        operators = network.ledger.read("operators", job=job.id)
+        return Counter({one["name"]: one["committed"] for one in operators})
+
+    wait_for(
+        lambda: committed_by()["volunteer-2"] >= 3, timeout_s=120, what="work on the second node"
+    )
+    network.kill_node("volunteer-2")
+    killed_at = time.monotonic()
+    acknowledged = job.status()["segments"]["committed"]
+    result = job.result(timeout_s=240)
+    assert result.summary["state"] == "done", time.monotonic() - killed_at
+    assert result.summary["trials"] == 6
+    receipts = result.receipts
+    assert len(receipts) >= acknowledged
+    assert len({one["slot"] for one in receipts}) == len(receipts)
+    assert result.bill["segments"]["settled"] == result.bill["segments"]["committed"]
+    assert result.bill["segments"]["rejected"] == 0
+    per_task = Counter(one["slot"].split("/")[1] for one in receipts)
+    assert set(per_task.values()) == {Digits.segments}, "each task stands on each segment once"
+    moved = {one["slot"].split("/")[1] for one in receipts if one["slot"].split("/")[3] != "0"}
+    assert moved, "a task went on elsewhere at its next attempt"
+    paid = Counter(one["operator"] for one in receipts if one["paid_micro"])
+    assert sum(paid.values()) == len(receipts)
+    assert len(paid) == 2
