@@ -36,7 +36,7 @@ from ledger.core.refusals import Reason, Rejected
 from verifier_actors.core import beacon, draw
 from verifier_actors.core.outcome import Outcome, compare, result_digest
 
-ROUND_WAIT_MS = 15_000
+ROUND_WAIT_MS = 30_000
 """A round that does not fill closes this long after its first commitment."""
 REVEAL_WAIT_MS = 5_000
 """A submitter who withholds a link for this long has everything drawn."""

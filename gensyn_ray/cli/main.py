@@ -49,3 +49,7 @@ def run() -> None:
     except KeyboardInterrupt:
         print("gensyn-ray: stopped", file=sys.stderr)
         sys.exit(130)
+
+
+if __name__ == "__main__":
+    run()

@@ -34,6 +34,8 @@ from workloads.programs.catalog import PROGRAMS
 
 Adversary = Literal["none", "lazy"]
 START_S = 60.0
+IDLE_WORKERS = {"RAY_idle_worker_killing_time_threshold_ms": "30000"}
+"""Ray ends idle worker processes after a second; a warmed one should live until its trial comes."""
 NETWORK = "testnet"
 
 
@@ -118,7 +120,7 @@ class LocalNetwork:
         with ThreadPoolExecutor(2) as pool:
             # Self-tests are started first: they take seconds, and need nothing else.
             classes = pool.map(lambda profile: class_in(PROFILES[profile]), profiles)
-            self._start_authority()
+            self.start_authority()
             self._start_head()
             self._classes = dict(zip(profiles, classes, strict=True))
         served = ",".join(sorted(set(self._classes.values())))
@@ -197,7 +199,8 @@ class LocalNetwork:
         child = self._children[name] = Child(name, command, env=env, log=log)
         return child
 
-    def _start_authority(self) -> None:
+    def start_authority(self) -> None:
+        """The authority alone, as a child process; `start` does this and the rest."""
         config = authority.Config(
             network=NETWORK,
             treasury_key=self._treasury.public.hex(),
@@ -240,9 +243,10 @@ class LocalNetwork:
         labels = {**labels, "gensyn.name": name}
         options = [f"--address={self.address}", f"--num-cpus={num_cpus}"]
         child = self._ray_start(name, options, labels, env)
-        child.wait_until(lambda: self._is_alive(name), timeout_s=START_S)
+        child.wait_until(lambda: self.is_alive(name), timeout_s=START_S)
 
-    def _is_alive(self, name: str) -> bool:
+    def is_alive(self, name: str) -> bool:
+        """Whether Ray counts a node of that name among the living."""
         return any(
             node["Alive"] and node["Labels"].get("gensyn.name") == name for node in ray.nodes()
         )
@@ -256,7 +260,7 @@ class LocalNetwork:
         # Its default is one fixed port, which another cluster on this host may have.
         command += [f"--dashboard-agent-listen-port={free_port()}"]
         command += ["--labels=" + ",".join(f"{key}={value}" for key, value in labels.items())]
-        return self._start(f"node {name}", command, env)
+        return self._start(f"node {name}", command, {**IDLE_WORKERS, **env})
 
     def _start_verifier_agent(self, name: str, numerics: str) -> VerifierSeat:
         member = Member(name=name, role="verifier", key=self.key(name), numerics=numerics)
@@ -265,8 +269,16 @@ class LocalNetwork:
         return VerifierSeat(party=member.key.party, name=name, socket=str(socket))
 
     def _start_agent(self, member: Member) -> Path:
-        facts = self.facts
         socket = self.home / f"{member.name}.sock"
+        path = self.write_agent_config(member, socket)
+        command = [sys.executable, "-m", "gensyn_ray.agent", str(path)]
+        child = self._start(f"agent {member.name}", command, {})
+        child.wait_until(socket.exists, timeout_s=START_S)
+        return socket
+
+    def write_agent_config(self, member: Member, socket: Path) -> Path:
+        """The configuration file of a member's agent, readable by its owner alone."""
+        facts = self.facts
         config = AgentConfig(
             role=member.role,
             name=member.name,
@@ -283,10 +295,7 @@ class LocalNetwork:
         path = self.home / f"{member.name}.json"
         path.touch(mode=0o600)
         path.write_bytes(canonical.encode(records.to_json(config)))
-        command = [sys.executable, "-m", "gensyn_ray.agent", str(path)]
-        child = self._start(f"agent {member.name}", command, {})
-        child.wait_until(socket.exists, timeout_s=START_S)
-        return socket
+        return path
 
 
 def wait_for(condition: Any, *, timeout_s: float, what: str) -> None:

@@ -22,11 +22,11 @@ from workloads.programs.digits import Digits
 BUDGET = Budget(total_micro=1000 * MICRO_PER_CREDIT, per_segment_micro=MICRO_PER_CREDIT)
 
 
-def _sweep(client: Network, trials: int, **options: Any) -> Job:
+def _sweep(client: Network, rates: list[float], **options: Any) -> Job:
     return client.sweep(
         Digits,
         param_space={
-            "lr": tune.grid_search([0.02 * (i + 1) for i in range(trials)]),
+            "lr": tune.grid_search(rates),
             "momentum": 0.9,
             "width": 16,
         },
@@ -37,7 +37,7 @@ def _sweep(client: Network, trials: int, **options: Any) -> Job:
 
 
 def test_a_job_can_be_found_again_and_gives_tunes_own_result(client: Network) -> None:
-    job = client.job(_sweep(client, 2).id)
+    job = client.job(_sweep(client, [0.02, 0.04]).id)
     result = job.result(timeout_s=180)
     assert result.summary["state"] == "done"
     assert len(result.grid) == 2
@@ -58,17 +58,20 @@ def test_population_based_training_exploits_states_of_other_trials(client: Netwo
         quantile_fraction=0.5,
         hyperparam_mutations={"lr": [0.001, 0.02, 0.1]},
     )
-    result = _sweep(client, 2, scheduler=scheduler).result(timeout_s=240)
+    result = _sweep(client, [0.00001, 0.05], scheduler=scheduler).result(timeout_s=240)
     assert result.summary["state"] == "done"
     assert result.bill["segments"]["rejected"] == 0
     assert result.bill["segments"]["inconclusive"] == 0
+    grown = [one for one in result.receipts if "." in one["slot"].split("/")[1]]
+    assert grown, "the bad trial went on as a new task, from a state of the good one"
+    assert any(one["outcome"] == "ACCEPT" for one in grown)
 
 
 def test_a_submitter_without_credits_is_told_so(network: LocalNetwork) -> None:
     poor = Network(network.key("somebody else"))
     poor.join("somebody-else")
     with pytest.raises(Refused, match="insufficient funds"):
-        _sweep(poor, 1)
+        _sweep(poor, [0.02])
 
 
 def test_a_wrong_token_gives_one_clear_line(network: LocalNetwork) -> None:
@@ -87,7 +90,7 @@ def test_a_wrong_token_gives_one_clear_line(network: LocalNetwork) -> None:
 def test_a_dying_node_loses_nothing_that_was_acknowledged(
     network: LocalNetwork, client: Network
 ) -> None:
-    job = _sweep(client, 6)
+    job = _sweep(client, [0.02, 0.04, 0.06, 0.08, 0.1, 0.12])
 
     def committed_by() -> Counter[str]:
         operators = network.ledger.read("operators", job=job.id)

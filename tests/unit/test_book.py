@@ -81,10 +81,10 @@ def moves(entry: Entry) -> list[tuple[str, str, int, str]]:
 def busy_kit() -> Kit:
     """Something of everything: what the table of refusals is tried on.
 
-    `task-0` of `job-1` is worked on by op-a: its segment 0 is committed, 1 issued. `task-1` is free,
-    `task-done` finished, `task-old` at attempt 1. `job-done` is closed, `job-b` belongs to another
-    driver and submitter, `job-small` can pay one segment, which is promised. `op-cheat` was slashed
-    in `job-1`; `op-poor` has no stake.
+    `task-0` of `job-1` is worked on by op-a: its segment 0 is committed, 1 issued. `task-1` is
+    free, `task-done` finished, `task-old` at attempt 1. `job-done` is closed, `job-b` belongs to
+    another driver and submitter, `job-small` can pay one segment, which is promised. `op-cheat`
+    was slashed in `job-1`; `op-poor` has no stake.
     """
     kit = kit_with_parties()
     kit.join("op-cheat", "operator", deposit_micro=1_000, bond_micro=500)
@@ -668,7 +668,7 @@ def test_where_two_reasons_hold_the_first_is_given(
     given: Reason, also_holds: Reason, attempt: Attempt
 ) -> None:
     kit = busy_kit()
-    kit.accept_with_nonce("op-a", "operator", Bond(amount_micro=1), nonce="once")
+    kit.send("op-a", "operator", Bond(amount_micro=1), nonce="once")
     order = list(Reason)
     assert order.index(given) < order.index(also_holds)
     assert reason_of(attempt(kit)) is given

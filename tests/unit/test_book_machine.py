@@ -1,0 +1,290 @@
+"""Random commands, right and wrong, in any order: the books hold after every one of them."""
+
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from gensyn_ray.domain.ids import Slot
+from gensyn_ray.domain.money import MAX_MICRO
+from ledger.core import accounts, invariants
+from ledger.core.book import Book, JobEntry, SlotState
+from ledger.core.commands import (
+    Bond,
+    CloseJob,
+    Command,
+    Deposit,
+    FinishTask,
+    Join,
+    Settle,
+    SettleItem,
+    Slash,
+)
+from ledger.core.events import Moved, Tombstoned
+from ledger.core.journal import Duplicate, Entry
+from tests.unit.ledger_kit import (
+    RESERVE_MICRO,
+    Answer,
+    Kit,
+    commit,
+    leaf_of,
+    open_job,
+    party_of,
+    request_slot,
+    slot_of,
+    start_task,
+)
+
+OPERATORS = ["op-a", "op-b", "op-c", "op-d"]
+PEOPLE = ["submitter", *OPERATORS]
+NAME_OF = {party_of(name): name for name in PEOPLE}
+JOBS = ["job-0", "job-1", "job-2"]
+TASKS = ["task-0", "task-1"]
+
+people = st.sampled_from(PEOPLE)
+operators = st.sampled_from(OPERATORS)
+jobs = st.sampled_from([*JOBS, *JOBS, "job-9"])
+tasks = st.sampled_from(TASKS)
+small = st.integers(min_value=0, max_value=3)
+seldom = st.sampled_from([False, False, False, True])
+amounts = st.one_of(
+    st.integers(min_value=1, max_value=2_000),
+    st.sampled_from([-1, 0, MAX_MICRO, MAX_MICRO + 1]),
+)
+
+
+class Books(RuleBasedStateMachine):
+    """A few jobs and operators; wrong arguments are as welcome as right ones."""
+
+    @initialize()
+    def found(self) -> None:
+        self.kit = Kit()
+        self.bonded: dict[str, int] = dict.fromkeys(OPERATORS, 0)
+        self.kit.join("submitter", "submitter", deposit_micro=5_000)
+        for name in OPERATORS[:3]:
+            self.kit.join(name, "operator", deposit_micro=500, bond_micro=250)
+            self.bonded[name] += 250
+        self.kit.open_job(JOBS[0], *TASKS, budget_micro=1_000)
+        self.kit.open_job(JOBS[1], *TASKS, budget_micro=60)
+
+    # -- commands ----------------------------------------------------------------------------
+
+    @rule(name=people, role=st.sampled_from(["operator", "submitter"]), amount=amounts)
+    def fund(self, name: str, role: str, amount: int) -> None:
+        self.send(name, role, Join(name=name, numerics="class-a"))
+        self.send("treasury", "treasury", Deposit(party=party_of(name), amount_micro=amount))
+        if isinstance(self.send(name, "operator", Bond(amount_micro=amount)), Entry):
+            self.bonded[name] += amount
+
+    @rule(name=people, job=jobs, budget=amounts, price=st.sampled_from([0, 1, 7, 60]))
+    def open_job(self, name: str, job: str, budget: int, price: int) -> None:
+        self.send(name, "submitter", open_job(job, budget_micro=budget, price_micro=price))
+
+    @rule(job=jobs, task=tasks, ahead=st.sampled_from([1, 1, 1, 0, 2]))
+    def start_task(self, job: str, task: str, ahead: int) -> None:
+        self.send("driver", "driver", start_task(job, task, self.attempt(job, task) + ahead))
+
+    @rule(job=jobs, task=tasks, sure=seldom)
+    def finish_task(self, job: str, task: str, sure: bool) -> None:
+        if sure:
+            self.send("driver", "driver", FinishTask(job=job, task=task))
+
+    @rule(name=operators, job=jobs, task=tasks, segment=small)
+    def request_slot(self, name: str, job: str, task: str, segment: int) -> None:
+        attempt = max(self.attempt(job, task), 0)
+        self.send(name, "operator", request_slot(slot_of(job, task, segment, attempt)))
+
+    @rule(
+        name=operators,
+        job=st.sampled_from(JOBS),
+        task=tasks,
+        count=st.integers(1, 4),
+        then=st.sampled_from(["wait", "pay", "pay", "refuse"]),
+    )
+    def work(self, name: str, job: str, task: str, count: int, then: str) -> None:
+        """What an honest operator does, on a task that is theirs to work on, if any is."""
+        entry = self.job(job)
+        if entry is None or entry.closed or task not in entry.tasks:
+            return
+        at = entry.tasks[task]
+        name = NAME_OF[at.operator] if at.operator else name
+        begun = sum(slot.startswith(f"{job}/{task}/") for slot in entry.slots)
+        slots = [slot_of(job, task, begun + more, at.attempt) for more in range(count)]
+        asked = [(slot, self.send(name, "operator", request_slot(slot))) for slot in slots]
+        issued = [slot for slot, answer in asked if isinstance(answer, Entry)]
+        if issued:
+            leaves = [leaf_of(slot, name) for slot in issued]
+            assert isinstance(self.send(name, "operator", commit(*leaves)), Entry)
+            if then != "wait":
+                self.kit.settle(job, dict.fromkeys(issued, then == "pay"))
+
+    @rule(data=st.data(), mine=st.booleans(), damaged=st.sampled_from([False, False, True]))
+    def commit(self, data: st.DataObject, mine: bool, damaged: bool) -> None:
+        slots = self.some_slots(data, SlotState.ISSUED if mine else None)
+        by = NAME_OF[self.operator_of(slots[0])] if slots and mine else data.draw(operators)
+        if mine:
+            slots = [slot for slot in slots if NAME_OF[self.operator_of(slot)] == by]
+        changes: dict[str, Any] = {"data_digest": "other"} if damaged else {}
+        leaves = [leaf_of(slot, by, **changes) for slot in slots]
+        self.send(by, "operator", commit(*leaves))
+
+    @rule(data=st.data(), job=jobs, right=st.booleans(), pay=st.booleans())
+    def settle(self, data: st.DataObject, job: str, right: bool, pay: bool) -> None:
+        slots = self.some_slots(data, SlotState.COMMITTED if right else None)
+        items = [
+            SettleItem(slot=slot, pay=pay and not self.is_caught(slot), reason="any")
+            for slot in slots
+            if not right or slot.startswith(job)
+        ]
+        self.send("network", "network", Settle(job=job, items=items))
+
+    @rule(name=people, job=jobs)
+    def slash_for_nothing(self, name: str, job: str) -> None:
+        command = Slash(job=job, operator=party_of(name), evidence="none", spoilt=[])
+        assert not isinstance(self.send("network", "network", command), Entry)
+
+    @precondition(lambda self: any(job.slots for job in self.book.jobs.values()))
+    @rule(data=st.data())
+    def slash(self, data: st.DataObject) -> None:
+        evidence, *spoilt = self.some_slots(data, None, min_size=1)
+        party, job = self.operator_of(evidence), Slot.parse(evidence).job
+        if self.earns_elsewhere(party, job):
+            return
+        stake = self.kit.balance(accounts.reserved_stake(party, job))
+        command = Slash(job=job, operator=party, evidence=evidence, spoilt=spoilt)
+        answer = self.send("network", "network", command)
+        if isinstance(answer, Entry):
+            self.check_slash(answer, party, job, stake)
+
+    @rule(name=st.sampled_from(["driver", "submitter", "op-a"]), job=jobs, sure=seldom)
+    def close_job(self, name: str, job: str, sure: bool) -> None:
+        if sure:
+            role = name if name in ("driver", "submitter") else "submitter"
+            self.send(name, role, CloseJob(job=job))
+
+    @rule(data=st.data())
+    def send_again(self, data: st.DataObject) -> None:
+        self.kit.clock.advance(data.draw(st.sampled_from([0, 1, 100_000])))
+        number = data.draw(st.integers(0, len(self.kit.envelopes) - 1))
+        before = self.kit.balances()
+        assert self.kit.submit(self.kit.envelopes[number]) == Duplicate(index=number)
+        assert self.kit.balances() == before
+
+    @precondition(lambda self: any(job.unsettled for job in self.book.jobs.values()))
+    @rule(pay=st.booleans())
+    def settle_everything(self, pay: bool) -> None:
+        for job_id, job in self.book.jobs.items():
+            paid = {
+                slot: pay and not self.is_caught(slot)
+                for slot, entry in job.slots.items()
+                if entry.state is SlotState.COMMITTED
+            }
+            if paid:
+                self.kit.settle(job_id, paid)
+
+    # -- what holds --------------------------------------------------------------------------
+
+    @invariant()
+    def the_books_hold(self) -> None:
+        assert invariants.check(self.book) == []
+
+    @invariant()
+    def a_replay_of_all_events_gives_the_same_books(self) -> None:
+        again = Book()
+        for entry in self.kit.entries:
+            again.apply_all(entry.events)
+        assert dict(again.balances) == self.kit.balances()
+        assert again.jobs == self.book.jobs
+        assert again.parties == self.book.parties
+
+    @invariant()
+    def nobody_is_slashed_of_more_than_their_stake(self) -> None:
+        for name in OPERATORS:
+            if (party := self.book.parties.get(party_of(name))) is not None:
+                assert 0 <= party.slashed_micro <= min(RESERVE_MICRO, self.bonded[name])
+
+    @invariant()
+    def stake_is_where_it_was_put(self) -> None:
+        for name in OPERATORS:
+            party = party_of(name)
+            free = self.kit.balance(accounts.free_stake(party))
+            reserved = sum(
+                self.kit.balance(accounts.reserved_stake(party, job)) for job in self.book.jobs
+            )
+            known = self.book.parties.get(party)
+            slashed = known.slashed_micro if known else 0
+            assert free + reserved + slashed == self.bonded[name]
+
+    # -- help --------------------------------------------------------------------------------
+
+    @property
+    def book(self) -> Book:
+        return self.kit.journal.book
+
+    def send(self, name: str, role: str, command: Command) -> Answer:
+        """Send; what is refused must have changed nothing."""
+        before, size = self.kit.balances(), len(self.kit.journal.tree)
+        answer = self.kit.send(name, role, command)
+        if not isinstance(answer, Entry):
+            assert self.kit.balances() == before
+            assert len(self.kit.journal.tree) == size
+        return answer
+
+    def job(self, job: str) -> JobEntry | None:
+        return self.book.jobs.get(job)
+
+    def attempt(self, job: str, task: str) -> int:
+        entry = self.job(job)
+        return entry.tasks[task].attempt if entry and task in entry.tasks else -1
+
+    def operator_of(self, slot: str) -> str:
+        entry = self.book.slot(slot)
+        assert entry is not None
+        return entry.operator
+
+    def is_caught(self, slot: str) -> bool:
+        return self.book.parties[self.operator_of(slot)].tombstoned
+
+    def earns_elsewhere(self, party: str, job: str) -> bool:
+        return any(
+            self.kit.balance(accounts.holdback(other, party))
+            for other in self.book.jobs
+            if other != job
+        )
+
+    def some_slots(
+        self, data: st.DataObject, state: SlotState | None, *, min_size: int = 0
+    ) -> list[str]:
+        known = [
+            slot
+            for job in self.book.jobs.values()
+            for slot, entry in job.slots.items()
+            if state is None or entry.state is state
+        ]
+        if not known:
+            return []
+        return data.draw(
+            st.lists(
+                st.sampled_from(known), min_size=min_size, max_size=4, unique=state is not None
+            )
+        )
+
+    def check_slash(self, entry: Entry, party: str, job: str, stake: int) -> None:
+        (tombstone,) = (event for event in entry.events if isinstance(event, Tombstoned))
+        moved = [event for event in entry.events if isinstance(event, Moved)]
+        taken = sum(event.amount_micro for event in moved if event.memo == "slash")
+        made_good = sum(event.amount_micro for event in moved if event.memo == "make good")
+        assert tombstone.slashed_micro == taken == stake
+        assert made_good <= taken
+        assert self.kit.balance(accounts.reserved_stake(party, job)) == 0
+        assert self.kit.balance(accounts.holdback(job, party)) == 0
+
+
+TestBooks = Books.TestCase
+TestBooks.settings = settings(
+    max_examples=50,
+    stateful_step_count=50,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)

@@ -1,0 +1,383 @@
+"""What passes between trials and scheduler: only acknowledged metrics, only judged ends."""
+
+from collections.abc import Callable
+from copy import deepcopy
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gensyn_ray.domain import records, signing
+from gensyn_ray.domain.signing import SigningKey
+from ledger.core.events import Event, SlotCommitted, SlotIssued
+from workloads.ray_jobs.gate import Gate, Judgement
+
+JOB, GENESIS = "sweep-1", "9e" * 32
+KEY, OTHER_KEY = SigningKey(b"n" * 32), SigningKey(b"o" * 32)
+CONFIG = {"lr": 0.1}
+
+
+class FakeDriver:
+    """Records what the gate asks; `table` is what the authority says of the tasks."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[Any, ...]] = []
+        self.table: dict[str, dict[str, Any]] = {}
+
+    def start_task(self, *, task: str, trial: str, config: dict[str, Any], attempt: int) -> None:
+        self.asked.append(("start", task, trial, config, attempt))
+
+    def finish_task(self, task: str) -> None:
+        self.asked.append(("finish", task))
+
+    def harden(self, tasks: list[str]) -> None:
+        self.asked.append(("harden", tasks))
+
+    def tasks(self) -> dict[str, dict[str, Any]]:
+        return self.table
+
+    def says(self, task: str, *, good: int, unjudged: int = 0, unaudited: int = 0) -> None:
+        self.table[task] = {"good": good, "unjudged": unjudged, "unaudited": unaudited}
+
+    def asked_for(self, what: str) -> list[tuple[Any, ...]]:
+        return [one for one in self.asked if one[0] == what]
+
+
+def make_gate(driver: FakeDriver, *, higher_is_better: bool = True) -> Gate:
+    return Gate(
+        job=JOB,
+        network_key=KEY.public,
+        genesis=GENESIS,
+        driver=driver,
+        metric="accuracy",
+        higher_is_better=higher_is_better,
+    )
+
+
+def make_leaf(
+    *,
+    job: str = JOB,
+    task: str = "t000",
+    segment: int = 0,
+    attempt: int = 0,
+    accuracy: float = 0.5,
+) -> dict[str, Any]:
+    return {
+        "job": job,
+        "task": task,
+        "segment": segment,
+        "attempt": attempt,
+        "state_before": "",
+        "state_after": "5a" * 32,
+        "metrics": {"accuracy": accuracy, "loss": 2.0},
+        "data_digest": "d0" * 32,
+        "numerics": "c0ffee",
+        "operator": "0p",
+    }
+
+
+def slot_of(leaf: dict[str, Any]) -> str:
+    return f"{leaf['job']}/{leaf['task']}/{leaf['segment']}/{leaf['attempt']}"
+
+
+def committed(leaf: dict[str, Any]) -> Event:
+    return SlotCommitted(slot=slot_of(leaf), operator="0p", root="00" * 32, index=0, leaf=leaf)
+
+
+def make_receipt(
+    leaf: dict[str, Any],
+    *,
+    key: SigningKey = KEY,
+    network: str = GENESIS,
+    events: list[Event] | None = None,
+    tag: bytes = signing.RECEIPT,
+) -> dict[str, str]:
+    """As `Authority._receipt` builds it."""
+    body = {
+        "network": network,
+        "index": 7,
+        "time_ms": 1_000,
+        "command": "ab" * 32,
+        "events": [records.to_tagged(event) for event in events or [committed(leaf)]],
+    }
+    return signing.seal(key, tag, body).to_json()
+
+
+def report(gate: Gate, trial: str, leaf: dict[str, Any]) -> str:
+    return gate.check(trial, {**leaf["metrics"], "extra": 1}, leaf, make_receipt(leaf))
+
+
+def held(gate: Gate, driver: FakeDriver, trial: str, leaf: dict[str, Any], **task: int) -> None:
+    """Bring a trial to its end with one acknowledged result."""
+    assert report(gate, trial, leaf) == ""
+    gate.hold(trial)
+    driver.says(leaf["task"], **{"good": leaf["segment"] + 1, **task})
+
+
+@pytest.fixture
+def driver() -> FakeDriver:
+    return FakeDriver()
+
+
+@pytest.fixture
+def gate(driver: FakeDriver) -> Gate:
+    """A gate with one trial `a`, at task t000, attempt 0."""
+    gate = make_gate(driver)
+    gate.started("a", CONFIG)
+    return gate
+
+
+def test_a_result_with_its_receipt_passes(gate: Gate) -> None:
+    assert report(gate, "a", make_leaf(accuracy=0.75)) == ""
+    assert gate.value("a") == 0.75
+
+
+def test_a_receipt_for_several_segments_lets_each_of_them_pass(gate: Gate) -> None:
+    leaves = [make_leaf(segment=0, accuracy=0.1), make_leaf(segment=1, accuracy=0.2)]
+    issued = SlotIssued(slot=slot_of(leaves[1]), operator="0p", price_micro=5)
+    receipt = make_receipt(leaves[0], events=[issued, *(committed(leaf) for leaf in leaves)])
+    for leaf in leaves:
+        assert gate.check("a", leaf["metrics"], leaf, receipt) == ""
+
+
+def _flipped(receipt: dict[str, str]) -> dict[str, str]:
+    body = receipt["body"].replace('"index":7', '"index":8')
+    assert body != receipt["body"]
+    return {**receipt, "body": body}
+
+
+BAD_RECEIPTS: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "none": lambda leaf: None,
+    "an empty one": lambda leaf: {},
+    "text": lambda leaf: "receipt",
+    "only a body": lambda leaf: {"body": make_receipt(leaf)["body"]},
+    "an unsigned body": lambda leaf: {**make_receipt(leaf), "signature": ""},
+    "a changed body": lambda leaf: _flipped(make_receipt(leaf)),
+    "another's signature": lambda leaf: {
+        **make_receipt(leaf),
+        "signature": make_receipt(leaf, key=OTHER_KEY)["signature"],
+    },
+    "another key": lambda leaf: make_receipt(leaf, key=OTHER_KEY),
+    "another purpose": lambda leaf: make_receipt(leaf, tag=signing.COMMAND),
+    "another network": lambda leaf: make_receipt(leaf, network="00" * 32),
+    "no commitment": lambda leaf: make_receipt(
+        leaf, events=[SlotIssued(slot=slot_of(leaf), operator="0p", price_micro=5)]
+    ),
+    "another slot": lambda leaf: make_receipt(leaf, events=[committed({**leaf, "segment": 1})]),
+    "another leaf": lambda leaf: make_receipt(
+        leaf, events=[committed({**leaf, "state_after": "00" * 32})]
+    ),
+    "a leaf under another slot": lambda leaf: make_receipt(
+        leaf,
+        events=[
+            SlotCommitted(slot=f"{JOB}/t000/9/0", operator="0p", root="00", index=0, leaf=leaf)
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_RECEIPTS)
+def test_a_result_with_a_bad_receipt_does_not_pass(gate: Gate, case: str) -> None:
+    leaf = make_leaf()
+    assert gate.check("a", leaf["metrics"], leaf, BAD_RECEIPTS[case](leaf)) != ""
+    assert gate.value("a") is None
+
+
+@pytest.mark.parametrize("leaf", [None, {}, [], "leaf", {"job": JOB, "task": "t000"}])
+def test_a_result_without_a_whole_leaf_does_not_pass(gate: Gate, leaf: Any) -> None:
+    assert gate.check("a", {"accuracy": 0.5}, leaf, make_receipt(make_leaf())) != ""
+
+
+def test_a_leaf_with_mistyped_fields_does_not_pass(gate: Gate) -> None:
+    leaf = {**make_leaf(), "segment": "0"}
+    assert gate.check("a", leaf["metrics"], leaf, make_receipt(make_leaf())) != ""
+
+
+@pytest.mark.parametrize(
+    "change", [{"job": "sweep-2"}, {"task": "t001"}, {"attempt": 1}, {"attempt": -1}]
+)
+def test_a_receipt_for_another_task_or_attempt_does_not_pass(
+    gate: Gate, change: dict[str, Any]
+) -> None:
+    leaf = make_leaf(**change)
+    assert "another task or attempt" in report(gate, "a", leaf)
+
+
+def test_a_receipt_of_an_earlier_attempt_does_not_pass(gate: Gate) -> None:
+    gate.started("a", CONFIG)
+    assert "attempt" in report(gate, "a", make_leaf(attempt=0))
+    assert report(gate, "a", make_leaf(attempt=1)) == ""
+
+
+@pytest.mark.parametrize(
+    "change", [{"accuracy": 0.9}, {"accuracy": None}, {"loss": 1.9}, {"accuracy": "0.5"}]
+)
+def test_a_metric_other_than_the_receipts_does_not_pass(gate: Gate, change: dict[str, Any]) -> None:
+    leaf = make_leaf()
+    result = {**leaf["metrics"], **change}
+    assert "metrics" in gate.check("a", result, leaf, make_receipt(leaf))
+
+
+def test_a_result_that_lacks_a_metric_of_the_receipt_does_not_pass(gate: Gate) -> None:
+    leaf = make_leaf()
+    assert "metrics" in gate.check("a", {"accuracy": 0.5}, leaf, make_receipt(leaf))
+
+
+def test_a_leaf_changed_with_its_result_does_not_pass(gate: Gate) -> None:
+    leaf = make_leaf()
+    forged = deepcopy(leaf)
+    forged["metrics"]["accuracy"] = 0.99
+    assert gate.check("a", forged["metrics"], forged, make_receipt(leaf)) != ""
+
+
+def test_a_trial_that_was_never_started_does_not_pass(gate: Gate) -> None:
+    assert "never started" in report(gate, "stranger", make_leaf())
+
+
+def test_each_trial_is_a_task_and_each_start_an_attempt(gate: Gate, driver: FakeDriver) -> None:
+    gate.started("b", CONFIG)
+    gate.started("a", CONFIG)
+    assert driver.asked == [
+        ("start", "t000", "a", CONFIG, 0),
+        ("start", "t001", "b", CONFIG, 0),
+        ("start", "t000", "a", CONFIG, 1),
+    ]
+
+
+def test_a_changed_config_is_a_new_task_and_ends_the_old(gate: Gate, driver: FakeDriver) -> None:
+    gate.started("a", CONFIG)
+    gate.started("a", {"lr": 0.2})
+    gate.started("a", {"lr": 0.2})
+    gate.started("a", {"lr": 0.3})
+    assert driver.asked[2:] == [
+        ("finish", "t000"),
+        ("start", "t000.1", "a", {"lr": 0.2}, 0),
+        ("start", "t000.1", "a", {"lr": 0.2}, 1),
+        ("finish", "t000.1"),
+        ("start", "t000.2", "a", {"lr": 0.3}, 0),
+    ]
+    assert "another task" in report(gate, "a", make_leaf(task="t000", attempt=0))
+    assert report(gate, "a", make_leaf(task="t000.2", attempt=0)) == ""
+
+
+def test_a_config_travels_as_plain_numbers(driver: FakeDriver) -> None:
+    gate = make_gate(driver)
+    gate.started("a", {"lr": np.float64(0.5), "width": np.int64(4), "name": "x"})
+    gate.started("a", {"lr": 0.5, "width": 4, "name": "x"})
+    ((_, _, _, config, _), again) = driver.asked
+    assert {name: type(value) for name, value in config.items()} == {
+        "lr": float,
+        "width": int,
+        "name": str,
+    }
+    assert again[-1] == 1, "the same values are the same task"
+
+
+def test_a_trial_waits_while_segments_are_unjudged(gate: Gate, driver: FakeDriver) -> None:
+    held(gate, driver, "a", make_leaf(), unjudged=1, unaudited=1)
+    for _ in range(3):
+        assert gate.judge(["a"], is_idle=False) == {"a": Judgement.WAIT}
+    assert gate.held == ["a"]
+    assert driver.asked_for("finish") == []
+
+
+def test_a_judged_and_audited_trial_is_released(gate: Gate, driver: FakeDriver) -> None:
+    held(gate, driver, "a", make_leaf())
+    assert gate.judge(["a"], is_idle=False) == {"a": Judgement.RELEASE}
+    assert gate.held == []
+    assert driver.asked_for("finish") == [("finish", "t000")]
+    assert gate.value("a") == 0.5
+
+
+def test_a_leader_is_audited_whole_before_it_is_released(gate: Gate, driver: FakeDriver) -> None:
+    held(gate, driver, "a", make_leaf(), unaudited=1)
+    for _ in range(3):
+        assert gate.judge(["a"], is_idle=False) == {"a": Judgement.WAIT}
+    assert driver.asked_for("harden") == [("harden", ["t000"])]
+    driver.says("t000", good=1, unjudged=1, unaudited=1)
+    assert gate.judge(["a"], is_idle=False) == {"a": Judgement.WAIT}
+    driver.says("t000", good=1)
+    assert gate.judge(["a"], is_idle=False) == {"a": Judgement.RELEASE}
+    assert driver.asked_for("harden") == [("harden", ["t000"])]
+
+
+@pytest.mark.parametrize(
+    ("higher_is_better", "second", "leads"),
+    [(True, 0.6, True), (True, 0.5, False), (True, 0.4, False), (False, 0.4, True)],
+)
+def test_only_who_leads_is_hardened(
+    driver: FakeDriver, higher_is_better: bool, second: float, leads: bool
+) -> None:
+    gate = make_gate(driver, higher_is_better=higher_is_better)
+    for trial in ("a", "b"):
+        gate.started(trial, CONFIG)
+    held(gate, driver, "a", make_leaf(accuracy=0.5))
+    assert gate.judge(["a"], is_idle=False) == {"a": Judgement.RELEASE}
+    held(gate, driver, "b", make_leaf(task="t001", accuracy=second), unaudited=1)
+    expected = Judgement.WAIT if leads else Judgement.RELEASE
+    assert gate.judge(["b"], is_idle=False) == {"b": expected}
+    assert driver.asked_for("harden") == ([("harden", ["t001"])] if leads else [])
+
+
+def test_who_waits_does_not_lead_yet(driver: FakeDriver) -> None:
+    gate = make_gate(driver)
+    for trial in ("a", "b"):
+        gate.started(trial, CONFIG)
+    held(gate, driver, "a", make_leaf(accuracy=0.9), unaudited=1)
+    held(gate, driver, "b", make_leaf(task="t001", accuracy=0.5))
+    assert gate.judge(["a", "b"], is_idle=False) == {"a": Judgement.WAIT, "b": Judgement.RELEASE}
+    driver.says("t000", good=0)
+    assert gate.judge(["a"], is_idle=False) == {"a": Judgement.RERUN}
+    gate.started("a", CONFIG)
+    held(gate, driver, "a", make_leaf(attempt=1, accuracy=0.6), unaudited=1)
+    assert gate.judge(["a"], is_idle=False) == {"a": Judgement.WAIT}, "0.5 is to beat, not 0.9"
+    assert driver.asked_for("harden") == [("harden", ["t000"]), ("harden", ["t000"])]
+
+
+def test_a_trial_that_lost_its_last_state_is_run_again(gate: Gate, driver: FakeDriver) -> None:
+    held(gate, driver, "a", make_leaf(segment=3), good=2)
+    assert gate.judge(["a"], is_idle=False) == {"a": Judgement.RERUN}
+    assert gate.held == []
+    assert gate.value("a") is None, "a value that a ruling took away is nobody's result"
+    assert driver.asked_for("finish") == []
+
+
+def test_an_idle_job_has_its_last_segments_drawn(gate: Gate, driver: FakeDriver) -> None:
+    held(gate, driver, "a", make_leaf(), unjudged=1)
+    gate.judge(["a"], is_idle=False)
+    assert driver.asked_for("harden") == []
+    gate.judge(["a"], is_idle=True)
+    assert driver.asked_for("harden") == [("harden", [])]
+
+
+def test_an_idle_job_that_can_go_on_draws_nothing_early(gate: Gate, driver: FakeDriver) -> None:
+    gate.started("b", CONFIG)
+    held(gate, driver, "a", make_leaf(), unjudged=1)
+    held(gate, driver, "b", make_leaf(task="t001"))
+    judged = gate.judge(["a", "b"], is_idle=True)
+    assert judged == {"a": Judgement.WAIT, "b": Judgement.RELEASE}
+    assert driver.asked_for("harden") == []
+
+
+def test_nothing_is_read_when_nobody_is_held(gate: Gate, driver: FakeDriver) -> None:
+    assert gate.judge([], is_idle=True) == {}
+    assert driver.asked_for("harden") == []
+
+
+def test_a_trial_that_failed_is_finished_and_no_longer_held(gate: Gate, driver: FakeDriver) -> None:
+    gate.hold("a")
+    gate.ended("a")
+    gate.ended("stranger")
+    assert gate.held == []
+    assert driver.asked_for("finish") == [("finish", "t000")]
+    assert gate.value("stranger") is None
+
+
+def test_a_new_start_ends_the_hold(gate: Gate, driver: FakeDriver) -> None:
+    held(gate, driver, "a", make_leaf(), unaudited=1)
+    gate.judge(["a"], is_idle=False)
+    gate.started("a", CONFIG)
+    assert gate.held == []
+    held(gate, driver, "a", make_leaf(attempt=1), unaudited=1)
+    gate.judge(["a"], is_idle=False)
+    assert len(driver.asked_for("harden")) == 2, "what a new attempt gave is hardened anew"

@@ -1,0 +1,358 @@
+"""One start of a task: which slots it asks for, when it commits, what stops it."""
+
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import torch
+
+from gensyn_ray.domain.errors import OperationError, Refused, Unreachable
+from ledger.core.refusals import Reason
+from tests.unit import small_programs
+from workloads.core.bundle import Bundle, bundle_of
+from workloads.core.program import Program
+from workloads.core.segment import STEP, Computed, Runner, TaskSpec
+from workloads.core.state import State, state_digest
+from workloads.ray_jobs.task_run import REFUSED_WAIT_S, Acknowledged, DataCache, TaskRun
+
+BUNDLE = bundle_of(small_programs.Small)
+SPEC = TaskSpec(bundle=BUNDLE.digest, config={"lr": 0.2}, seed=3, task="t001")
+DATA_DIGEST = state_digest(small_programs.Small().load_data())
+NUMERICS, OPERATOR = "c0ffee", "0p"
+WAIT_S = 30.0
+
+
+class FakeAgent:
+    """Issues every slot and accepts every leaf, unless told to refuse."""
+
+    def __init__(self, **task: Any) -> None:
+        self.events: list[tuple[str, int]] = []
+        self.slots: list[dict[str, Any]] = []
+        self.leaves: list[dict[str, Any]] = []
+        self.refuse_slot: dict[int, Exception] = {}
+        self.refuse_commit: dict[int, Exception] = {}
+        self.slot_asked: dict[int, threading.Event] = {n: threading.Event() for n in range(9)}
+        self.commit_waits_for_slot: dict[int, int] = {}
+        self._task = {
+            "task": "t001",
+            "spec": SPEC.digest,
+            "attempt": 2,
+            "good": 0,
+            "state": "",
+            "bundle": BUNDLE.digest,
+            "data_digest": DATA_DIGEST,
+            "vetted": True,
+            **task,
+        }
+
+    def identity(self) -> dict[str, Any]:
+        return {"party": OPERATOR, "role": "operator", "numerics": NUMERICS}
+
+    def task(self, *, job: str, trial: str) -> dict[str, Any]:
+        assert (job, trial) == ("job", "trial")
+        return self._task
+
+    def slot(self, *, job: str, task: str, segment: int, attempt: int) -> None:
+        self.events.append(("slot", segment))
+        self.slot_asked[segment].set()
+        if segment in self.refuse_slot:
+            raise self.refuse_slot[segment]
+        self.slots.append({"job": job, "task": task, "segment": segment, "attempt": attempt})
+
+    def commit(self, leaf: Mapping[str, Any]) -> dict[str, Any]:
+        segment = leaf["segment"]
+        if segment in self.commit_waits_for_slot:
+            ahead = self.slot_asked[self.commit_waits_for_slot[segment]]
+            assert ahead.wait(WAIT_S), "the next slot is asked for while this one is committed"
+        self.events.append(("commit", segment))
+        if segment in self.refuse_commit:
+            raise self.refuse_commit[segment]
+        self.leaves.append(dict(leaf))
+        return {"for": segment}
+
+
+class FakeStore:
+    """A store in memory."""
+
+    def __init__(self) -> None:
+        self.bundles = {BUNDLE.digest: BUNDLE}
+        self.specs = {SPEC.digest: SPEC}
+        self.states: dict[str, State] = {}
+
+    def get_bundle(self, digest: str) -> Bundle:
+        return self.bundles[digest]
+
+    def get_spec(self, digest: str) -> TaskSpec:
+        return self.specs[digest]
+
+    def get_state(self, digest: str) -> dict[str, torch.Tensor]:
+        if digest not in self.states:
+            raise OperationError(f"no state {digest}")
+        return dict(self.states[digest])
+
+    def put_state(self, digest: str, state: State) -> None:
+        assert state_digest(state) == digest
+        self.states[digest] = state
+
+
+class CountedData:
+    """A data cache that counts what it loads."""
+
+    def __init__(self) -> None:
+        self.cache = DataCache()
+        self.loads = 0
+
+    def get(self, bundle: str, program: Program) -> tuple[State, str]:
+        load = program.load_data
+
+        def counted() -> State:
+            self.loads += 1
+            return load()
+
+        program.load_data = counted
+        return self.cache.get(bundle, program)
+
+
+def start(
+    agent: FakeAgent,
+    store: FakeStore | None = None,
+    *,
+    numerics: str = NUMERICS,
+    cache: Any = None,
+    grow_from: str = "",
+    slept: list[float] | None = None,
+) -> TaskRun:
+    return TaskRun(
+        job="job",
+        trial="trial",
+        agent=agent,
+        store=store or FakeStore(),
+        numerics=numerics,
+        data_cache=cache or DataCache(),
+        grow_from=grow_from,
+        sleep=[].append if slept is None else slept.append,
+    )
+
+
+def run_to_end(run: TaskRun) -> list[Acknowledged]:
+    done: list[Acknowledged] = []
+    while not done or not done[-1].is_last:
+        done.append(run.advance())
+    run.close()
+    return done
+
+
+def by_hand(segments: int, spec: TaskSpec = SPEC, state: State | None = None) -> list[Computed]:
+    program = small_programs.Small()
+    runner = Runner(program, spec, program.load_data())
+    if state is not None:
+        runner.load(state)
+    return [runner.run_segment() for _ in range(segments)]
+
+
+def test_a_whole_run_acknowledges_every_segment_in_order() -> None:
+    agent, store = FakeAgent(), FakeStore()
+    done = run_to_end(start(agent, store))
+    assert [slot["segment"] for slot in agent.slots] == [0, 1, 2, 3]
+    assert {(slot["job"], slot["task"], slot["attempt"]) for slot in agent.slots} == {
+        ("job", "t001", 2)
+    }
+    before = ""
+    for segment, (one, computed) in enumerate(zip(done, by_hand(4), strict=True)):
+        assert one.leaf == {
+            "job": "job",
+            "task": "t001",
+            "segment": segment,
+            "attempt": 2,
+            "state_before": before,
+            "state_after": computed.state_after,
+            "metrics": computed.metrics,
+            "data_digest": DATA_DIGEST,
+            "numerics": NUMERICS,
+            "operator": OPERATOR,
+        }
+        assert one.receipt == {"for": segment}
+        assert one.segments_done == segment + 1
+        assert one.is_last == (segment == 3)
+        assert one.checkpoint == {"task": "t001", "state": computed.state_after}
+        before = computed.state_after
+    assert agent.leaves == [one.leaf for one in done]
+    assert set(store.states) == {one.leaf["state_after"] for one in done}
+
+
+def test_a_state_is_stored_before_it_is_committed() -> None:
+    store = FakeStore()
+
+    class Checking(FakeAgent):
+        def commit(self, leaf: Mapping[str, Any]) -> dict[str, Any]:
+            assert leaf["state_after"] in store.states
+            return super().commit(leaf)
+
+    agent = Checking()
+    run_to_end(start(agent, store))
+    assert len(agent.leaves) == 4
+
+
+def test_nothing_is_asked_of_the_network_before_the_first_advance() -> None:
+    agent = FakeAgent()
+    start(agent).close()
+    assert agent.events == []
+
+
+def test_the_next_segment_is_computed_while_one_is_committed() -> None:
+    agent = FakeAgent()
+    agent.commit_waits_for_slot = {0: 1, 1: 2, 2: 3}
+    assert len(run_to_end(start(agent))) == 4
+    for segment in range(3):
+        asked, sent = agent.events.index(("slot", segment + 1)), ("commit", segment)
+        assert asked < agent.events.index(sent)
+
+
+def test_the_run_is_at_most_one_segment_ahead() -> None:
+    agent = FakeAgent()
+    run = start(agent)
+    run.advance()
+    assert [segment for what, segment in agent.events if what == "slot"] == [0, 1]
+    assert [segment for what, segment in agent.events if what == "commit"] == [0]
+    run.close()
+
+
+def test_the_last_segment_computes_nothing_ahead() -> None:
+    agent = FakeAgent()
+    run_to_end(start(agent))
+    assert [segment for what, segment in agent.events if what == "slot"] == [0, 1, 2, 3]
+
+
+def test_a_task_goes_on_from_its_last_good_state() -> None:
+    store, computed = FakeStore(), by_hand(4)
+    store.put_state(computed[1].state_after, computed[1].state)
+    agent = FakeAgent(good=2, state=computed[1].state_after, attempt=5)
+    done = run_to_end(start(agent, store))
+    assert [one.leaf["segment"] for one in done] == [2, 3]
+    assert done[0].leaf["state_before"] == computed[1].state_after
+    assert done[0].leaf["attempt"] == 5
+    assert [one.segments_done for one in done] == [3, 4]
+    assert [one.leaf["state_after"] for one in done] == [one.state_after for one in computed[2:]]
+
+
+def test_a_task_whose_state_is_lost_fails_at_its_start() -> None:
+    with pytest.raises(OperationError, match="no state"):
+        start(FakeAgent(good=1, state="f" * 64))
+
+
+def test_a_new_task_grows_from_the_state_of_another() -> None:
+    store = FakeStore()
+    parent = by_hand(2, TaskSpec(bundle=BUNDLE.digest, config={"lr": 0.9}, seed=3, task="t000"))[1]
+    store.put_state(parent.state_after, parent.state)
+    agent = FakeAgent()
+    done = run_to_end(start(agent, store, grow_from=parent.state_after))
+    assert [one.leaf["segment"] for one in done] == [0, 1]
+    assert done[0].leaf["state_before"] == parent.state_after
+    assert [one.segments_done for one in done] == [3, 4]
+    grown = by_hand(2, state=parent.state)
+    assert [one.leaf["state_after"] for one in done] == [one.state_after for one in grown]
+    assert int(store.states[done[-1].leaf["state_after"]][STEP]) == 12
+
+
+def test_a_state_of_its_own_counts_more_than_one_to_grow_from() -> None:
+    store, computed = FakeStore(), by_hand(3)
+    for one in computed:
+        store.put_state(one.state_after, one.state)
+    agent = FakeAgent(good=1, state=computed[0].state_after)
+    run = start(agent, store, grow_from=computed[2].state_after)
+    assert run.advance().leaf["state_before"] == computed[0].state_after
+    run.close()
+
+
+def test_a_refused_first_slot_stops_the_run() -> None:
+    agent = FakeAgent()
+    agent.refuse_slot[0] = Refused(Reason.BUDGET_EXHAUSTED)
+    run = start(agent)
+    with pytest.raises(Refused, match="budget exhausted"):
+        run.advance()
+    assert agent.leaves == []
+    run.close()
+
+
+def test_a_refusal_for_the_slot_ahead_loses_nothing_acknowledged() -> None:
+    agent, slept = FakeAgent(), []
+    agent.refuse_slot[1] = Refused(Reason.BUDGET_EXHAUSTED)
+    run = start(agent, slept=slept)
+    first = run.advance()
+    assert (first.leaf["segment"], first.receipt, first.is_last) == (0, {"for": 0}, False)
+    with pytest.raises(Refused, match="budget exhausted"):
+        run.advance()
+    assert [leaf["segment"] for leaf in agent.leaves] == [0]
+    assert slept == []
+    run.close()
+
+
+def test_a_refused_commitment_is_raised_by_its_own_advance() -> None:
+    agent = FakeAgent()
+    agent.refuse_commit[1] = Refused(Reason.WRONG_PREDECESSOR, "0 are good")
+    run = start(agent)
+    run.advance()
+    with pytest.raises(Refused, match="0 are good"):
+        run.advance()
+    run.close()
+
+
+@pytest.mark.parametrize("where", ["slot ahead", "commitment"])
+def test_a_caught_operators_trial_waits_before_it_fails(where: str) -> None:
+    agent, slept = FakeAgent(), []
+    refusal = Refused(Reason.OPERATOR_TOMBSTONED)
+    if where == "slot ahead":
+        agent.refuse_slot[1] = refusal
+    else:
+        agent.refuse_commit[0] = refusal
+    run = start(agent, slept=slept)
+    with pytest.raises(Refused, match="tombstoned"):
+        run_to_end(run)
+    assert slept == [REFUSED_WAIT_S]
+    run.close()
+
+
+def test_an_unreachable_agent_is_no_refusal() -> None:
+    agent, slept = FakeAgent(), []
+    agent.refuse_commit[0] = Unreachable("no agent answers")
+    run = start(agent, slept=slept)
+    with pytest.raises(Unreachable):
+        run.advance()
+    assert slept == []
+    run.close()
+
+
+def test_a_node_of_another_numerics_class_is_stopped_before_it_asks_for_work() -> None:
+    agent = FakeAgent()
+    with pytest.raises(OperationError, match="c0ffee"):
+        start(agent, numerics="decade")
+    assert agent.events == []
+
+
+def test_a_node_with_other_data_is_stopped_before_it_asks_for_a_slot() -> None:
+    agent = FakeAgent(data_digest="0" * 64)
+    with pytest.raises(OperationError, match="data"):
+        start(agent)
+    assert agent.events == []
+
+
+def test_a_spec_that_names_another_bundle_than_the_job_is_refused() -> None:
+    with pytest.raises(OperationError, match="another bundle"):
+        start(FakeAgent(bundle="1" * 64))
+
+
+def test_data_are_loaded_once_for_all_tasks_of_a_process() -> None:
+    cache = CountedData()
+    for _ in range(3):
+        start(FakeAgent(), cache=cache).close()
+    assert cache.loads == 1
+
+
+def test_closing_lets_a_commitment_under_way_finish() -> None:
+    agent = FakeAgent()
+    agent.refuse_slot[1] = Refused(Reason.TASK_FINISHED)
+    run = start(agent)
+    run.advance()
+    run.close()
+    assert [leaf["segment"] for leaf in agent.leaves] == [0]
