@@ -201,9 +201,9 @@ class Kit:
         return self.accept("network", "network", command)
 
 
-def kit_with_parties() -> Kit:
+def kit_with_parties(command: Found | None = None) -> Kit:
     """A network with a submitter, two operators with stake, and a verifier."""
-    kit = Kit()
+    kit = Kit(command)
     kit.join("submitter", "submitter", deposit_micro=10_000)
     for name in ("op-a", "op-b"):
         kit.join(name, "operator", deposit_micro=1_000, bond_micro=500)

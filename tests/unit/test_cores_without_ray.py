@@ -1,0 +1,82 @@
+"""The pure cores import where Ray is not: an `__init__.py` that drags it in fails here."""
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+CORES = [
+    "gensyn_ray.domain",
+    "gensyn_ray.settlement",
+    "gensyn_ray.readings",
+    "ledger.core",
+    "verifier_actors.core",
+    "workloads.core",
+]
+
+PROGRAM = """
+import importlib, importlib.abc, json, pkgutil, sys
+
+
+class NoRay(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "ray":
+            raise ImportError(f"{name} is blocked")
+        return None
+
+
+sys.meta_path.insert(0, NoRay())
+below, *todo = sys.argv[1:]
+imported, failed = [], {}
+while todo:
+    name = todo.pop()
+    try:
+        module = importlib.import_module(name)
+    except ImportError as error:
+        failed[name] = str(error)
+        continue
+    imported.append(name)
+    if below == "all":
+        path = getattr(module, "__path__", [])
+        todo += [f"{name}.{one.name}" for one in pkgutil.iter_modules(path)]
+loaded = sorted(name for name in sys.modules if name.split(".")[0] == "ray")
+print(json.dumps({"imported": sorted(imported), "failed": failed, "ray": loaded}))
+"""
+
+
+def import_without_ray(*names: str, below: bool) -> dict[str, Any]:
+    """Import modules, and all `below` them, in a process that cannot import Ray."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, "all" if below else "none", *names],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=True,
+    )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_every_module_of_every_core_imports_without_ray() -> None:
+    found = import_without_ray(*CORES, below=True)
+    assert found["failed"] == {}
+    assert found["ray"] == []
+    expected = {
+        *CORES,
+        "gensyn_ray.domain.merkle",
+        "ledger.core.decide",
+        "verifier_actors.core.outcome",
+        "workloads.core.segment",
+    }
+    assert expected <= set(found["imported"])
+
+
+def test_the_package_itself_imports_without_ray() -> None:
+    found = import_without_ray("gensyn_ray", below=False)
+    assert found == {"imported": ["gensyn_ray"], "failed": {}, "ray": []}
+
+
+def test_the_block_works() -> None:
+    found = import_without_ray("ray", "gensyn_ray.cluster", below=False)
+    assert found["imported"] == []
+    assert set(found["failed"]) == {"ray", "gensyn_ray.cluster"}
+    assert all("is blocked" in message for message in found["failed"].values())

@@ -1,0 +1,327 @@
+"""The HTTP service around hand-written `submit` and `read`: status codes, batches, overload, ends.
+
+Plain questions go through Starlette's client; what depends on who waits at the same moment goes
+through the application on one event loop.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+import ledger.service
+from gensyn_ray.domain.signing import COMMAND, Envelope, SigningKey, seal
+from ledger.service import BATCH_LIMIT, Answer, CommandQueue, UnknownView, make_app
+
+KEY = SigningKey(b"k" * 32)
+PATIENCE_S = 30.0
+
+
+def envelope(number: int = 0, **body: Any) -> Envelope:
+    return seal(KEY, COMMAND, {"number": number, **body})
+
+
+class FakeLedger:
+    """Accepts everything but what says `"no"`, and remembers how it was asked."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[Envelope]] = []
+        self.ticks = 0
+        self.fails_with: Exception | None = None
+        self.failures: list[BaseException] = []
+        self.failed = asyncio.Event()
+
+    def submit(self, envelopes: Sequence[Envelope]) -> list[Answer]:
+        self.batches.append(list(envelopes))
+        if self.fails_with is not None:
+            raise self.fails_with
+        return [self.answer(one) for one in envelopes]
+
+    def answer(self, one: Envelope) -> Answer:
+        if b'"no"' in one.body:
+            return {"refused": "insufficient funds", "detail": "available 0"}
+        return {"receipt": one.body_hash}
+
+    def read(self, view: str, parameters: Mapping[str, str]) -> Any:
+        if view != "echo":
+            raise UnknownView(f"there is no view {view!r}")
+        return dict(parameters)
+
+    def tick(self) -> None:
+        self.ticks += 1
+
+    def tick_badly(self) -> None:
+        raise OSError("the disk is gone")
+
+    def fail(self, error: BaseException) -> None:
+        self.failures.append(error)
+        self.failed.set()
+
+    def app(self, *, tick: Callable[[], None] | None = None, tick_ms: int = 3_600_000) -> FastAPI:
+        return make_app(
+            self.submit, self.read, tick or self.tick, tick_ms=tick_ms, on_failure=self.fail
+        )
+
+
+@pytest.fixture
+def fake() -> FakeLedger:
+    return FakeLedger()
+
+
+@asynccontextmanager
+async def running(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    """The application on this event loop, and a client of it."""
+    transport = httpx.ASGITransport(app)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://ledger") as client,
+    ):
+        yield client
+
+
+def soon(work: Callable[[], Awaitable[None]]) -> None:
+    """Run to the end, or fail rather than hang."""
+
+    async def bounded() -> None:
+        await asyncio.wait_for(work(), PATIENCE_S)
+
+    asyncio.run(bounded())
+
+
+async def post(client: httpx.AsyncClient, one: Envelope) -> httpx.Response:
+    return await client.post("/v1/commands", json=one.to_json())
+
+
+# -- status codes ----------------------------------------------------------------------------
+
+
+def test_an_accepted_command_is_answered_with_its_receipt(fake: FakeLedger) -> None:
+    with TestClient(fake.app()) as client:
+        response = client.post("/v1/commands", json=envelope().to_json())
+    assert response.status_code == 200
+    assert response.json() == {"receipt": envelope().body_hash}
+    assert fake.batches == [[envelope()]]
+
+
+def test_a_refused_command_is_answered_with_its_reason(fake: FakeLedger) -> None:
+    with TestClient(fake.app()) as client:
+        response = client.post("/v1/commands", json=envelope(say="no").to_json())
+    assert response.status_code == 409
+    assert response.json() == {"refused": "insufficient funds", "detail": "available 0"}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"\xff\xfe",
+        b"[]",
+        b"null",
+        b"{}",
+        b'{"body": "{}"}',
+        b'{"body": "{}", "signature": "not base64"}',
+        b'{"body": "{}", "signature": "AB=="}',
+        b'{"body": 5, "signature": "AA=="}',
+        b'{"body": "\\ud800", "signature": "AA=="}',
+        b'{"body": "{}", "signature": "AA==", "more": 1}',
+    ],
+)
+def test_a_malformed_body_never_reaches_the_ledger(fake: FakeLedger, content: bytes) -> None:
+    with TestClient(fake.app()) as client:
+        response = client.post("/v1/commands", content=content)
+    assert response.status_code == 400
+    assert response.json()["refused"] == "malformed"
+    assert response.json()["detail"]
+    assert fake.batches == []
+
+
+def test_a_reading_gets_the_querys_parameters(fake: FakeLedger) -> None:
+    with TestClient(fake.app()) as client:
+        response = client.get("/v1/read/echo", params={"job": "job-1", "from": "5"})
+    assert response.status_code == 200
+    assert response.json() == {"job": "job-1", "from": "5"}
+
+
+def test_an_unknown_view_is_said_to_be_unknown(fake: FakeLedger) -> None:
+    with TestClient(fake.app()) as client:
+        response = client.get("/v1/read/nothing")
+    assert response.status_code == 404
+    assert response.json() == {"refused": "unknown view", "detail": "there is no view 'nothing'"}
+
+
+def test_there_is_nothing_else(fake: FakeLedger) -> None:
+    with TestClient(fake.app()) as client:
+        assert client.get("/v1/commands").status_code == 405
+        assert client.get("/v1/other").status_code == 404
+        assert client.post("/v1/read/echo").status_code == 405
+
+
+# -- batches and overload --------------------------------------------------------------------
+
+
+def test_whoever_waits_goes_into_the_same_batch_and_gets_their_own_answer(
+    fake: FakeLedger,
+) -> None:
+    async def work() -> None:
+        async with running(fake.app()) as client:
+            sent = [envelope(number) for number in range(10)]
+            responses = await asyncio.gather(*(post(client, one) for one in sent))
+        assert [one.json()["receipt"] for one in responses] == [one.body_hash for one in sent]
+        assert sum(len(batch) for batch in fake.batches) == 10
+        assert len(fake.batches) < 10
+
+    soon(work)
+
+
+def test_no_batch_is_larger_than_its_limit(fake: FakeLedger) -> None:
+    async def work() -> None:
+        queue = CommandQueue(fake.submit)
+        sent = [envelope(number) for number in range(2 * BATCH_LIMIT + 5)]
+        waiting = [asyncio.create_task(queue.put(one)) for one in sent]
+        await asyncio.sleep(0)
+        server = asyncio.create_task(queue.run())
+        answers = await asyncio.gather(*waiting)
+        server.cancel()
+        assert [len(batch) for batch in fake.batches] == [BATCH_LIMIT, BATCH_LIMIT, 5]
+        assert [one for batch in fake.batches for one in batch] == sent
+        assert answers == [{"receipt": one.body_hash} for one in sent]
+
+    soon(work)
+
+
+def test_a_lone_command_does_not_wait_for_others(fake: FakeLedger) -> None:
+    async def work() -> None:
+        async with running(fake.app()) as client:
+            for number in range(3):
+                assert (await post(client, envelope(number))).status_code == 200
+        assert [len(batch) for batch in fake.batches] == [1, 1, 1]
+
+    soon(work)
+
+
+def test_whoever_stops_waiting_does_not_hold_up_the_others(fake: FakeLedger) -> None:
+    async def work() -> None:
+        queue = CommandQueue(fake.submit)
+        gone = asyncio.create_task(queue.put(envelope(0)))
+        stays = asyncio.create_task(queue.put(envelope(1)))
+        await asyncio.sleep(0)
+        gone.cancel()
+        await asyncio.sleep(0)
+        server = asyncio.create_task(queue.run())
+        assert await stays == {"receipt": envelope(1).body_hash}
+        server.cancel()
+        assert fake.batches == [[envelope(0), envelope(1)]]
+
+    soon(work)
+
+
+def test_a_full_queue_takes_no_more_and_says_so(
+    fake: FakeLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger.service, "QUEUE_LIMIT", 3)
+
+    async def work() -> None:
+        async with running(fake.app()) as client:
+            sent = [envelope(number) for number in range(8)]
+            responses = await asyncio.gather(*(post(client, one) for one in sent))
+            overloaded = [one for one in responses if one.status_code == 503]
+            accepted = [one for one in responses if one.status_code == 200]
+            assert len(overloaded) + len(accepted) == 8
+            assert overloaded
+            assert accepted
+            for one in overloaded:
+                assert one.json()["refused"] == "overloaded"
+            taken = [one for batch in fake.batches for one in batch]
+            assert len(taken) == len(accepted)
+            again = next(one for one in sent if one not in taken)
+            assert (await post(client, again)).status_code == 200
+
+    soon(work)
+
+
+def test_a_queue_refuses_at_once_rather_than_wait(
+    fake: FakeLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger.service, "QUEUE_LIMIT", 2)
+
+    async def work() -> None:
+        queue = CommandQueue(fake.submit)
+        waiting = [asyncio.create_task(queue.put(envelope(number))) for number in range(2)]
+        await asyncio.sleep(0)
+        with pytest.raises(asyncio.QueueFull):
+            await queue.put(envelope(2))
+        for one in waiting:
+            one.cancel()
+
+    soon(work)
+
+
+# -- ticks and ends --------------------------------------------------------------------------
+
+
+def test_time_goes_on_without_commands(fake: FakeLedger) -> None:
+    async def work() -> None:
+        async with running(fake.app(tick_ms=1)):
+            while fake.ticks < 3:
+                await asyncio.sleep(0.001)
+        after = fake.ticks
+        await asyncio.sleep(0.02)
+        assert fake.ticks == after
+        assert fake.failures == []
+
+    soon(work)
+
+
+def test_a_submit_that_fails_ends_the_process_and_is_never_tried_again(fake: FakeLedger) -> None:
+    fake.fails_with = OSError("the disk is gone")
+
+    async def work() -> None:
+        async with running(fake.app()) as client:
+            unanswered = asyncio.create_task(post(client, envelope(0)))
+            await fake.failed.wait()
+            assert fake.failures == [fake.fails_with]
+            later = asyncio.create_task(post(client, envelope(1)))
+            await asyncio.sleep(0.01)
+            assert not unanswered.done()
+            assert not later.done()
+            unanswered.cancel()
+            later.cancel()
+        assert fake.batches == [[envelope(0)]]
+
+    soon(work)
+
+
+def test_a_submit_that_answers_too_little_ends_the_process(fake: FakeLedger) -> None:
+    app = make_app(
+        lambda envelopes: [], fake.read, fake.tick, tick_ms=3_600_000, on_failure=fake.fail
+    )
+
+    async def work() -> None:
+        async with running(app) as client:
+            unanswered = asyncio.create_task(post(client, envelope()))
+            await fake.failed.wait()
+            unanswered.cancel()
+        assert [type(error) for error in fake.failures] == [ValueError]
+
+    soon(work)
+
+
+def test_a_tick_that_fails_ends_the_process(fake: FakeLedger) -> None:
+    async def work() -> None:
+        async with running(fake.app(tick=fake.tick_badly, tick_ms=1)):
+            await fake.failed.wait()
+        assert [str(error) for error in fake.failures] == ["the disk is gone"]
+
+    soon(work)
+
+
+def test_an_orderly_end_is_no_failure(fake: FakeLedger) -> None:
+    with TestClient(fake.app(tick_ms=1)) as client:
+        assert client.post("/v1/commands", json=envelope().to_json()).status_code == 200
+    assert fake.failures == []
