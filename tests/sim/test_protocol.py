@@ -36,7 +36,7 @@ from ledger.core.commands import (
     RequestSlot,
     StartTask,
 )
-from ledger.core.events import Recorded, SlotCommitted, SlotSettled
+from ledger.core.events import JobClosed, Recorded, SlotCommitted, SlotSettled, Tombstoned
 from ledger.core.journal import Entry
 from ledger.core.refusals import Reason
 from ledger.storage.journal import MemoryJournal
@@ -47,6 +47,7 @@ SEEDS = int(os.environ.get("GENSYN_SIM_SEEDS", "30"))
 PRICE, RESERVE, DEPOSIT = 1_000, 50_000, 1_000_000
 LINKS = 256
 SEGMENTS = 4
+CLASSES = ("c1", "c2")
 BUNDLE, DATA = "bb" * 32, "dd" * 32
 
 
@@ -67,6 +68,7 @@ class Operator:
     cheats: float
     """Probability with which it makes a segment up."""
     numerics: str
+    bonded: int
     alive: bool = True
 
     @property
@@ -79,6 +81,7 @@ class Run:
     """One attempt at a task by one operator: at most two segments that are not committed yet."""
 
     operator: Operator
+    job: str
     task: str
     attempt: int
     segment: int
@@ -86,10 +89,24 @@ class Run:
     ready: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
 
 
-class World:
-    """A network, a job and everyone who takes part, driven by one seed."""
+@dataclass(kw_only=True)
+class JobSide:
+    """What the job's driver knows: its tasks, each with the task that it grows from, its links."""
 
-    def __init__(self, seed: int) -> None:
+    name: str
+    secret: bytes
+    base: dict[str, str]
+    withholds: float
+    revealed: int = 0
+
+
+class World:
+    """A network, its jobs and everyone who takes part, driven by one seed.
+
+    `batches`: verdicts reach the authority several at a time, as under load.
+    """
+
+    def __init__(self, seed: int, *, jobs: int = 1, batches: bool = False) -> None:
         self.random = chance = random.Random(seed)
         self.clock = ManualClock(now_ms=1_000_000)
         self.store = MemoryJournal()
@@ -103,28 +120,32 @@ class World:
         )
         self.secrets = Secrets(network_seed=sha("network"), beacon_seed=sha("beacon", seed))
         self.authority = self.boot()
-        self.job = f"job-{seed}"
-        self.secret = bytes.fromhex(sha("secret", seed))
-        self.links_revealed = 0
-        self.withholds = chance.choice((0.0, 0.0, 0.5, 1.0))
+        self.batches = batches
+        self.jobs: dict[str, JobSide] = {}
+        for number in range(jobs):
+            tasks = [f"t{n:03d}" for n in range(chance.randint(2, 5))]
+            self.jobs[f"job-{seed}-{number}"] = JobSide(
+                name=f"job-{seed}-{number}",
+                secret=bytes.fromhex(sha("secret", seed, number)),
+                base={task: chance.choice(["", *tasks[:n]]) for n, task in enumerate(tasks)},
+                withholds=chance.choice((0.0, 0.0, 0.5, 1.0)),
+            )
         kinds = [0.0, *(chance.choice((0.0, 0.0, 0.3, 1.0)) for _ in range(chance.randint(2, 5)))]
         self.operators = [
             Operator(
                 key=self.key(f"operator {seed} {n}"),
                 name=f"op-{n}",
                 cheats=cheats,
-                numerics=chance.choice(("c1", "c2")),
+                numerics=chance.choice(CLASSES),
+                bonded=RESERVE * (jobs if n == 0 else chance.randint(1, jobs + 1)),
             )
             for n, cheats in enumerate(kinds)
         ]
         self.verifiers = [self.key(f"verifier {seed} {n}") for n in range(chance.randint(2, 4))]
         self.keys = {key.party: key for key in self.verifiers}
         self.runs: list[Run] = []
-        self.base: dict[str, str] = {}
-        """Task -> the task that it grows from, if any."""
         self.made_up: set[str] = set()
         self.acknowledged: dict[str, str] = {}
-        self.tampered = 0
 
     # -- plumbing ----------------------------------------------------------------------------
 
@@ -165,42 +186,45 @@ class World:
         assert refused == "", f"{type(command).__name__}: {refused}"
 
     def read(self, view: str, **parameters: str) -> Any:
-        return self.authority.read(view, {"job": self.job, **parameters})
+        return self.authority.read(view, parameters)
+
+    def record(self, kind: str, **content: Any) -> None:
+        """Evidence from the driver."""
+        self.must(self.driver, "driver", Record(kind=kind, content=content))
 
     # -- beginning ---------------------------------------------------------------------------
 
-    def open(self, *, budget: int = 400 * PRICE) -> None:
-        """Everyone joins, the job opens with its tasks; some tasks grow from others."""
+    def open(self) -> None:
+        """Everyone joins, pays in and bonds; the jobs open."""
         joins: list[tuple[SigningKey, str, str, str]] = [
             (self.submitter, "submitter", "sub", ""),
             *((one.key, "operator", one.name, one.numerics) for one in self.operators),
-            *((key, "verifier", f"v-{n}", "c1,c2") for n, key in enumerate(self.verifiers)),
+            # The first two verifiers replay every class, so that there is always a referee.
+            *(
+                (key, "verifier", f"v-{n}", ",".join(CLASSES[: 2 if n < 2 else 1]))
+                for n, key in enumerate(self.verifiers)
+            ),
         ]
         for key, role, name, numerics in joins:
             self.must(key, role, Join(name=name, numerics=numerics))
         for key in (self.submitter, *(one.key for one in self.operators)):
             self.must(self.treasury, "treasury", Deposit(party=key.party, amount_micro=DEPOSIT))
         for one in self.operators:
-            self.must(one.key, "operator", Bond(amount_micro=2 * RESERVE))
-        self.must(
-            self.submitter,
-            "submitter",
-            OpenJob(
-                job=self.job,
+            self.must(one.key, "operator", Bond(amount_micro=one.bonded))
+        for job in self.jobs.values():
+            command = OpenJob(
+                job=job.name,
                 kind="sweep",
                 bundle=BUNDLE,
                 data_digest=DATA,
-                budget_micro=budget,
+                budget_micro=DEPOSIT // len(self.jobs),
                 price_micro=PRICE,
                 audit_ppm=self.random.choice((0, 100_000, 300_000, 1_000_000)),
                 draw_batch=self.random.randint(1, 5),
-                secret_anchor=beacon.anchor_of(self.secret, LINKS).hex(),
+                secret_anchor=beacon.anchor_of(job.secret, LINKS).hex(),
                 driver_key=self.driver.public.hex(),
-            ),
-        )
-        names = [f"t{n:03d}" for n in range(self.random.randint(2, 5))]
-        for n, name in enumerate(names):
-            self.base[name] = self.random.choice(["", "", *names[:n]])
+            )
+            self.must(self.submitter, "submitter", command)
 
     # -- what anyone may do next -------------------------------------------------------------
 
@@ -219,41 +243,54 @@ class World:
                 self.harden,
                 self.misbehave,
             ),
-            weights=(10, 25, 25, 15, 8, 10, 2, 3, 1, 3),
+            weights=(12, 25, 25, 12, 8, 10, 4, 3, 1, 3),
         )[0]()
 
-    def task_of(self, name: str) -> dict[str, Any] | None:
+    def task_of(self, job: JobSide, task: str) -> dict[str, Any] | None:
         """The task's reading, None before its first start."""
-        if name not in self.read("tasks"):
+        if task not in self.read("tasks", job=job.name):
             return None
-        return self.read("task", trial=f"trial {name}")
+        return self.read("task", job=job.name, trial=f"trial {task}")
 
     def assign(self) -> None:
         """The driver starts a task that nobody works on; the node asks where it stands."""
-        idle = [
-            one
-            for one in self.operators
-            if one.alive and not any(run.operator is one for run in self.runs)
+        taken = [(run.job, run.task) for run in self.runs]
+        busy = [run.operator.party for run in self.runs]
+        idle = [one for one in self.operators if one.alive and one.party not in busy]
+        free = [
+            (job, task)
+            for job in self.jobs.values()
+            for task in job.base
+            if (job.name, task) not in taken
         ]
-        names = [name for name in self.base if not any(run.task == name for run in self.runs)]
-        if not idle or not names:
+        if not idle or not free:
             return
-        name, operator = self.random.choice(names), self.random.choice(idle)
-        before = self.task_of(name)
+        (job, name), operator = self.random.choice(free), self.random.choice(idle)
+        before = self.task_of(job, name)
         if before is not None and before["good"] >= SEGMENTS:
             return
         attempt = 0 if before is None else before["attempt"] + 1
-        spec = sha("spec", name)
         command = StartTask(
-            job=self.job, task=name, trial=f"trial {name}", spec=spec, attempt=attempt
+            job=job.name,
+            task=name,
+            trial=f"trial {name}",
+            spec=sha("spec", name),
+            attempt=attempt,
         )
         self.must(self.driver, "driver", command)
-        task = self.read("task", trial=f"trial {name}")
+        task = self.read("task", job=job.name, trial=f"trial {name}")
         state = task["state"]
-        if not state and self.base[name] and (base := self.task_of(self.base[name])):
+        if not state and job.base[name] and (base := self.task_of(job, job.base[name])):
             state = base["state"]
         self.runs.append(
-            Run(operator=operator, task=name, attempt=attempt, segment=task["good"], state=state)
+            Run(
+                operator=operator,
+                job=job.name,
+                task=name,
+                attempt=attempt,
+                segment=task["good"],
+                state=state,
+            )
         )
 
     def request(self) -> None:
@@ -263,7 +300,7 @@ class World:
             return
         run = self.random.choice(runs)
         operator = run.operator
-        slot = Slot(job=self.job, task=run.task, segment=run.segment, attempt=run.attempt)
+        slot = Slot(job=run.job, task=run.task, segment=run.segment, attempt=run.attempt)
         command = RequestSlot(
             job=slot.job, task=slot.task, segment=slot.segment, attempt=slot.attempt
         )
@@ -320,22 +357,26 @@ class World:
                 Reason.WRONG_PREDECESSOR,
                 Reason.TASK_FINISHED,
                 Reason.SLOT_NOT_OPEN,
-                Reason.BUDGET_EXHAUSTED,
+                Reason.INSUFFICIENT_STAKE,
             ), reason
 
     def answer_audits(self) -> None:
-        """Some verifier replays one open audit, honestly."""
-        if waiting := self.read("audits"):
-            self.answer(self.random.choice(waiting))
+        """Verifiers replay open audits, honestly."""
+        waiting = self.read("audits")
+        if waiting:
+            count = self.random.randint(1, len(waiting)) if self.batches else 1
+            answers = [self.answer(audit) for audit in self.random.sample(waiting, count)]
+            assert set(self.send_all(answers)) == {""}
 
-    def answer(self, audit: dict[str, Any]) -> None:
-        assert "claimed" not in audit
-        assert "state_after" not in audit
+    def answer(self, audit: dict[str, Any]) -> Envelope:
+        assert set(audit) == {"job", "slot", "party", "numerics", "spec", "state_before"}
         slot = Slot.parse(audit["slot"])
         assert audit["spec"] == sha("spec", slot.task)
         result = result_digest(*train(audit["state_before"], slot.task, slot.segment))
-        content = {"job": self.job, "slot": audit["slot"], "result": result}
-        self.must(self.keys[audit["party"]], "verifier", Record(kind="verdict", content=content))
+        verdict = {"job": audit["job"], "slot": audit["slot"], "result": result}
+        return self.sign(
+            self.keys[audit["party"]], "verifier", Record(kind="verdict", content=verdict)
+        )
 
     def pass_time(self) -> None:
         self.clock.advance(self.random.choice((50, 500, 3_000, 40_000)))
@@ -343,36 +384,36 @@ class World:
 
     def reveal(self) -> None:
         """The driver shows links for rounds that wait for one, unless it withholds them."""
-        for round_ in self.read("job")["unrevealed"]:
-            if self.random.random() < self.withholds:
-                continue
-            self.links_revealed += 1
-            link = beacon.link_of(self.secret, LINKS, self.links_revealed).hex()
-            content = {"job": self.job, "round": round_, "link": link}
-            self.must(self.driver, "driver", Record(kind="reveal", content=content))
+        for job in self.jobs.values():
+            for round_ in self.read("job", job=job.name)["unrevealed"]:
+                if self.random.random() >= job.withholds:
+                    job.revealed += 1
+                    link = beacon.link_of(job.secret, LINKS, job.revealed).hex()
+                    self.record("reveal", job=job.name, round=round_, link=link)
 
     def lose_operator(self) -> None:
-        """A node drops off the network with what it had not committed."""
+        """A node drops off the network with what it had not committed; some come back."""
         if self.runs:
             run = self.runs.pop(self.random.randrange(len(self.runs)))
-            if len([one for one in self.operators if one.alive and not one.cheats]) > 1:
-                run.operator.alive = self.random.random() < 0.7
+            # The first one stays, so that somebody can always do the work.
+            run.operator.alive = run.operator is self.operators[0] or self.random.random() < 0.7
 
     def finish_tasks(self) -> None:
-        for name, task in self.read("tasks").items():
-            if task["good"] >= SEGMENTS:
-                self.must(self.driver, "driver", FinishTask(job=self.job, task=name))
+        for job in self.jobs:
+            for name, task in self.read("tasks", job=job).items():
+                if task["good"] >= SEGMENTS:
+                    self.must(self.driver, "driver", FinishTask(job=job, task=name))
 
     def harden(self) -> None:
-        if started := list(self.read("tasks")):
-            content = {"job": self.job, "tasks": [self.random.choice(started)]}
-            self.must(self.driver, "driver", Record(kind="harden", content=content))
+        job = self.random.choice(list(self.jobs))
+        if started := list(self.read("tasks", job=job)):
+            self.record("harden", job=job, tasks=[self.random.choice(started)])
 
     def misbehave(self) -> None:
         """Somebody asks for what is not theirs, and is refused without any effect."""
         if not self.acknowledged:
             return
-        before = self.authority.read("health", {})
+        before = self.read("health")
         slot = Slot.parse(self.random.choice(list(self.acknowledged)))
         operator = self.random.choice(self.operators)
         after = sha("again", str(slot))
@@ -388,8 +429,8 @@ class World:
             "numerics": operator.numerics,
             "operator": operator.party,
         }
-        verdict = {"job": self.job, "slot": str(slot), "result": "00" * 32}
-        reveal = {"job": self.job, "round": f"{self.job}/round-0", "link": "00" * 32}
+        verdict = {"job": slot.job, "slot": str(slot), "result": "00" * 32}
+        reveal = {"job": slot.job, "round": f"{slot.job}/round-0", "link": "00" * 32}
         ruling = {**verdict, "outcome": "REJECT"}
         tries: list[tuple[SigningKey, str, Command]] = [
             (operator.key, "operator", commitment(leaf)),
@@ -398,46 +439,49 @@ class World:
             (self.driver, "driver", Record(kind="verdict", content=verdict)),
             (self.driver, "driver", Record(kind="reveal", content=reveal)),
             (self.driver, "network", Record(kind="ruling", content=ruling)),
-            (self.treasury, "submitter", CloseJob(job=self.job)),
+            (self.treasury, "submitter", CloseJob(job=slot.job)),
         ]
         for key, role, command in tries:
             assert self.send(key, role, command) != "", command
-        assert self.authority.read("health", {}) == before
-        self.tampered += 1
+        assert self.read("health") == before
 
     # -- ending ------------------------------------------------------------------------------
 
     def crash(self) -> None:
         """The authority's process dies and another starts from the journal."""
-        before = self.authority.read("health", {})
+        before = self.read("health")
         self.authority = self.boot()
-        assert self.authority.read("health", {}) == before
+        assert self.read("health") == before
 
     def train_to_the_end(self) -> None:
         """The driver does not give up before every task has all its segments, all judged."""
         for _ in range(300):
-            tasks = self.read("tasks")
-            whole = [task for task in tasks.values() if task["good"] == SEGMENTS]
-            if len(whole) == len(self.base) and not any(task["unjudged"] for task in whole):
+            if all(self.is_whole(job) for job in self.jobs.values()):
                 return
-            for what in (self.assign, self.request, self.commit, self.commit):
+            for what in (self.assign, self.request, self.request, self.commit, self.commit):
                 what()
             self.settle_down()
-        raise AssertionError(f"the job does not end: {self.read('tasks')}")
+        raise AssertionError("the jobs do not end")
+
+    def is_whole(self, job: JobSide) -> bool:
+        tasks = self.read("tasks", job=job.name)
+        return len(tasks) == len(job.base) and all(
+            task["good"] == SEGMENTS and not task["unjudged"] for task in tasks.values()
+        )
 
     def settle_down(self) -> None:
         """Have everything drawn and every audit answered."""
-        self.must(
-            self.driver, "driver", Record(kind="harden", content={"job": self.job, "tasks": []})
-        )
+        for job in self.jobs:
+            self.record("harden", job=job, tasks=[])
         self.reveal()
         self.clock.advance(6_000)
         self.authority.tick()
-        while waiting := self.read("audits"):
-            self.answer(self.random.choice(waiting))
+        while self.read("audits"):
+            self.answer_audits()
 
     def close(self) -> None:
-        self.must(self.driver, "driver", CloseJob(job=self.job))
+        for job in self.jobs:
+            self.must(self.driver, "driver", CloseJob(job=job))
 
 
 def slot_of(leaf: dict[str, Any]) -> str:
@@ -471,113 +515,116 @@ def entries_of(world: World, path: Path) -> list[Entry]:
     return export.verify(path.read_bytes(), key.public, follow=follow).entries
 
 
-def check_everyone_got_what_is_theirs(world: World, entries: list[Entry]) -> None:
+def check_the_guilty_were_caught(world: World, entries: list[Entry]) -> None:
     events = [event for entry in entries for event in entry.events]
-    settled = Counter(event.slot for event in events if isinstance(event, SlotSettled))
-    paid = {event.slot for event in events if isinstance(event, SlotSettled) and event.paid}
-    committed = {event.slot for event in events if isinstance(event, SlotCommitted)}
-    assert committed == set(world.acknowledged), "acknowledged is what is in the journal"
-    assert settled == Counter(committed), "each acknowledged segment is settled exactly once"
-
+    records = [event for event in events if isinstance(event, Recorded)]
     drawn = {
-        one["slot"]
-        for event in events
-        if isinstance(event, Recorded) and event.kind == "draw"
-        for one in event.content["drawn"]
+        one["slot"] for event in records if event.kind == "draw" for one in event.content["drawn"]
     }
-    rulings = {
-        event.content["slot"]: event.content
-        for event in events
-        if isinstance(event, Recorded) and event.kind == "ruling"
+    outcomes = {
+        event.content["slot"]: event.content["outcome"]
+        for event in records
+        if event.kind == "ruling"
     }
-    outcomes = {slot: ruling["outcome"] for slot, ruling in rulings.items()}
-    assert set(outcomes) <= drawn
+    assert set(outcomes) <= drawn, "only what was drawn is ruled on"
     assert set(outcomes.values()) <= {Outcome.ACCEPT, Outcome.REJECT}
     for slot, outcome in outcomes.items():
         assert (outcome == Outcome.REJECT) == (slot in world.made_up), slot
+    guilty = {world.acknowledged[slot] for slot in world.made_up & drawn}
+    ruled = {world.acknowledged[slot] for slot in world.made_up & set(outcomes)}
+    tombstoned = set(world.authority.settlement.tombstoned)
+    assert tombstoned == guilty == ruled
+    honest = {operator.party for operator in world.operators if not operator.cheats}
+    assert not tombstoned & honest, "an honest operator is never slashed"
 
-    guilty = {world.acknowledged[slot] for slot in drawn & world.made_up}
-    ruled = {world.acknowledged[slot] for slot in world.made_up & set(rulings)}
-    listed = {one["id"]: one for one in world.authority.read("operators", {})}
-    tombstoned = {party for party, one in listed.items() if one["state"] == "tombstoned"}
-    assert tombstoned == guilty == ruled == set(world.authority.settlement.tombstoned)
 
+def check_everyone_was_paid(world: World, entries: list[Entry]) -> None:
+    settled: Counter[str] = Counter()
+    unpaid: set[str] = set()
+    released: Counter[str] = Counter()
+    caught: set[str] = set()
+    committed: set[str] = set()
+    for event in (event for entry in entries for event in entry.events):
+        match event:
+            case SlotCommitted():
+                committed.add(event.slot)
+            case SlotSettled():
+                settled[event.slot] += 1
+                if not event.paid:
+                    unpaid.add(event.slot)
+            case Tombstoned():
+                caught.add(event.operator)
+            case JobClosed():
+                for slot, party in world.acknowledged.items():
+                    if slot.startswith(f"{event.job}/") and party not in caught:
+                        assert slot not in unpaid, "whoever was not caught is paid for everything"
+                        released[party] += PRICE
+            case _:
+                pass
+    assert committed == set(world.acknowledged), "acknowledged is what is in the journal"
+    assert settled == Counter(committed), "each acknowledged segment is settled exactly once"
+    listed = {one["id"]: one for one in world.read("operators")}
     for operator in world.operators:
-        one, mine = listed[operator.party], world.acknowledged
-        due = sum(PRICE for slot in paid if mine[slot] == operator.party)
+        one, is_caught = listed[operator.party], operator.party in caught
+        assert one["state"] == ("tombstoned" if is_caught else "active")
         assert one["held_micro"] == 0
-        if operator.party in tombstoned:
-            assert one["earned_micro"] == 0
-            assert one["available_micro"] == DEPOSIT - 2 * RESERVE
-            assert one["stake_micro"] == RESERVE
-            assert one["slashed_micro"] == RESERVE
-        else:
-            acknowledged = sum(PRICE for party in mine.values() if party == operator.party)
-            assert one["earned_micro"] == due == acknowledged, "whoever was not caught is paid all"
-            assert one["available_micro"] == DEPOSIT - 2 * RESERVE + due
-            assert one["stake_micro"] == 2 * RESERVE
-            assert one["slashed_micro"] == 0
-        if not operator.cheats:
-            assert operator.party not in tombstoned, "an honest operator is never slashed"
+        assert one["earned_micro"] == (0 if is_caught else released[operator.party])
+        assert one["available_micro"] == DEPOSIT - operator.bonded + released[operator.party]
+        assert one["slashed_micro"] == (RESERVE if is_caught else 0)
+        assert one["stake_micro"] == operator.bonded - one["slashed_micro"]
 
-
-def check_chains(world: World, rejected_parties: set[str]) -> None:
-    """What the data scientist gets: unbroken chains without a proven cheat's inventions."""
-    job = world.authority.settlement.jobs[world.job]
-    for name, task in job.tasks.items():
-        before = None
-        for number, slot in enumerate(task.good):
-            segment = job.segments[slot]
-            assert (segment.slot.task, segment.slot.segment) == (name, number)
-            assert before is None or segment.leaf["state_before"] == before
-            before = segment.leaf["state_after"]
-            assert not segment.void
-            if slot in world.made_up:
-                assert segment.operator not in rejected_parties
-                assert segment.drawn is False
-
-
-def check_money(world: World) -> None:
     book = world.authority.journal.book
     assert book.balances.total_micro() == 0
-    deposited = (1 + len(world.operators)) * DEPOSIT
-    assert book.balances[accounts.EXTERNAL] == -deposited
+    assert book.balances[accounts.EXTERNAL] == -(1 + len(world.operators)) * DEPOSIT
+    kept = sum(book.balances[accounts.slashed(job)] for job in world.jobs)
+    made_good = RESERVE * len(caught) - kept
+    assert 0 <= made_good <= sum(released.values()), "never more than was paid"
+    spent = DEPOSIT - book.balances[accounts.available(world.submitter.party)]
+    assert spent == sum(released.values()) - made_good
+
+
+def check_chains(world: World) -> None:
+    """What the data scientist gets: unbroken chains without a proven cheat's inventions."""
     tombstoned = world.authority.settlement.tombstoned
-    earned = sum(one["earned_micro"] for one in world.authority.read("operators", {}))
-    slashed = book.balances[accounts.slashed(world.job)]
-    made_good = RESERVE * len(tombstoned) - slashed
-    submitter = book.balances[accounts.available(world.submitter.party)]
-    assert submitter == DEPOSIT - earned + made_good
-    assert 0 <= made_good <= earned
-    assert book.balances[accounts.escrow(world.job)] == 0
+    for job in (world.authority.settlement.jobs[name] for name in world.jobs):
+        for name, task in job.tasks.items():
+            before = None
+            for number, slot in enumerate(task.good):
+                segment = job.segments[slot]
+                assert (segment.slot.task, segment.slot.segment) == (name, number)
+                assert before is None or segment.leaf["state_before"] == before
+                before = segment.leaf["state_after"]
+                assert not segment.void
+                if slot in world.made_up:
+                    assert segment.operator not in tombstoned
+                    assert segment.drawn is False
 
 
 def check_restart(world: World) -> None:
     """The journal alone gives the same network."""
     again = world.boot()
     again.tick()
-    trials = [{"trial": f"trial {name}"} for name in world.read("tasks")]
-    parties = [{"party": key.party} for key in (world.submitter, world.operators[0].key)]
-    for view, others in (
-        ("health", [{}]),
-        ("job", [{}]),
-        ("tasks", [{}]),
-        ("operators", [{}]),
-        ("receipts", [{}]),
-        ("audits", [{}]),
-        ("task", trials),
-        ("balance", parties),
-    ):
-        for other in others:
-            parameters = {"job": world.job, **other}
-            assert again.read(view, parameters) == world.authority.read(view, parameters), view
+    views: list[tuple[str, dict[str, str]]] = [("health", {}), ("operators", {}), ("audits", {})]
+    for job in world.jobs:
+        views += [(view, {"job": job}) for view in ("job", "tasks", "operators", "receipts")]
+        views += [
+            ("task", {"job": job, "trial": f"trial {task}"})
+            for task in world.read("tasks", job=job)
+        ]
+    views += [
+        ("balance", {"party": key.party})
+        for key in (world.submitter, *(one.key for one in world.operators))
+    ]
+    for view, parameters in views:
+        assert again.read(view, parameters) == world.authority.read(view, parameters), view
 
 
-def simulate(seed: int, path: Path) -> World:
-    world = World(seed)
+def simulate(seed: int, path: Path, *, jobs: int = 1, batches: bool = False) -> World:
+    """One whole life of a network; raises `AssertionError` at the first thing that is wrong."""
+    world = World(seed, jobs=jobs, batches=batches)
     world.open()
-    steps = world.random.randint(60, 140)
-    crash_at = world.random.randrange(steps)
+    steps = world.random.randint(60, 140) * jobs
+    crash_at = world.random.randrange(2 * steps)
     for step in range(steps):
         world.step()
         check_books(world)
@@ -591,9 +638,9 @@ def simulate(seed: int, path: Path) -> World:
     world.close()
     check_books(world)
     entries = entries_of(world, path)
-    check_everyone_got_what_is_theirs(world, entries)
-    check_chains(world, set(world.authority.settlement.tombstoned))
-    check_money(world)
+    check_the_guilty_were_caught(world, entries)
+    check_everyone_was_paid(world, entries)
+    check_chains(world)
     check_restart(world)
     return world
 

@@ -288,8 +288,6 @@ def test_a_submit_that_fails_ends_the_process_and_is_never_tried_again(fake: Fak
             assert fake.failures == [fake.fails_with]
             later = asyncio.create_task(post(client, envelope(1)))
             await asyncio.sleep(0.01)
-            assert not unanswered.done()
-            assert not later.done()
             unanswered.cancel()
             later.cancel()
         assert fake.batches == [[envelope(0)]]
