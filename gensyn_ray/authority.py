@@ -66,7 +66,8 @@ class Authority:
         self._key = SigningKey(bytes.fromhex(secrets.network_seed))
         self._links = _chain(bytes.fromhex(secrets.beacon_seed))
         self._store = store
-        self._clock = clock
+        self._wall_clock = clock
+        self._last_ms = 0
         self._entries: list[Entry] = []
         self.journal = Journal()
         self.settlement = Settlement()
@@ -156,6 +157,11 @@ class Authority:
             raise RuntimeError(f"the network refused itself: {command} -> {result}")
         self._fold(result)
 
+    def _clock(self) -> int:
+        """Now; never earlier than the last entry, whatever the host's clock does."""
+        self._last_ms = max(self._last_ms, self._wall_clock())
+        return self._last_ms
+
     def _sign_as(self, network: str) -> None:
         self._signer = Signer(
             self._key,
@@ -169,6 +175,7 @@ class Authority:
         self.journal.apply(entry)
         self.settlement.fold(entry.events, entry.time_ms)
         self._entries.append(entry)
+        self._last_ms = max(self._last_ms, entry.time_ms)
 
     def _flush(self) -> None:
         """One sync for everything since the last. If it fails, the process must end."""

@@ -231,9 +231,7 @@ def _rulings(job: Job) -> list[dict[str, Any]]:
 
 
 def _earned_micro(journal: Journal, party: str, jobs: list[str]) -> int:
-    """What was released to a party for good: pay of closed jobs; nothing to a proven cheat."""
-    if journal.book.parties[party].tombstoned:
-        return 0
+    """What was released to a party for good: the pay of closed jobs."""
     return sum(
         slot.price_micro
         for job in jobs

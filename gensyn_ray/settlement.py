@@ -15,7 +15,7 @@ for a verifier that never answers (its audit stays open).
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from gensyn_ray.domain.ids import Slot
 from ledger.core.commands import Command, Commit, Record, RequestSlot, Settle, SettleItem, Slash
@@ -190,18 +190,20 @@ class Settlement:
             return Rejected(reason=Reason.ROLE_NOT_ALLOWED, detail=f"{role}, {record.kind}")
         if role == "network":
             return None
-        job = self.jobs.get(str(content.get("job", "")))
+        name = content.get("job")
+        job = self.jobs.get(name) if isinstance(name, str) else None
         if job is None:
             return Rejected(reason=Reason.UNKNOWN_JOB)
         if role == "verifier":
-            segment = job.segments.get(str(content.get("slot", "")))
+            slot = content.get("slot")
+            segment = job.segments.get(slot) if isinstance(slot, str) else None
             mine = segment is not None and order.header.party in (segment.verifier, segment.referee)
             if not mine or not isinstance(content.get("result"), str):
                 return Rejected(reason=Reason.NOT_YOUR_SLOT, detail="not assigned to you")
             return None
         if job.opened.driver_key != order.header.key:
             return Rejected(reason=Reason.NOT_YOUR_JOB)
-        return _check_reveal(job, content) if record.kind == "reveal" else None
+        return _check_reveal(job, content) if record.kind == "reveal" else _check_harden(content)
 
     # -- the fold ----------------------------------------------------------------------------
 
@@ -233,6 +235,7 @@ class Settlement:
                 segment.settled, segment.paid = True, event.paid
             case Tombstoned():
                 self.tombstoned[event.operator] = event.evidence
+                self._forfeit(event.operator)
                 for slot in self._doomed(event.operator):
                     self._cut(slot)
             case Recorded():
@@ -314,6 +317,13 @@ class Settlement:
             self._cut(content["slot"])
         if segment.outcome is Outcome.INCONCLUSIVE:
             self.vetted.discard(self.jobs[segment.slot.job].opened.bundle)
+
+    def _forfeit(self, operator: str) -> None:
+        """What a proven cheat earned and does not hold yet is not paid any more."""
+        for job in self.jobs.values():
+            for segment in job.segments.values():
+                if segment.operator == operator and not job.closed:
+                    segment.paid = False
 
     def _segment(self, slot: str) -> Segment:
         return self.jobs[slot.split("/", 1)[0]].segments[slot]
@@ -445,11 +455,11 @@ class Settlement:
                 continue
             if segment.outcome is Outcome.REJECT:
                 items.append(SettleItem(slot=slot, pay=False, reason="rejected by ruling"))
+            elif segment.operator in self.tombstoned:
+                items.append(SettleItem(slot=slot, pay=False, reason="operator tombstoned"))
             elif segment.outcome is not None:
                 reason = f"audited: {segment.outcome.value}"
                 items.append(SettleItem(slot=slot, pay=True, reason=reason))
-            elif segment.operator in self.tombstoned:
-                items.append(SettleItem(slot=slot, pay=False, reason="operator tombstoned"))
             elif segment.drawn is False:
                 items.append(SettleItem(slot=slot, pay=True, reason="not drawn"))
         return [Settle(job=job.opened.job, items=items)] if items else []
@@ -543,7 +553,8 @@ class Settlement:
 
 
 def _check_reveal(job: Job, content: dict[str, Any]) -> Rejected | None:
-    round_ = job.rounds.get(str(content.get("round", "")))
+    name = content.get("round")
+    round_ = job.rounds.get(name) if isinstance(name, str) else None
     if round_ is None or round_.secret is not None or round_.drawn:
         return Rejected(reason=Reason.UNKNOWN_SLOT, detail="no round waits for this link")
     try:
@@ -553,3 +564,10 @@ def _check_reveal(job: Job, content: dict[str, Any]) -> Rejected | None:
     if not beacon.follows(link, bytes.fromhex(job.last_secret)):
         return Rejected(reason=Reason.MALFORMED, detail="the link does not follow the last one")
     return None
+
+
+def _check_harden(content: dict[str, Any]) -> Rejected | None:
+    tasks: object = content.get("tasks")
+    if isinstance(tasks, list) and all(isinstance(one, str) for one in cast("list[Any]", tasks)):
+        return None
+    return Rejected(reason=Reason.MALFORMED, detail="tasks is a list of names")

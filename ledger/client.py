@@ -10,7 +10,7 @@ import httpx
 
 from gensyn_ray.domain import signing
 from gensyn_ray.domain.clock import Clock
-from gensyn_ray.domain.errors import Refused, Unreachable
+from gensyn_ray.domain.errors import OperationError, Refused, Unreachable
 from gensyn_ray.domain.signing import Envelope, SigningKey
 from ledger.core import orders
 from ledger.core.commands import Command
@@ -47,7 +47,12 @@ class LedgerClient:
                 f"no ledger answers at {self.address} ({type(error).__name__}): "
                 "check that the authority runs and the address is right"
             ) from None
-        value = response.json()
+        try:
+            value = response.json()
+        except ValueError:
+            raise OperationError(
+                f"the ledger at {self.address} answered {response.status_code} without JSON"
+            ) from None
         if isinstance(value, dict) and "refused" in value:
             raise Refused(str(value["refused"]), str(value.get("detail", "")))  # pyright: ignore[reportUnknownArgumentType, reportUnknownMemberType]
         response.raise_for_status()

@@ -69,6 +69,8 @@ def verify(
     entries: list[Entry] = []
     for line in lines:
         entry = parse_entry(line)
+        if entry.time_ms < (entries[-1].time_ms if entries else 0):
+            raise CorruptJournal(f"time runs backwards at entry {entry.index}")
         _check_decision(journal, entry)
         journal.apply(entry)
         entries.append(entry)

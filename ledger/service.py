@@ -96,7 +96,7 @@ def make_app(
     async def take_command(request: Request) -> JSONResponse:  # pyright: ignore[reportUnusedFunction]
         try:
             envelope = Envelope.from_json(await request.json())
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             return JSONResponse({"refused": "malformed", "detail": str(error)}, 400)
         try:
             answer = await queue.put(envelope)

@@ -28,9 +28,13 @@ def from_json(kind: type[T], value: Mapping[str, Any]) -> T:
     if unknown := sorted(set(value) - known):
         raise BadRecord(f"{kind.__name__} has no field {unknown[0]!r}")
     try:
-        return msgspec.convert(value, kind)
+        record = msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
         raise BadRecord(f"{kind.__name__}: {error}") from None
+    again = to_json(record)
+    if any(again[name] != item for name, item in value.items()):
+        raise BadRecord(f"{kind.__name__} holds something that its fields do not")
+    return record
 
 
 def to_tagged(record: Any) -> dict[str, Any]:

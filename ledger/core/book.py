@@ -44,6 +44,7 @@ class SlotEntry:
     price_micro: int
     state: SlotState = SlotState.ISSUED
     paid: bool = False
+    """Earned, and not forfeited since."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -121,7 +122,7 @@ class Book:
             case Tombstoned():
                 self._tombstone(event)
             case JobClosed():
-                self.jobs[event.job].closed = True
+                self._close(self.jobs[event.job])
             case Recorded():
                 pass
 
@@ -164,7 +165,19 @@ class Book:
         party = self.parties[event.operator]
         party.tombstoned = True
         party.slashed_micro += event.slashed_micro
+        self._forfeit(self.jobs[event.job], event.operator)
         for job in self.jobs.values():
             for task in job.tasks.values():
                 if task.operator == event.operator:
                     self._drop_issued(job, task)
+
+    def _forfeit(self, job: JobEntry, operator: str) -> None:
+        for entry in job.slots.values():
+            if entry.operator == operator:
+                entry.paid = False
+
+    def _close(self, job: JobEntry) -> None:
+        job.closed = True
+        for operator in job.operators:
+            if self.parties[operator].tombstoned:
+                self._forfeit(job, operator)

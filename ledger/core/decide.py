@@ -12,6 +12,7 @@ from gensyn_ray.domain.records import BadRecord, from_json
 from ledger.core import accounts
 from ledger.core.book import Book, JobEntry, SlotState
 from ledger.core.commands import (
+    ALLOWED_ROLES,
     Bond,
     CloseJob,
     Commit,
@@ -58,9 +59,13 @@ Decision = Accepted | Rejected
 def decide(book: Book, order: Order, now_ms: int) -> Decision:
     """What this order does to this book at this moment."""
     header, command = order.header, order.command
+    if header.expiry_ms < now_ms:
+        return _reject(Reason.EXPIRED)
+    if header.role not in ALLOWED_ROLES[type(command)]:
+        return _reject(Reason.ROLE_NOT_ALLOWED, f"{header.role}, {header.operation}")
     if isinstance(command, Found):
         return _found(book, header, command)
-    if (no := _check_header(book, header, now_ms)) is not None:
+    if (no := _check_signer(book, header)) is not None:
         return no
     match command:
         case Deposit():
@@ -104,13 +109,11 @@ def _reject(reason: Reason, detail: str = "") -> Rejected:
     return Rejected(reason=reason, detail=detail)
 
 
-def _check_header(book: Book, header: Header, now_ms: int) -> Rejected | None:
-    """Network, expiry and the signer's right to the role that it claims."""
+def _check_signer(book: Book, header: Header) -> Rejected | None:
+    """The signer's right to the role that it claims. `Journal` has checked the network."""
     founded = book.founded
-    if founded is None or header.network != founded.network:
+    if founded is None:
         return _reject(Reason.WRONG_NETWORK)
-    if header.expiry_ms < now_ms:
-        return _reject(Reason.EXPIRED)
     if header.role == "network" and header.key != founded.network_key:
         return _reject(Reason.ROLE_NOT_ALLOWED, "not the network's key")
     if header.role == "treasury" and header.key != founded.treasury_key:
@@ -135,6 +138,12 @@ def _found(book: Book, header: Header, command: Found) -> Decision:
         return _reject(Reason.ALREADY_FOUNDED)
     if header.key != command.network_key or header.network != command.network:
         return _reject(Reason.ROLE_NOT_ALLOWED, "the network's own key founds it")
+    if not is_safe_id(command.network):
+        return _reject(Reason.BAD_ID, command.network[:64])
+    if not (_is_digest(command.treasury_key) and _is_digest(command.beacon_anchor)):
+        return _reject(Reason.MALFORMED, "keys and anchors are 64 hex digits")
+    if not 0 <= command.reserve_micro <= MAX_MICRO:
+        return _reject(Reason.AMOUNT_OUT_OF_RANGE)
     return _accept(
         Founded(
             network=command.network,
@@ -145,6 +154,10 @@ def _found(book: Book, header: Header, command: Found) -> Decision:
             reserve_micro=command.reserve_micro,
         )
     )
+
+
+def _is_digest(text: str) -> bool:
+    return len(text) == 64 and set(text) <= set("0123456789abcdef")
 
 
 def _in_range(amount_micro: int) -> bool:
@@ -204,6 +217,8 @@ def _open_job(book: Book, header: Header, command: OpenJob) -> Decision:
         return _reject(Reason.JOB_EXISTS)
     if not is_safe_id(command.job):
         return _reject(Reason.BAD_ID, command.job[:64])
+    if not (_is_digest(command.secret_anchor) and _is_digest(command.driver_key)):
+        return _reject(Reason.MALFORMED, "keys and anchors are 64 hex digits")
     if not (_in_range(command.budget_micro) and _in_range(command.price_micro)):
         return _reject(Reason.AMOUNT_OUT_OF_RANGE, "budget and price are above zero")
     if not 0 <= command.audit_ppm <= 1_000_000 or command.draw_batch < 1:
@@ -297,7 +312,9 @@ def _request_slot(book: Book, header: Header, command: RequestSlot) -> Decision:
             attempt=command.attempt,
         )
     )
-    if slot in job.slots or command.segment < 0:
+    if command.segment < 0:
+        return _reject(Reason.UNKNOWN_SLOT, "segments count from 0")
+    if slot in job.slots:
         return _reject(Reason.SLOT_EXISTS)
     events: list[Event] = []
     if header.party not in job.operators:
@@ -379,6 +396,8 @@ def _settle(book: Book, command: Settle) -> Decision:
             return _reject(Reason.UNKNOWN_SLOT, item.slot)
         if entry.state is not SlotState.COMMITTED or item.slot in seen:
             return _reject(Reason.SLOT_NOT_OPEN, entry.state.name.lower())
+        if item.pay and book.parties[entry.operator].tombstoned:
+            return _reject(Reason.OPERATOR_TOMBSTONED, entry.operator)
         seen.add(item.slot)
         events.append(SlotSettled(slot=item.slot, paid=item.pay, reason=item.reason))
         if item.pay:
@@ -396,16 +415,21 @@ def _settle(book: Book, command: Settle) -> Decision:
 
 def _slash(book: Book, command: Slash) -> Decision:
     """Stake to `slashed`, held pay back to escrow, spoilt honest work made good."""
-    job = _open(book, command.job)
-    if isinstance(job, Rejected):
-        return job
     party = book.parties.get(command.operator)
-    if party is None or command.operator not in job.operators:
+    if party is None:
         return _reject(Reason.UNKNOWN_PARTY, command.operator)
     if party.tombstoned:
         return _reject(Reason.OPERATOR_TOMBSTONED)
-    if command.evidence not in job.slots:
+    job = _open(book, command.job)
+    if isinstance(job, Rejected):
+        return job
+    if command.operator not in job.operators:
+        return _reject(Reason.UNKNOWN_PARTY, "this operator never worked for the job")
+    proof = job.slots.get(command.evidence)
+    if proof is None:
         return _reject(Reason.UNKNOWN_SLOT, command.evidence)
+    if proof.operator != command.operator:
+        return _reject(Reason.NOT_YOUR_SLOT, "the evidence is another operator's slot")
     reserved = accounts.reserved_stake(command.operator, command.job)
     left_micro = book.balances[reserved]
     events: list[Event] = [
@@ -438,6 +462,9 @@ def _slash(book: Book, command: Slash) -> Decision:
         entry = job.slots.get(slot)
         if entry is None:
             return _reject(Reason.UNKNOWN_SLOT, slot)
+        cost = entry.paid or entry.state is SlotState.COMMITTED
+        if entry.operator == command.operator or not cost:
+            continue
         if entry.price_micro <= left_micro:
             left_micro -= entry.price_micro
             events.append(
@@ -467,8 +494,6 @@ def _close_job(book: Book, header: Header, command: CloseJob) -> Decision:
         if not entry.paid:
             continue
         caught = book.parties[entry.operator].tombstoned
-        if caught and not book.balances[accounts.holdback(command.job, entry.operator)]:
-            continue  # slashed in this very job: forfeited then
         events.append(
             Moved(
                 debit=accounts.holdback(command.job, entry.operator),

@@ -24,8 +24,7 @@ def check(book: Book) -> list[str]:
             broken.append(f"{job_id} is closed and still holds {escrow}")
         held: dict[str, int] = {}
         for slot in job.slots.values():
-            alive = not book.parties[slot.operator].tombstoned and not job.closed
-            if slot.paid and alive:
+            if slot.paid and not job.closed:
                 held[slot.operator] = held.get(slot.operator, 0) + slot.price_micro
         for operator in job.operators:
             holdback = book.balances[accounts.holdback(job_id, operator)]

@@ -66,6 +66,8 @@ def parse_entry(line: bytes) -> Entry:
             records.from_tagged(events.KINDS, event) for event in value["events"]
         ]
         envelope = Envelope.from_json(value["envelope"])
+        if type(value["index"]) is not int or type(value["time_ms"]) is not int:
+            raise ValueError("index and time are whole numbers")
         entry = make_entry(value["index"], value["time_ms"], envelope, happened)
     except (ValueError, TypeError, KeyError) as error:
         raise CorruptJournal(f"not a journal entry: {error}") from None
@@ -97,7 +99,9 @@ class Journal:
         order = orders.read(envelope)
         if isinstance(order, Rejected):
             return order
-        if order.header.genesis != self.genesis and not orders.is_founding(order):
+        founded = self.book.founded
+        here = (self.genesis, founded.network if founded else "")
+        if not orders.is_founding(order) and (order.header.genesis, order.header.network) != here:
             return Rejected(reason=Reason.WRONG_NETWORK)
         if (order.header.key, order.header.nonce) in self._nonces:
             return Rejected(reason=Reason.NONCE_REUSED)

@@ -12,7 +12,7 @@ from gensyn_ray.domain import canonical, records, signing
 from gensyn_ray.domain.ids import party_id
 from gensyn_ray.domain.signing import Envelope, SigningKey
 from ledger.core import commands
-from ledger.core.commands import ALLOWED_ROLES, Command, Found
+from ledger.core.commands import Command, Found
 from ledger.core.refusals import Reason, Rejected
 
 
@@ -69,13 +69,17 @@ def write(
 
 
 def read(envelope: Envelope) -> Order | Rejected:
-    """Open an envelope: shape, then signature, then operation, role and arguments."""
+    """Open an envelope: shape, then signature, then operation and arguments."""
     try:
         body = canonical.decode(envelope.body)
-        content: dict[str, Any] = dict(body)
+        if not isinstance(body, dict):
+            raise ValueError("a command is an object")
+        content = dict(cast("dict[str, Any]", body))
         arguments = content.pop("arguments")
         header = records.from_json(Header, content)
         key = bytes.fromhex(header.key)
+        if key.hex() != header.key:
+            raise ValueError("a key is lower-case hex")
         if not isinstance(arguments, dict):
             raise ValueError("arguments are an object")
     except (ValueError, TypeError, KeyError) as error:
@@ -85,8 +89,6 @@ def read(envelope: Envelope) -> Order | Rejected:
     kind = next((kind for kind in commands.KINDS if kind.__name__ == header.operation), None)
     if kind is None:
         return Rejected(reason=Reason.UNKNOWN_OPERATION, detail=header.operation)
-    if header.role not in ALLOWED_ROLES[kind]:
-        return Rejected(reason=Reason.ROLE_NOT_ALLOWED, detail=f"{header.role}, {header.operation}")
     try:
         command = records.from_json(kind, cast("dict[str, Any]", arguments))
     except records.BadRecord as error:

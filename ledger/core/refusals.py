@@ -1,7 +1,8 @@
 """Why a command is not carried out.
 
-The order below is the order of precedence: where several reasons hold, the first is given. The same
-command against the same book therefore always gets the same answer.
+Where several reasons hold, the first below is given: checks run from the envelope inwards. A
+command over several items is checked item by item. The last two come from the rules of settlement,
+after everything that the book itself can say.
 """
 
 from dataclasses import dataclass
@@ -13,10 +14,10 @@ class Reason(StrEnum):
 
     MALFORMED = "malformed"
     BAD_SIGNATURE = "bad signature"
-    WRONG_NETWORK = "wrong network"
-    EXPIRED = "expired"
-    NONCE_REUSED = "nonce reused"
     UNKNOWN_OPERATION = "unknown operation"
+    WRONG_NETWORK = "wrong network"
+    NONCE_REUSED = "nonce reused"
+    EXPIRED = "expired"
     ROLE_NOT_ALLOWED = "role not allowed"
     ALREADY_FOUNDED = "network already founded"
     UNKNOWN_PARTY = "unknown party"
@@ -31,19 +32,19 @@ class Reason(StrEnum):
     TASK_FINISHED = "task is finished"
     STALE_ATTEMPT = "another attempt is current"
     ATTEMPT_TAKEN = "attempt belongs to another operator"
-    NO_VERIFIER = "no verifier serves this numerics class"
     SLOT_EXISTS = "slot was already issued"
     UNKNOWN_SLOT = "unknown slot"
     NOT_YOUR_SLOT = "not your slot"
     SLOT_NOT_OPEN = "slot is not open"
     WRONG_LEAF = "leaf does not answer its slot"
     WRONG_ROOT = "root is not that of the leaves"
-    WRONG_PREDECESSOR = "segment does not follow the task's last good state"
     AMOUNT_OUT_OF_RANGE = "amount out of range"
     INSUFFICIENT_FUNDS = "insufficient funds"
     INSUFFICIENT_STAKE = "insufficient free stake"
     BUDGET_EXHAUSTED = "budget exhausted"
     SEGMENTS_UNSETTLED = "segments are not settled"
+    WRONG_PREDECESSOR = "segment does not follow the task's last good state"
+    NO_VERIFIER = "no verifier serves this numerics class"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,6 +37,9 @@ class SqliteJournal:
 
     def append(self, first_index: int, lines: Sequence[bytes]) -> None:
         with self._db:
+            kept = self._db.execute("SELECT coalesce(max(number) + 1, 0) FROM entry").get
+            if first_index != kept:
+                raise ValueError(f"line {first_index} does not follow {kept} lines")
             self._db.executemany(
                 "INSERT INTO entry (number, line) VALUES (?, ?)",
                 list(enumerate(lines, start=first_index)),

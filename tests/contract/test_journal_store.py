@@ -106,8 +106,7 @@ def test_a_journal_can_be_folded_again_from_its_store(store: JournalStore) -> No
 
 
 @pytest.mark.parametrize("first", [-1, 4, 100])
-def test_a_gap_is_refused_and_does_no_damage(first: int) -> None:
-    store = MemoryJournal()
+def test_a_gap_is_refused_and_does_no_damage(store: JournalStore, first: int) -> None:
     store.append(0, lines(0, 3))
     with pytest.raises(ValueError, match="does not follow 3 lines"):
         store.append(first, [b"other"])

@@ -143,6 +143,7 @@ class World:
         ]
         self.verifiers = [self.key(f"verifier {seed} {n}") for n in range(chance.randint(2, 4))]
         self.keys = {key.party: key for key in self.verifiers}
+        self.audit_pace, self.churn = chance.choice((2, 6, 15)), chance.choice((2, 10))
         self.runs: list[Run] = []
         self.made_up: set[str] = set()
         self.acknowledged: dict[str, str] = {}
@@ -243,7 +244,7 @@ class World:
                 self.harden,
                 self.misbehave,
             ),
-            weights=(12, 25, 25, 12, 8, 10, 4, 3, 1, 3),
+            weights=(15, 25, 25, self.audit_pace, 8, 10, self.churn, 3, 1, 3),
         )[0]()
 
     def task_of(self, job: JobSide, task: str) -> dict[str, Any] | None:

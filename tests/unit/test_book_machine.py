@@ -133,7 +133,7 @@ class Books(RuleBasedStateMachine):
     def settle(self, data: st.DataObject, job: str, right: bool, pay: bool) -> None:
         slots = self.some_slots(data, SlotState.COMMITTED if right else None)
         items = [
-            SettleItem(slot=slot, pay=pay and not self.is_caught(slot), reason="any")
+            SettleItem(slot=slot, pay=pay, reason="any")
             for slot in slots
             if not right or slot.startswith(job)
         ]
@@ -149,8 +149,6 @@ class Books(RuleBasedStateMachine):
     def slash(self, data: st.DataObject) -> None:
         evidence, *spoilt = self.some_slots(data, None, min_size=1)
         party, job = self.operator_of(evidence), Slot.parse(evidence).job
-        if self.earns_elsewhere(party, job):
-            return
         stake = self.kit.balance(accounts.reserved_stake(party, job))
         command = Slash(job=job, operator=party, evidence=evidence, spoilt=spoilt)
         answer = self.send("network", "network", command)
@@ -245,13 +243,6 @@ class Books(RuleBasedStateMachine):
 
     def is_caught(self, slot: str) -> bool:
         return self.book.parties[self.operator_of(slot)].tombstoned
-
-    def earns_elsewhere(self, party: str, job: str) -> bool:
-        return any(
-            self.kit.balance(accounts.holdback(other, party))
-            for other in self.book.jobs
-            if other != job
-        )
 
     def some_slots(
         self, data: st.DataObject, state: SlotState | None, *, min_size: int = 0

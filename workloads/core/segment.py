@@ -129,4 +129,6 @@ def _finite(metrics: Mapping[str, float]) -> Metrics:
     for name, value in clean.items():
         if not math.isfinite(value):
             raise ValueError(f"the metric {name!r} is {value}: it cannot be committed")
+        if name.endswith("_micro"):
+            raise ValueError(f"{name!r} would read as an amount of money: rename the metric")
     return clean
