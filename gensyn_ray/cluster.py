@@ -57,6 +57,11 @@ def attach(address: str) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if ray.is_initialized():
         return
+    if ":" in address and not _is_listening(address):
+        # Ray itself would go on trying for minutes.
+        raise Unreachable(
+            f"nothing answers at {address}: check the address and that the Ray head runs"
+        )
     try:
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
         with _quiet_stderr():
@@ -91,16 +96,17 @@ def _quiet_stderr() -> Iterator[None]:
 
 
 def _why(address: str, error: Exception) -> str:
-    if "token" in str(error).lower() or _is_listening(address):
+    if isinstance(error, RayError) or ":" in address:
+        # Ray reports a refused token as no answer; that something listens was seen above.
         return (
             f"the cluster at {address} does not take this token: set RAY_AUTH_MODE=token and "
             "RAY_AUTH_TOKEN to the token of that cluster's head"
         )
-    return f"no Ray cluster answers at {address}: check the address and that its head runs"
+    return f"no Ray cluster found ({address}): give its --address, HOST:PORT or ray://HOST:PORT"
 
 
 def _is_listening(address: str) -> bool:
-    """Whether something takes connections there. Ray reports a refused token as no answer."""
+    """Whether something takes connections there."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     try:
         with socket.create_connection((host, int(port)), timeout=2):

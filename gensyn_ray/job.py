@@ -93,7 +93,7 @@ class JobDriver:
 
     def reveal_due(self) -> None:
         """Show one link of the submitter's chain for each round that waits for one."""
-        for round_ in self.look()["unrevealed"]:
+        for round_ in self._ledger.read("unrevealed", job=self._request.job):
             link = beacon.link_of(self._request.secret_seed, SECRET_LINKS, self._revealed + 1)
             content = {"job": self._request.job, "round": round_, "link": link.hex()}
             self._send(Record(kind="reveal", content=content))
@@ -101,8 +101,8 @@ class JobDriver:
 
     def close_when_judged(self, sleep: Callable[[float], None]) -> None:
         """Have the rest drawn, wait until every segment is settled, close the job."""
+        self.harden([])
         while True:
-            self.harden([])
             try:
                 self._send(CloseJob(job=self._request.job))
             except Refused as refusal:

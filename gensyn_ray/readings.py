@@ -52,7 +52,7 @@ def tasks(journal: Journal, settlement: Settlement, parameters: Parameters) -> A
 
 
 def job(journal: Journal, settlement: Settlement, parameters: Parameters) -> Any:
-    """Counts of segments, rulings, rounds that wait for a secret, money."""
+    """Counts of segments, rulings, money."""
     one = _job(settlement, parameters)
     name = one.opened.job
     segments = list(one.segments.values())
@@ -63,7 +63,6 @@ def job(journal: Journal, settlement: Settlement, parameters: Parameters) -> Any
         "segments": _counts(segments),
         "rulings": _rulings(one),
         "tombstoned": sorted(settlement.tombstoned),
-        "unrevealed": [r.id for r in one.rounds.values() if r.secret is None and not r.drawn],
         "price_micro": one.opened.price_micro,
         "audit_ppm": one.opened.audit_ppm,
         "budget_micro": one.opened.budget_micro,
@@ -73,6 +72,12 @@ def job(journal: Journal, settlement: Settlement, parameters: Parameters) -> Any
         "paid_micro": sum(s.price_micro for s in book.jobs[name].slots.values() if s.paid),
         "tasks": len(one.tasks),
     }
+
+
+def unrevealed(journal: Journal, settlement: Settlement, parameters: Parameters) -> Any:
+    """Rounds of a job that wait for a link of the submitter's chain, oldest first."""
+    job = _job(settlement, parameters)
+    return [round_.id for round_ in job.rounds.values() if round_.secret is None]
 
 
 def operators(journal: Journal, settlement: Settlement, parameters: Parameters) -> Any:
@@ -115,7 +120,7 @@ def audits(journal: Journal, settlement: Settlement, parameters: Parameters) -> 
     for job in settlement.jobs.values():
         if job.closed:
             continue
-        for slot, segment in job.segments.items():
+        for slot, segment in job.unjudged.items():
             if not segment.drawn or segment.outcome is not None:
                 continue
             if segment.operator in settlement.tombstoned:
@@ -176,6 +181,7 @@ VIEWS: dict[str, Callable[[Journal, Settlement, Parameters], Any]] = {
     "task": task_of_trial,
     "tasks": tasks,
     "job": job,
+    "unrevealed": unrevealed,
     "operators": operators,
     "audits": audits,
     "receipts": receipts,

@@ -85,7 +85,6 @@ class Round:
     rate_ppm: int
     closed_ms: int
     secret: str | None = None
-    drawn: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -107,9 +106,12 @@ class Job:
     flush: bool = False
     tasks: dict[str, Task] = field(default_factory=dict[str, Task])
     segments: dict[str, Segment] = field(default_factory=dict[str, Segment])
+    unjudged: dict[str, Segment] = field(default_factory=dict[str, Segment])
+    """Those of `segments` that are not settled, or whose audit is open."""
     waiting: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
     """Per operator: slots that no round holds yet."""
     rounds: dict[str, Round] = field(default_factory=dict[str, Round])
+    """Closed and not drawn yet."""
     rounds_closed: int = 0
 
 
@@ -233,6 +235,7 @@ class Settlement:
             case SlotSettled():
                 segment = self._segment(event.slot)
                 segment.settled, segment.paid = True, event.paid
+                self._note_if_judged(event.slot)
             case Tombstoned():
                 self.tombstoned[event.operator] = event.evidence
                 self._forfeit(event.operator)
@@ -246,7 +249,7 @@ class Settlement:
     def _fold_commit(self, event: SlotCommitted, time_ms: int) -> None:
         slot = Slot.parse(event.slot)
         job = self.jobs[slot.job]
-        job.segments[event.slot] = Segment(
+        job.segments[event.slot] = job.unjudged[event.slot] = Segment(
             slot=slot,
             operator=event.operator,
             leaf=event.leaf,
@@ -272,6 +275,7 @@ class Settlement:
                 )
                 for slot in content["slots"]:
                     job.segments[slot].drawn = None
+                    job.unjudged[slot] = job.segments[slot]
                 taken = set(content["slots"])
                 for operator, slots in job.waiting.items():
                     job.waiting[operator] = [slot for slot in slots if slot not in taken]
@@ -303,16 +307,17 @@ class Settlement:
 
     def _fold_draw(self, content: dict[str, Any]) -> None:
         self.last_link, self.links_shown = content["link"], content["index"]
-        round_ = self.jobs[content["job"]].rounds[content["round"]]
-        round_.drawn = True
+        round_ = self.jobs[content["job"]].rounds.pop(content["round"])
         chosen = {one["slot"]: one["verifier"] for one in content["drawn"]}
         for slot in round_.slots:
             segment = self._segment(slot)
             segment.drawn, segment.verifier = slot in chosen, chosen.get(slot, "")
+            self._note_if_judged(slot)
 
     def _fold_ruling(self, content: dict[str, Any]) -> None:
         segment = self._segment(content["slot"])
         segment.outcome = Outcome(content["outcome"])
+        self._note_if_judged(content["slot"])
         if segment.outcome is Outcome.REJECT and not segment.void:
             self._cut(content["slot"])
         if segment.outcome is Outcome.INCONCLUSIVE:
@@ -324,6 +329,10 @@ class Settlement:
             for segment in job.segments.values():
                 if segment.operator == operator and not job.closed:
                     segment.paid = False
+
+    def _note_if_judged(self, slot: str) -> None:
+        if self._segment(slot).is_judged:
+            self.jobs[slot.split("/", 1)[0]].unjudged.pop(slot, None)
 
     def _segment(self, slot: str) -> Segment:
         return self.jobs[slot.split("/", 1)[0]].segments[slot]
@@ -391,7 +400,7 @@ class Settlement:
         return []
 
     def _due_rulings(self, job: Job) -> list[Command]:
-        for slot, segment in job.segments.items():
+        for slot, segment in job.unjudged.items():
             if not segment.drawn or segment.outcome is not None or segment.verdict is None:
                 continue
             if segment.operator in self.tombstoned:
@@ -450,7 +459,7 @@ class Settlement:
 
     def _due_settlements(self, job: Job) -> list[Command]:
         items: list[SettleItem] = []
-        for slot, segment in job.segments.items():
+        for slot, segment in job.unjudged.items():
             if segment.settled:
                 continue
             if segment.outcome is Outcome.REJECT:
@@ -494,7 +503,7 @@ class Settlement:
     def _due_draws(self, job: Job, now_ms: int, link: Callable[[int], bytes]) -> list[Command]:
         for round_ in job.rounds.values():
             withheld = now_ms - round_.closed_ms >= REVEAL_WAIT_MS
-            if round_.drawn or (round_.secret is None and not withheld):
+            if round_.secret is None and not withheld:
                 continue
             index = self.links_shown + 1
             content = {
@@ -555,7 +564,7 @@ class Settlement:
 def _check_reveal(job: Job, content: dict[str, Any]) -> Rejected | None:
     name = content.get("round")
     round_ = job.rounds.get(name) if isinstance(name, str) else None
-    if round_ is None or round_.secret is not None or round_.drawn:
+    if round_ is None or round_.secret is not None:
         return Rejected(reason=Reason.UNKNOWN_SLOT, detail="no round waits for this link")
     try:
         link = bytes.fromhex(content["link"])

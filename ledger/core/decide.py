@@ -267,6 +267,9 @@ def _start_task(book: Book, header: Header, command: StartTask) -> Decision:
     if not is_safe_id(command.task):
         return _reject(Reason.BAD_ID, command.task[:64])
     before = job.tasks.get(command.task)
+    if before is not None and (before.spec, before.trial) != (command.spec, command.trial):
+        # Whoever could change a spec under way could have honest segments replayed wrongly.
+        return _reject(Reason.TASK_EXISTS)
     if command.attempt != (0 if before is None else before.attempt + 1):
         return _reject(Reason.STALE_ATTEMPT)
     return _accept(

@@ -29,6 +29,7 @@ class Reason(StrEnum):
     NOT_YOUR_JOB = "not your job"
     BAD_ID = "id holds other than letters, digits, dot, dash, underscore"
     UNKNOWN_TASK = "unknown task"
+    TASK_EXISTS = "task was started with another spec or trial"
     TASK_FINISHED = "task is finished"
     STALE_ATTEMPT = "another attempt is current"
     ATTEMPT_TAKEN = "attempt belongs to another operator"

@@ -386,7 +386,7 @@ class World:
     def reveal(self) -> None:
         """The driver shows links for rounds that wait for one, unless it withholds them."""
         for job in self.jobs.values():
-            for round_ in self.read("job", job=job.name)["unrevealed"]:
+            for round_ in self.read("unrevealed", job=job.name):
                 if self.random.random() >= job.withholds:
                     job.revealed += 1
                     link = beacon.link_of(job.secret, LINKS, job.revealed).hex()
@@ -442,6 +442,21 @@ class World:
             (self.driver, "network", Record(kind="ruling", content=ruling)),
             (self.treasury, "submitter", CloseJob(job=slot.job)),
         ]
+        for run in (run for run in self.runs if run.ready):
+            forgeries: list[dict[str, Any]] = [
+                {"state_before": "00" * 32},
+                {"segment": run.segment + 1},
+                {"numerics": "c9"},
+                {"data_digest": "00" * 32},
+                {"metrics": None},
+                {"operator": self.submitter.party},
+            ]
+            tries += [
+                (run.operator.key, "operator", commitment({**run.ready[0], **forgery}))
+                for forgery in forgeries
+            ]
+            other = self.random.choice([one for one in self.operators if one is not run.operator])
+            tries.append((other.key, "operator", commitment(run.ready[0])))
         for key, role, command in tries:
             assert self.send(key, role, command) != "", command
         assert self.read("health") == before
@@ -522,11 +537,15 @@ def check_the_guilty_were_caught(world: World, entries: list[Entry]) -> None:
     drawn = {
         one["slot"] for event in records if event.kind == "draw" for one in event.content["drawn"]
     }
-    outcomes = {
-        event.content["slot"]: event.content["outcome"]
-        for event in records
-        if event.kind == "ruling"
-    }
+    rounds = {event.content["round"]: event.content for event in records if event.kind == "round"}
+    for draw in (event.content for event in records if event.kind == "draw"):
+        round_ = rounds[draw["round"]]
+        if not draw["secret"] or round_["rate_ppm"] == 1_000_000:
+            assert [one["slot"] for one in draw["drawn"]] == round_["slots"]
+    rulings = [event.content for event in records if event.kind == "ruling"]
+    outcomes = {ruling["slot"]: ruling["outcome"] for ruling in rulings}
+    assert len(outcomes) == len(rulings), "a segment is ruled on once"
+    assert all(ruling["verifier"] != ruling["referee"] for ruling in rulings)
     assert set(outcomes) <= drawn, "only what was drawn is ruled on"
     assert set(outcomes.values()) <= {Outcome.ACCEPT, Outcome.REJECT}
     for slot, outcome in outcomes.items():
@@ -579,7 +598,9 @@ def check_everyone_was_paid(world: World, entries: list[Entry]) -> None:
     assert book.balances[accounts.EXTERNAL] == -(1 + len(world.operators)) * DEPOSIT
     kept = sum(book.balances[accounts.slashed(job)] for job in world.jobs)
     made_good = RESERVE * len(caught) - kept
-    assert 0 <= made_good <= sum(released.values()), "never more than was paid"
+    jobs = [world.authority.settlement.jobs[name] for name in world.jobs]
+    void = sum(segment.void for job in jobs for segment in job.segments.values())
+    assert 0 <= made_good <= PRICE * void, "only work that was spoilt is made good"
     spent = DEPOSIT - book.balances[accounts.available(world.submitter.party)]
     assert spent == sum(released.values()) - made_good
 

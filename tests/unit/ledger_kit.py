@@ -78,8 +78,11 @@ def open_job(job: str, **changes: Any) -> OpenJob:
     return OpenJob(**{**fields, **changes})
 
 
-def start_task(job: str, task: str, attempt: int = 0) -> StartTask:
-    return StartTask(job=job, task=task, trial=f"trial-{task}", spec="spec", attempt=attempt)
+def start_task(
+    job: str, task: str, attempt: int = 0, *, trial: str = "", spec: str = "spec"
+) -> StartTask:
+    trial = trial or f"trial-{task}"
+    return StartTask(job=job, task=task, trial=trial, spec=spec, attempt=attempt)
 
 
 def request_slot(slot: str) -> RequestSlot:

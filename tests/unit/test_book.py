@@ -294,6 +294,10 @@ REFUSALS: dict[Reason, dict[str, Attempt]] = {
         "slot": op(request_slot(slot_of("job-1", "task-9", 0))),
     },
     Reason.TASK_FINISHED: {"slot": op(request_slot(slot_of("job-1", "task-done", 0)))},
+    Reason.TASK_EXISTS: {
+        "another spec": driver(start_task("job-1", "task-0", 1, spec="other")),
+        "another trial": driver(start_task("job-1", "task-0", 1, trial="other")),
+    },
     Reason.STALE_ATTEMPT: {
         "start again": driver(start_task("job-1", "task-0", 0)),
         "start ahead": driver(start_task("job-1", "task-0", 2)),

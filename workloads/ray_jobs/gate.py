@@ -69,6 +69,7 @@ class Gate:
         self._sign = 1.0 if higher_is_better else -1.0
         self._trials: dict[str, _Trial] = {}
         self._best: float | None = None
+        self._flushed = False
 
     def started(self, trial_id: str, config: Mapping[str, Any]) -> None:
         """A trial begins to run somewhere: its task's next attempt."""
@@ -115,6 +116,7 @@ class Gate:
     def hold(self, trial_id: str) -> None:
         """The trial stands at its end; `judge` says when it is over."""
         self._trials[trial_id].held = True
+        self._flushed = False
 
     def ended(self, trial_id: str) -> None:
         """The trial is over for other reasons, an error for one."""
@@ -141,7 +143,9 @@ class Gate:
             name: self._judge_one(self._trials[name], tasks[self._trials[name].task])
             for name in names
         }
-        if is_idle and all(one is Judgement.WAIT for one in judged.values()):
+        waits = all(one is Judgement.WAIT for one in judged.values())
+        if is_idle and waits and not self._flushed:
+            self._flushed = True
             self._driver.harden([])
         return judged
 
