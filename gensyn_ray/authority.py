@@ -20,6 +20,7 @@ from typing import Any
 import uvicorn
 
 from gensyn_ray import readings
+from gensyn_ray.admission import admit
 from gensyn_ray.domain import canonical, records, signing
 from gensyn_ray.domain.clock import Clock
 from gensyn_ray.domain.errors import OperationError
@@ -29,6 +30,7 @@ from gensyn_ray.wall_clock import now_ms
 from ledger.client import Signer
 from ledger.core.commands import Command, Found
 from ledger.core.journal import Duplicate, Entry, Journal, parse_entry
+from ledger.core.orders import Order
 from ledger.core.refusals import Rejected
 from ledger.service import UnknownView, make_app
 from ledger.storage.journal import JournalStore
@@ -122,7 +124,7 @@ class Authority:
             raise UnknownView(str(error)) from None
 
     def _submit_one(self, envelope: Envelope) -> dict[str, Any]:
-        result = self.journal.propose(envelope, self._clock(), self.settlement.admit)
+        result = self.journal.propose(envelope, self._clock(), self._admit)
         match result:
             case Rejected():
                 return {"refused": result.reason.value, "detail": result.detail}
@@ -150,12 +152,13 @@ class Authority:
 
     def _do(self, command: Command) -> None:
         """Carry out a command of the network's own. A refusal here is a bug."""
-        result = self.journal.propose(
-            self._signer.sign(command), self._clock(), self.settlement.admit
-        )
+        result = self.journal.propose(self._signer.sign(command), self._clock(), self._admit)
         if not isinstance(result, Entry):
             raise RuntimeError(f"the network refused itself: {command} -> {result}")
         self._fold(result)
+
+    def _admit(self, order: Order) -> Rejected | None:
+        return admit(self.settlement, order)
 
     def _clock(self) -> int:
         """Now; never earlier than the last entry, whatever the host's clock does."""

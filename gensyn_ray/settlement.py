@@ -15,10 +15,10 @@ for a verifier that never answers (its audit stays open).
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 from gensyn_ray.domain.ids import Slot
-from ledger.core.commands import Command, Commit, Record, RequestSlot, Settle, SettleItem, Slash
+from ledger.core.commands import Command, Record, Settle, SettleItem, Slash
 from ledger.core.events import (
     Event,
     Founded,
@@ -31,8 +31,6 @@ from ledger.core.events import (
     TaskStarted,
     Tombstoned,
 )
-from ledger.core.orders import Order
-from ledger.core.refusals import Reason, Rejected
 from verifier_actors.core import beacon, draw
 from verifier_actors.core.outcome import Outcome, compare, result_digest
 
@@ -125,87 +123,6 @@ class Settlement:
         self.parties: dict[str, PartyJoined] = {}
         self.tombstoned: dict[str, str] = {}
         self.jobs: dict[str, Job] = {}
-
-    # -- checks that need more than the book -------------------------------------------------
-
-    def admit(self, order: Order) -> Rejected | None:
-        """Refuse what the ledger's core cannot judge: chains of states, who gives a verdict."""
-        match order.command:
-            case RequestSlot() as request:
-                return self._admit_slot(order.header.party, request)
-            case Commit() as commit:
-                for leaf in commit.leaves:
-                    if (no := self._admit_leaf(order.header.party, leaf)) is not None:
-                        return no
-            case Record() as record:
-                return self._admit_record(order, record)
-            case _:
-                pass
-        return None
-
-    def _admit_slot(self, operator: str, request: RequestSlot) -> Rejected | None:
-        task = self.jobs[request.job].tasks[request.task]
-        if request.segment not in (len(task.good), len(task.good) + 1):
-            return Rejected(reason=Reason.WRONG_PREDECESSOR, detail=f"{len(task.good)} are good")
-        numerics = self.parties[operator].numerics
-        if not self._verifiers(numerics, not_of=operator):
-            return Rejected(reason=Reason.NO_VERIFIER, detail=numerics)
-        return None
-
-    def _admit_leaf(self, operator: str, leaf: dict[str, Any]) -> Rejected | None:
-        task = self.jobs[leaf["job"]].tasks[leaf["task"]]
-        texts = ("state_before", "state_after", "numerics")
-        if not all(isinstance(leaf.get(name), str) for name in texts) or not isinstance(
-            leaf.get("metrics"), dict
-        ):
-            return Rejected(reason=Reason.WRONG_LEAF, detail="fields are missing")
-        if leaf["numerics"] != self.parties[operator].numerics:
-            return Rejected(
-                reason=Reason.WRONG_LEAF, detail="not the class that the node joined as"
-            )
-        if leaf["segment"] != len(task.good):
-            return Rejected(reason=Reason.WRONG_PREDECESSOR, detail=f"{len(task.good)} are good")
-        if task.good:
-            before = self.jobs[leaf["job"]].segments[task.good[-1]].leaf["state_after"]
-            allowed = leaf["state_before"] == before
-        else:
-            allowed = leaf["state_before"] == "" or self._is_good_state(leaf)
-        return None if allowed else Rejected(reason=Reason.WRONG_PREDECESSOR)
-
-    def _is_good_state(self, leaf: dict[str, Any]) -> bool:
-        """A task may grow from a good state of another task of its job (PBT's exploit)."""
-        job = self.jobs[leaf["job"]]
-        return any(
-            job.segments[slot].leaf["state_after"] == leaf["state_before"]
-            for task in job.tasks.values()
-            for slot in task.good
-        )
-
-    def _admit_record(self, order: Order, record: Record) -> Rejected | None:
-        content, role = record.content, order.header.role
-        kinds = {
-            "network": ("round", "draw", "dispute", "ruling"),
-            "driver": ("reveal", "harden"),
-            "verifier": ("verdict",),
-        }
-        if record.kind not in kinds[role]:
-            return Rejected(reason=Reason.ROLE_NOT_ALLOWED, detail=f"{role}, {record.kind}")
-        if role == "network":
-            return None
-        name = content.get("job")
-        job = self.jobs.get(name) if isinstance(name, str) else None
-        if job is None:
-            return Rejected(reason=Reason.UNKNOWN_JOB)
-        if role == "verifier":
-            slot = content.get("slot")
-            segment = job.segments.get(slot) if isinstance(slot, str) else None
-            mine = segment is not None and order.header.party in (segment.verifier, segment.referee)
-            if not mine or not isinstance(content.get("result"), str):
-                return Rejected(reason=Reason.NOT_YOUR_SLOT, detail="not assigned to you")
-            return None
-        if job.opened.driver_key != order.header.key:
-            return Rejected(reason=Reason.NOT_YOUR_JOB)
-        return _check_reveal(job, content) if record.kind == "reveal" else _check_harden(content)
 
     # -- the fold ----------------------------------------------------------------------------
 
@@ -417,7 +334,7 @@ class Settlement:
                 )
                 others = [
                     one
-                    for one in self._verifiers(segment.leaf["numerics"], not_of=segment.operator)
+                    for one in self.verifiers(segment.leaf["numerics"], not_of=segment.operator)
                     if one != segment.verifier
                 ]
                 if others:
@@ -533,7 +450,7 @@ class Settlement:
             rate = round_.rate_ppm if content["secret"] else draw.PPM
             if not draw.is_drawn(value, rate):
                 continue
-            verifiers = self._verifiers(segment.leaf["numerics"], not_of=segment.operator)
+            verifiers = self.verifiers(segment.leaf["numerics"], not_of=segment.operator)
             chosen.append({"slot": slot, "verifier": draw.choose(value, verifiers)})
         return chosen
 
@@ -550,7 +467,7 @@ class Settlement:
             return "it drew other segments than its links select"
         return ""
 
-    def _verifiers(self, numerics: str, *, not_of: str) -> list[str]:
+    def verifiers(self, numerics: str, *, not_of: str) -> list[str]:
         """Verifiers that replay this class. A verifier joins with its classes, comma-joined."""
         return [
             party
@@ -559,24 +476,3 @@ class Settlement:
             and party != not_of
             and numerics in joined.numerics.split(",")
         ]
-
-
-def _check_reveal(job: Job, content: dict[str, Any]) -> Rejected | None:
-    name = content.get("round")
-    round_ = job.rounds.get(name) if isinstance(name, str) else None
-    if round_ is None or round_.secret is not None:
-        return Rejected(reason=Reason.UNKNOWN_SLOT, detail="no round waits for this link")
-    try:
-        link = bytes.fromhex(content["link"])
-    except (KeyError, TypeError, ValueError):
-        return Rejected(reason=Reason.MALFORMED, detail="link")
-    if not beacon.follows(link, bytes.fromhex(job.last_secret)):
-        return Rejected(reason=Reason.MALFORMED, detail="the link does not follow the last one")
-    return None
-
-
-def _check_harden(content: dict[str, Any]) -> Rejected | None:
-    tasks: object = content.get("tasks")
-    if isinstance(tasks, list) and all(isinstance(one, str) for one in cast("list[Any]", tasks)):
-        return None
-    return Rejected(reason=Reason.MALFORMED, detail="tasks is a list of names")
