@@ -34,8 +34,6 @@ from workloads.programs.catalog import PROGRAMS
 
 Adversary = Literal["none", "lazy"]
 START_S = 60.0
-IDLE_WORKERS = {"RAY_idle_worker_killing_time_threshold_ms": "30000"}
-"""Ray ends idle worker processes after a second; a warmed one should live until its trial comes."""
 NETWORK = "testnet"
 
 
@@ -260,7 +258,7 @@ class LocalNetwork:
         # Its default is one fixed port, which another cluster on this host may have.
         command += [f"--dashboard-agent-listen-port={free_port()}"]
         command += ["--labels=" + ",".join(f"{key}={value}" for key, value in labels.items())]
-        return self._start(f"node {name}", command, {**IDLE_WORKERS, **env})
+        return self._start(f"node {name}", command, env)
 
     def _start_verifier_agent(self, name: str, numerics: str) -> VerifierSeat:
         member = Member(name=name, role="verifier", key=self.key(name), numerics=numerics)

@@ -273,94 +273,98 @@ def test_a_config_travels_as_plain_numbers(driver: FakeDriver) -> None:
     assert again[-1] == 1, "the same values are the same task"
 
 
+def judge(gate: Gate, *names: str, idle: bool = False, over: bool = False) -> list[Judgement]:
+    """Judgements in the order of the names."""
+    judged = gate.judge(list(names), is_idle=idle, is_over=over)
+    return [judged[name] for name in names]
+
+
+WAIT, KEEP, RELEASE, RERUN = Judgement.WAIT, Judgement.KEEP, Judgement.RELEASE, Judgement.RERUN
+
+
 def test_a_trial_waits_while_segments_are_unjudged(gate: Gate, driver: FakeDriver) -> None:
     held(gate, driver, "a", make_leaf(), unjudged=1, unaudited=1)
     for _ in range(3):
-        assert gate.judge(["a"], is_idle=False) == {"a": Judgement.WAIT}
+        assert judge(gate, "a") == [WAIT]
     assert gate.held == ["a"]
     assert driver.asked_for("finish") == []
 
 
-def test_a_judged_and_audited_trial_is_released(gate: Gate, driver: FakeDriver) -> None:
+def test_a_judged_trial_is_kept_until_the_search_is_over(gate: Gate, driver: FakeDriver) -> None:
     held(gate, driver, "a", make_leaf())
-    assert gate.judge(["a"], is_idle=False) == {"a": Judgement.RELEASE}
-    assert gate.held == []
+    assert judge(gate, "a") == [KEEP]
+    assert judge(gate, "a") == [WAIT], "the searcher hears of an end once"
+    assert judge(gate, "a", idle=True) == [WAIT], "the search may begin more trials"
+    assert gate.held == ["a"]
     assert driver.asked_for("finish") == [("finish", "t000")]
+    assert judge(gate, "a", idle=True, over=True) == [RELEASE]
+    assert gate.held == []
     assert gate.value("a") == 0.5
 
 
-def test_a_leader_is_audited_whole_before_it_is_released(gate: Gate, driver: FakeDriver) -> None:
-    held(gate, driver, "a", make_leaf(), unaudited=1)
-    for _ in range(3):
-        assert gate.judge(["a"], is_idle=False) == {"a": Judgement.WAIT}
-    assert driver.asked_for("harden") == [("harden", ["t000"])]
-    driver.says("t000", good=1, unjudged=1, unaudited=1)
-    assert gate.judge(["a"], is_idle=False) == {"a": Judgement.WAIT}
-    driver.says("t000", good=1)
-    assert gate.judge(["a"], is_idle=False) == {"a": Judgement.RELEASE}
-    assert driver.asked_for("harden") == [("harden", ["t000"])]
-
-
 @pytest.mark.parametrize(
-    ("higher_is_better", "second", "leads"),
-    [(True, 0.6, True), (True, 0.5, False), (True, 0.4, False), (False, 0.4, True)],
+    ("higher_is_better", "second", "leader"),
+    [(True, 0.6, "t001"), (True, 0.4, "t000"), (False, 0.4, "t001"), (False, 0.6, "t000")],
 )
-def test_only_who_leads_is_hardened(
-    driver: FakeDriver, higher_is_better: bool, second: float, leads: bool
+def test_only_who_leads_at_the_end_is_audited_whole(
+    driver: FakeDriver, higher_is_better: bool, second: float, leader: str
 ) -> None:
     gate = make_gate(driver, higher_is_better=higher_is_better)
     for trial in ("a", "b"):
         gate.started(trial, CONFIG)
-    held(gate, driver, "a", make_leaf(accuracy=0.5))
-    assert gate.judge(["a"], is_idle=False) == {"a": Judgement.RELEASE}
+    held(gate, driver, "a", make_leaf(accuracy=0.5), unaudited=1)
     held(gate, driver, "b", make_leaf(task="t001", accuracy=second), unaudited=1)
-    expected = Judgement.WAIT if leads else Judgement.RELEASE
-    assert gate.judge(["b"], is_idle=False) == {"b": expected}
-    assert driver.asked_for("harden") == ([("harden", ["t001"])] if leads else [])
+    assert judge(gate, "a", "b") == [KEEP, KEEP]
+    assert driver.asked_for("harden") == []
+    for _ in range(2):
+        assert judge(gate, "a", "b", idle=True, over=True) == [WAIT, WAIT]
+    assert driver.asked_for("harden") == [("harden", [leader])]
+    driver.says(leader, good=1)
+    assert judge(gate, "a", "b", idle=True, over=True) == [RELEASE, RELEASE]
 
 
-def test_who_waits_does_not_lead_yet(driver: FakeDriver) -> None:
+def test_when_the_leader_falls_it_runs_again_and_the_next_is_audited(driver: FakeDriver) -> None:
     gate = make_gate(driver)
     for trial in ("a", "b"):
         gate.started(trial, CONFIG)
     held(gate, driver, "a", make_leaf(accuracy=0.9), unaudited=1)
-    held(gate, driver, "b", make_leaf(task="t001", accuracy=0.5))
-    assert gate.judge(["a", "b"], is_idle=False) == {"a": Judgement.WAIT, "b": Judgement.RELEASE}
+    held(gate, driver, "b", make_leaf(task="t001", accuracy=0.5), unaudited=1)
+    judge(gate, "a", "b")
+    judge(gate, "a", "b", idle=True, over=True)
     driver.says("t000", good=0)
-    assert gate.judge(["a"], is_idle=False) == {"a": Judgement.RERUN}
+    assert judge(gate, "a", "b", idle=True, over=True) == [RERUN, WAIT]
     gate.started("a", CONFIG)
-    held(gate, driver, "a", make_leaf(attempt=1, accuracy=0.6), unaudited=1)
-    assert gate.judge(["a"], is_idle=False) == {"a": Judgement.WAIT}, "0.5 is to beat, not 0.9"
-    assert driver.asked_for("harden") == [("harden", ["t000"]), ("harden", ["t000"])]
+    held(gate, driver, "a", make_leaf(attempt=1, accuracy=0.4), unaudited=1)
+    assert judge(gate, "a", "b", idle=True, over=True) == [KEEP, WAIT]
+    assert driver.asked_for("harden") == [("harden", ["t000"]), ("harden", ["t001"])]
 
 
 def test_a_trial_that_lost_its_last_state_is_run_again(gate: Gate, driver: FakeDriver) -> None:
     held(gate, driver, "a", make_leaf(segment=3), good=2)
-    assert gate.judge(["a"], is_idle=False) == {"a": Judgement.RERUN}
+    assert judge(gate, "a") == [RERUN]
     assert gate.held == []
     assert gate.value("a") is None, "a value that a ruling took away is nobody's result"
     assert driver.asked_for("finish") == []
 
 
-def test_an_idle_job_has_its_last_segments_drawn(gate: Gate, driver: FakeDriver) -> None:
+def test_a_kept_trial_can_still_lose_its_states(gate: Gate, driver: FakeDriver) -> None:
+    held(gate, driver, "a", make_leaf())
+    assert judge(gate, "a") == [KEEP]
+    driver.says("t000", good=0)
+    assert judge(gate, "a") == [RERUN]
+
+
+def test_an_idle_job_has_its_last_segments_drawn_once(gate: Gate, driver: FakeDriver) -> None:
     held(gate, driver, "a", make_leaf(), unjudged=1)
-    gate.judge(["a"], is_idle=False)
+    judge(gate, "a")
     assert driver.asked_for("harden") == []
-    gate.judge(["a"], is_idle=True)
+    for _ in range(3):
+        judge(gate, "a", idle=True)
     assert driver.asked_for("harden") == [("harden", [])]
 
 
-def test_an_idle_job_that_can_go_on_draws_nothing_early(gate: Gate, driver: FakeDriver) -> None:
-    gate.started("b", CONFIG)
-    held(gate, driver, "a", make_leaf(), unjudged=1)
-    held(gate, driver, "b", make_leaf(task="t001"))
-    judged = gate.judge(["a", "b"], is_idle=True)
-    assert judged == {"a": Judgement.WAIT, "b": Judgement.RELEASE}
-    assert driver.asked_for("harden") == []
-
-
 def test_nothing_is_read_when_nobody_is_held(gate: Gate, driver: FakeDriver) -> None:
-    assert gate.judge([], is_idle=True) == {}
+    assert gate.judge([], is_idle=True, is_over=True) == {}
     assert driver.asked_for("harden") == []
 
 
@@ -374,10 +378,9 @@ def test_a_trial_that_failed_is_finished_and_no_longer_held(gate: Gate, driver: 
 
 
 def test_a_new_start_ends_the_hold(gate: Gate, driver: FakeDriver) -> None:
-    held(gate, driver, "a", make_leaf(), unaudited=1)
-    gate.judge(["a"], is_idle=False)
+    held(gate, driver, "a", make_leaf())
+    assert judge(gate, "a") == [KEEP]
     gate.started("a", CONFIG)
     assert gate.held == []
-    held(gate, driver, "a", make_leaf(attempt=1), unaudited=1)
-    gate.judge(["a"], is_idle=False)
-    assert len(driver.asked_for("harden")) == 2, "what a new attempt gave is hardened anew"
+    held(gate, driver, "a", make_leaf(attempt=1))
+    assert judge(gate, "a") == [KEEP], "what a new attempt gave is judged anew"

@@ -1,8 +1,9 @@
 """What may pass between a job's trials and the user's searcher and scheduler. Plain: no Ray.
 
-Two rules. No metric passes whose receipt does not check. No trial is complete before every segment
-that it stands on is judged; and a trial that leads the search is audited whole before it may.
-A trial that a ruling takes states from goes back to work at its last good one.
+Two rules. No metric passes whose receipt does not check. No searcher hears of a trial's end before
+every segment that it stands on is judged, and no trial is complete before the search is: then the
+leader is audited whole. A trial that a ruling takes states from, at any time until then, goes back
+to work at its last good one; if it was the leader, the next one is audited.
 """
 
 from collections.abc import Mapping
@@ -30,6 +31,8 @@ class Judgement(Enum):
     """What to do with a trial that stands at its end."""
 
     WAIT = auto()
+    KEEP = auto()
+    """Judged, for the first time: the searcher may know. Until the end it can still fall."""
     RELEASE = auto()
     RERUN = auto()
 
@@ -43,6 +46,7 @@ class _Trial:
     segment: int = -1
     value: float | None = None
     held: bool = False
+    judged: bool = False
     hardened: bool = False
 
     @property
@@ -68,7 +72,6 @@ class Gate:
         self._driver, self._metric = driver, metric
         self._sign = 1.0 if higher_is_better else -1.0
         self._trials: dict[str, _Trial] = {}
-        self._best: float | None = None
         self._flushed = False
 
     def started(self, trial_id: str, config: Mapping[str, Any]) -> None:
@@ -82,7 +85,7 @@ class Gate:
             trial.config, trial.attempt = plain, -1
             trial.revision += 1
         trial.attempt += 1
-        trial.held = trial.hardened = False
+        trial.held = trial.judged = trial.hardened = False
         self._driver.start_task(
             task=trial.task, trial=trial_id, config=trial.config, attempt=trial.attempt
         )
@@ -134,39 +137,52 @@ class Gate:
         trial = self._trials.get(trial_id)
         return None if trial is None else trial.value
 
-    def judge(self, names: list[str], *, is_idle: bool) -> dict[str, Judgement]:
-        """What to do with each of these held trials. `is_idle`: nothing else runs, so draw now."""
+    def judge(self, names: list[str], *, is_idle: bool, is_over: bool) -> dict[str, Judgement]:
+        """What to do with each of these held trials.
+
+        `is_idle`: nothing else runs, so what waits may be drawn now. `is_over`: the search has no
+        more trials to begin; then, and only then, the leader is audited whole and all are released.
+        """
         if not names:
             return {}
         tasks = self._driver.tasks()
-        judged = {
-            name: self._judge_one(self._trials[name], tasks[self._trials[name].task])
-            for name in names
-        }
-        waits = all(one is Judgement.WAIT for one in judged.values())
-        if is_idle and waits and not self._flushed:
-            self._flushed = True
-            self._driver.harden([])
+        judged = {name: self._judge_one(self._trials[name], tasks) for name in names}
+        if not is_idle or Judgement.RERUN in judged.values():
+            return judged
+        if not all(self._trials[name].judged for name in names):
+            if not self._flushed:
+                self._flushed = True
+                self._driver.harden([])
+            return judged
+        if is_over and self._leader_stands(names, tasks):
+            for name in names:
+                self._trials[name].held = False
+            return dict.fromkeys(names, Judgement.RELEASE)
         return judged
 
-    def _judge_one(self, trial: _Trial, task: Mapping[str, Any]) -> Judgement:
+    def _judge_one(self, trial: _Trial, tasks: Mapping[str, Mapping[str, Any]]) -> Judgement:
+        task = tasks[trial.task]
         if task["good"] <= trial.segment:
             trial.held, trial.value = False, None
             return Judgement.RERUN
-        if task["unjudged"]:
+        if trial.judged or task["unjudged"]:
             return Judgement.WAIT
-        score = None if trial.value is None else self._sign * trial.value
-        leads = score is not None and (self._best is None or score > self._best)
-        if leads and task["unaudited"]:
-            if not trial.hardened:
-                trial.hardened = True
-                self._driver.harden([trial.task])
-            return Judgement.WAIT
-        if leads:
-            self._best = score
-        trial.held = False
+        trial.judged = True
         self._driver.finish_task(trial.task)
-        return Judgement.RELEASE
+        return Judgement.KEEP
+
+    def _leader_stands(self, names: list[str], tasks: Mapping[str, Mapping[str, Any]]) -> bool:
+        """Whether every segment of the best trial was audited; has them drawn if not."""
+        scored = [name for name in names if self._trials[name].value is not None]
+        if not scored:
+            return True
+        leader = self._trials[max(scored, key=lambda one: self._sign * (self.value(one) or 0.0))]
+        if not tasks[leader.task]["unaudited"]:
+            return True
+        if not leader.hardened:
+            leader.hardened = True
+            self._driver.harden([leader.task])
+        return False
 
 
 def _plain(value: Any) -> Any:

@@ -2,7 +2,7 @@
 
 The user's searcher and scheduler see what they would see in bare Tune, only less of it: nothing
 without a receipt, and no end of a trial before it is judged. A trial at its end is paused, which
-frees its node, until the gate releases it or sends it back to work.
+frees its node, until the search is over and the gate releases it, or sends it back to work.
 
 Not covered: a rung that ASHA filled with a value which later proves forged keeps that value; the
 trial itself is run again.
@@ -56,14 +56,16 @@ class GatedSearcher(Searcher):
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         # A trial that is run again repeats iterations, and a searcher hears of each once.
         iteration = result["training_iteration"]
-        if iteration > self._reported.get(trial_id, 0):
+        if trial_id in self._open and iteration > self._reported.get(trial_id, 0):
             self._reported[trial_id] = iteration
             self.searcher.on_trial_result(trial_id, result)
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        # A paused trial is ended without a result: the gate remembers the acknowledged one.
+        # Told once, when the trial is judged; Tune says it again when it stops the paused trial.
+        if trial_id not in self._open:
+            return
         self._open.discard(trial_id)
         value = self._gate.value(trial_id)
         known = None if value is None or error else {self.metric: value}
@@ -112,6 +114,7 @@ class GatedScheduler(TrialScheduler):
         self._clock = monotonic_s
         self._next_judgement_s = 0.0
         self._rerun: list[str] = []
+        self._kept: set[str] = set()
 
     @property
     def metric(self) -> str | None:
@@ -148,9 +151,7 @@ class GatedScheduler(TrialScheduler):
         self._inner.on_trial_complete(self._seen(tune_controller), trial, result)
 
     def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:
-        if trial.last_result and self._gate.value(trial.trial_id) is not None:
-            self._inner.on_trial_complete(self._seen(tune_controller), trial, trial.last_result)
-        else:
+        if trial.trial_id not in self._kept:  # else it was told of the end already
             self._inner.on_trial_remove(self._seen(tune_controller), trial)
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
@@ -187,11 +188,27 @@ class GatedScheduler(TrialScheduler):
         paused = [name for name in self._gate.held if trials[name].status == Trial.PAUSED]
         active = (Trial.RUNNING, Trial.PENDING)
         is_idle = not any(trial.status in active for trial in trials.values())
-        for name, judgement in self._gate.judge(paused, is_idle=is_idle).items():
-            if judgement is Judgement.RERUN:
-                self._rerun.append(name)
-            elif judgement is Judgement.RELEASE:
-                controller.stop_trial(trials[name])
+        is_over = controller.search_alg.is_finished()
+        judged = self._gate.judge(paused, is_idle=is_idle, is_over=is_over)
+        for name, judgement in judged.items():
+            self._carry_out(controller, trials[name], judgement)
+
+    def _carry_out(self, controller: Any, trial: Trial, judgement: Judgement) -> None:
+        match judgement:
+            case Judgement.KEEP:
+                self._kept.add(trial.trial_id)
+                seen = self._seen(controller)
+                self._inner.on_trial_complete(seen, trial, trial.last_result)
+                controller.search_alg.on_trial_complete(trial.trial_id, result=trial.last_result)
+            case Judgement.RERUN:
+                if trial.trial_id in self._kept:
+                    self._kept.discard(trial.trial_id)
+                    self._inner.on_trial_add(self._seen(controller), trial)
+                self._rerun.append(trial.trial_id)
+            case Judgement.RELEASE:
+                controller.stop_trial(trial)
+            case Judgement.WAIT:
+                pass
 
 
 class GateCallback(Callback):

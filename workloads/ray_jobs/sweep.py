@@ -1,6 +1,7 @@
 """A hyperparameter search under Ray Tune whose trials are verified tasks."""
 
 import dataclasses
+import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -8,47 +9,16 @@ from typing import Any
 import ray
 from ray import tune
 from ray.tune import FailureConfig, PlacementGroupFactory, RunConfig
-from ray.tune.execution.class_cache import DEFAULT_ENV_VARS
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
-from workloads.numerics.pinned import numerics_class
 from workloads.ray_jobs.gate import Gate
 from workloads.ray_jobs.search import GateCallback, GatedScheduler, GatedSearcher, JobStopper
-from workloads.ray_jobs.trainable import SegmentTrainable, TrialFacts
+from workloads.ray_jobs.trainable import SegmentTrainable, StartingLine, TrialFacts
 
 MAX_FAILURES = 8
 """Starts that a trial may lose to dying or refused nodes."""
-WARM_UP_S = 30.0
 VOLUNTEER = {"gensyn.role": "volunteer"}
-
-
-def warm_up(timeout_s: float = WARM_UP_S) -> int:
-    """Have every volunteer node import what a trial needs; returns how many did in time.
-
-    Ray keeps the warmed process for the actor that comes next. Without it, the first node that is
-    ready takes the trials of the others: Tune prefers a cached actor to one that still starts.
-    """
-    nodes = [
-        node["NodeID"]
-        for node in ray.nodes()
-        if node["Alive"] and node["Labels"].get("gensyn.role") == VOLUNTEER["gensyn.role"]
-    ]
-    # A process serves an actor only if it was started in the same runtime environment.
-    task = ray.remote(runtime_env={"env_vars": dict(DEFAULT_ENV_VARS)})(_import_all)
-    pending = [
-        task.options(name="warm up", num_cpus=1, label_selector={"ray.io/node-id": node}).remote()
-        for node in nodes
-    ]
-    ready, late = ray.wait(pending, num_returns=len(pending), timeout=timeout_s)
-    for one in late:
-        ray.cancel(one)
-    return len(ready)
-
-
-def _import_all() -> None:
-    """Importing this module has loaded Tune and torch; the self-test loads torch's kernels."""
-    numerics_class()
 
 
 def run_sweep(
@@ -75,9 +45,17 @@ def run_sweep(
         max_concurrent_trials=limit,
         reuse_actors=True,
     )
+    nodes = sum(
+        node["Alive"] and VOLUNTEER.items() <= node["Labels"].items() for node in ray.nodes()
+    )
+    at_once = min(nodes, tune_config.max_concurrent_trials or nodes, tune_config.num_samples)
+    # Unasked, Tune starts the actors of a searcher's trials one after the other.
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(at_once)
+    here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
+    line = ray.remote(StartingLine).options(num_cpus=0, label_selector=here).remote(at_once)
     tuner = tune.Tuner(
         tune.with_resources(
-            tune.with_parameters(SegmentTrainable, facts=facts),
+            tune.with_parameters(SegmentTrainable, facts=facts, line=line),
             PlacementGroupFactory([{"CPU": 1}], bundle_label_selector=[VOLUNTEER]),
         ),
         param_space=param_space,
@@ -91,5 +69,4 @@ def run_sweep(
             verbose=0,
         ),
     )
-    warm_up()
     return tuner.fit()

@@ -1,9 +1,11 @@
 """Tune's class Trainable around a `TaskRun`: one Tune iteration is one acknowledged segment."""
 
 import json
+import time
 from dataclasses import dataclass
 from typing import Any
 
+import ray
 from ray import tune
 
 from gensyn_ray.blobs import Blobs
@@ -14,6 +16,9 @@ from workloads.ray_jobs.task_run import DataCache, TaskRun
 LEAF, RECEIPT, IS_LAST = "gensyn_leaf", "gensyn_receipt", "gensyn_is_last"
 """Result keys: the leaf and the receipt as JSON text, and whether the run is complete."""
 
+START_TOGETHER_S = 20.0
+"""How long the first actors wait for each other."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialFacts:
@@ -23,11 +28,31 @@ class TrialFacts:
     blobs: str
 
 
+class StartingLine:
+    """Lets a job's first actors begin together, one on each node.
+
+    Tune gives a trial whose actor still starts to any actor that is free already. Where trials are
+    short and starting is slow, the first node to be ready would take the work of all the others.
+    """
+
+    def __init__(self, expected: int) -> None:
+        self._missing = expected
+
+    def arrive(self) -> None:
+        self._missing -= 1
+
+    def open(self) -> None:
+        self._missing = 0
+
+    def is_open(self) -> bool:
+        return self._missing <= 0
+
+
 class SegmentTrainable(tune.Trainable):
     """Runs on a volunteer node. The trial's config comes from the authority's record of the task,
     not from Tune, so that what is trained is what will be replayed."""
 
-    def setup(self, config: dict[str, Any], facts: TrialFacts) -> None:
+    def setup(self, config: dict[str, Any], facts: TrialFacts, line: Any) -> None:
         self._facts = facts
         self._numerics = numerics_class()
         self._agent = LocalAgent.of_this_node()
@@ -36,6 +61,7 @@ class SegmentTrainable(tune.Trainable):
         self._run: TaskRun | None = None
         self._grow_from = ""
         self._checkpoint: dict[str, Any] = {}
+        self._wait_for_the_others(line)
 
     def step(self) -> dict[str, Any]:
         if self._run is None:
@@ -83,3 +109,11 @@ class SegmentTrainable(tune.Trainable):
         if self._run is not None:
             self._run.close()
         self._run, self._grow_from, self._checkpoint = None, "", {}
+
+    def _wait_for_the_others(self, line: Any) -> None:
+        ray.get(line.arrive.remote())
+        deadline = time.monotonic() + START_TOGETHER_S
+        while not ray.get(line.is_open.remote()):
+            if time.monotonic() > deadline:
+                ray.get(line.open.remote())
+            time.sleep(0.1)
