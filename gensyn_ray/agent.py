@@ -137,7 +137,11 @@ class Agent:
             # The same signed bytes are safe to send again: a second acceptance is the first's.
             answer = self._ledger.submit(envelope)
         receipt = answer["receipt"]
-        if check_receipt(receipt, self._network_key)["command"] != envelope.body_hash:
+        try:
+            body = check_receipt(receipt, self._network_key)
+        except ValueError as error:
+            raise OperationError(f"not the network's receipt: {error}") from None
+        if body["command"] != envelope.body_hash:
             raise OperationError("the network's receipt is for another command")
         return receipt
 

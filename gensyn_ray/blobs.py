@@ -8,7 +8,6 @@ defended: a store that loses what it took (the audit is then UNAVAILABLE), or me
 who list it.
 """
 
-import json
 import secrets
 from typing import Any
 
@@ -44,9 +43,10 @@ class Blobs:
         """A state whose digest was checked. Raises `Missing`."""
         try:
             state = safetensors.torch.load(self._get("states", digest))
-        except (safetensors.SafetensorError, ValueError) as error:
+            found = state_digest(state)
+        except (safetensors.SafetensorError, ValueError, KeyError) as error:
             raise Missing(f"state {digest[:12]} is damaged: {error}") from None
-        if state_digest(state) != digest:
+        if found != digest:
             raise Missing(f"what is stored as state {digest[:12]} is another state")
         return state
 
@@ -73,7 +73,10 @@ class Blobs:
         return self._get("files", name)
 
     def _get_json(self, kind: str, digest: str) -> dict[str, Any]:
-        value = json.loads(self._get(kind, digest))
+        try:
+            value = canonical.decode(self._get(kind, digest))
+        except canonical.NotCanonical as error:
+            raise Missing(f"{kind} {digest[:12]} is damaged: {error}") from None
         if canonical.digest(value) != digest:
             raise Missing(f"what is stored as {kind} {digest[:12]} is something else")
         return value

@@ -42,15 +42,18 @@ def replay(request: ReplayRequest, store: Store) -> str:
     """
     try:
         spec = store.get_spec(request.spec)
-        program = load_program(store.get_bundle(spec.bundle))()
+        bundle = store.get_bundle(spec.bundle)
         state = store.get_state(request.state_before) if request.state_before else None
     except OperationError:
         return UNAVAILABLE_RESULT
     try:
+        program = load_program(bundle)()
         runner = Runner(program, spec, program.load_data())
         if state is not None:
             runner.load(state)
         computed = runner.run_segment()
+    except OperationError:
+        return UNAVAILABLE_RESULT
     except Exception as error:  # whatever the program raises is its result here
         return f"failed: {type(error).__name__}"
     return result_digest(computed.state_after, computed.metrics)

@@ -10,7 +10,9 @@ operator allows.
 
 import ast
 import inspect
+import linecache
 import sys
+import textwrap
 from dataclasses import dataclass
 from importlib import metadata
 from types import ModuleType
@@ -112,9 +114,9 @@ def _prompt_source(program: type[Program]) -> str:
         parts[name] = ""  # marks it as being worked on, for definitions that name each other
         if isinstance(value, ModuleType):
             text = f"import {value.__name__} as {name}"
-        elif isinstance(value, type) or inspect.isfunction(value):
+        elif isinstance(value, type) or inspect.isroutine(value):
             if value.__module__ == program.__module__:
-                text = inspect.getsource(value)
+                text = _class_source(value) if isinstance(value, type) else _source(value)
                 for mentioned in _names(text):
                     if mentioned in scope and mentioned != name:
                         add(mentioned, scope[mentioned])
@@ -122,6 +124,8 @@ def _prompt_source(program: type[Program]) -> str:
                 text = f"from {value.__module__} import {value.__name__} as {name}"
         elif isinstance(value, int | float | str | bool | tuple | list | dict | None):
             text = f"{name} = {value!r}"
+        elif home := _home_of(name, value):
+            text = f"from {home} import {name}"
         else:
             raise UsageError(f"{name} is used by {program.__name__} and is not code or a constant")
         del parts[name]
@@ -131,6 +135,40 @@ def _prompt_source(program: type[Program]) -> str:
     return "\n\n".join(parts.values()) + "\n"
 
 
+def _source(value: Any) -> str:
+    return textwrap.dedent(inspect.getsource(value))
+
+
+def _class_source(kind: type) -> str:
+    """Source of a class typed at a prompt: only its methods know where that was."""
+    for method in vars(kind).values():
+        if not inspect.isfunction(method):
+            continue
+        source = "".join(linecache.getlines(method.__code__.co_filename))
+        first = method.__code__.co_firstlineno
+        for node in ast.parse(source).body:
+            if (
+                isinstance(node, ast.ClassDef)
+                and node.name == kind.__name__
+                and node.lineno <= first <= (node.end_lineno or 0)
+            ):
+                start = min([node.lineno, *(one.lineno for one in node.decorator_list)])
+                return "\n".join(source.splitlines()[start - 1 : node.end_lineno]) + "\n"
+    raise OSError("source code not available")
+
+
+def _home_of(name: str, value: Any) -> str:
+    """A module that holds this value under this name: type aliases do not know their own."""
+    return next(
+        (
+            home
+            for home, module in sorted(sys.modules.items())
+            if not home.startswith("__") and vars(module).get(name) is value
+        ),
+        "",
+    )
+
+
 def _names(source: str) -> list[str]:
-    tree = ast.parse(inspect.cleandoc(source))
+    tree = ast.parse(source)
     return sorted({node.id for node in ast.walk(tree) if isinstance(node, ast.Name)})

@@ -65,7 +65,12 @@ class Program(ABC):
         for attribute, owner in self._owners():
             nested = _unflatten(attribute, state)
             if isinstance(owner, torch.Tensor):
-                setattr(self, attribute, state[attribute].clone())
+                given = state[attribute]
+                if given.shape == owner.shape and given.dtype == owner.dtype:
+                    with torch.no_grad():  # in place: an optimizer may hold this very tensor
+                        owner.copy_(given)
+                else:
+                    setattr(self, attribute, given.clone().requires_grad_(owner.requires_grad))
             elif isinstance(owner, torch.nn.Module):
                 owner.load_state_dict(cast("dict[str, Any]", _flat_below(attribute, state)))
             else:

@@ -33,7 +33,8 @@ class Rng:
         words = self.raw(math.prod(shape)) >> np.uint64(40)
         unit = words.astype(np.float32) * np.float32(2.0**-24)
         values = unit * np.float32(high - low) + np.float32(low)
-        return torch.from_numpy(values.reshape(tuple(shape)))
+        below = np.nextafter(np.float32(high), np.float32(low))  # the sum may round up to `high`
+        return torch.from_numpy(np.minimum(values, below).reshape(tuple(shape)))
 
     def permutation(self, count: int) -> torch.Tensor:
         """int64 tensor of shape (count,): 0..count-1 in random order."""

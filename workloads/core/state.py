@@ -50,5 +50,5 @@ def canonical_bytes(name: str, tensor: torch.Tensor) -> memoryview:
     """Row-major little-endian bytes of a tensor of any dtype and shape. Raises `NotANumber`."""
     if (tensor.is_floating_point() or tensor.is_complex()) and bool(torch.isnan(tensor).any()):
         raise NotANumber(f"the tensor {name!r} holds NaN: it cannot be committed")
-    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    flat = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous().reshape(-1)
     return memoryview(flat.view(torch.uint8).numpy().tobytes())

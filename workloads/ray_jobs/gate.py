@@ -6,6 +6,7 @@ leader is audited whole. A trial that a ruling takes states from, at any time un
 to work at its last good one; if it was the leader, the next one is audited.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -109,11 +110,13 @@ class Gate:
             return "the receipt is for something else"
         if (slot.job, slot.task, slot.attempt) != (self._job, trial.task, trial.attempt):
             return "the receipt is for another task or attempt"
+        value = leaf["metrics"].get(self._metric)
+        if type(value) not in (int, float) or not math.isfinite(value):
+            return f"the receipt has no {self._metric}"
         if any(result.get(name) != value for name, value in leaf["metrics"].items()):
             return "the metrics are not those of the receipt"
         trial.segment = slot.segment
-        if self._metric in leaf["metrics"]:
-            trial.value = leaf["metrics"][self._metric]
+        trial.value = leaf["metrics"][self._metric]
         return ""
 
     def hold(self, trial_id: str) -> None:

@@ -131,17 +131,14 @@ class TaskRun:
 
     def advance(self) -> Acknowledged:
         """Acknowledge the next segment. Raises `Refused`."""
-        current = self._ahead if self._ahead is not None else self._compute()
+        current = self._ahead if self._ahead is not None else self._try_compute()
         self._ahead = None
         if isinstance(current, Refused):
             self._refused(current)
         receipt = self._background.submit(self._acknowledge, current)
         is_last = current.segments_done >= self._total
         if not is_last:
-            try:
-                self._ahead = self._compute()
-            except Refused as refusal:
-                self._ahead = refusal
+            self._ahead = self._try_compute()
         try:
             leaf, signed = receipt.result()
         except Refused as refusal:
@@ -153,6 +150,12 @@ class TaskRun:
     def close(self) -> None:
         """Give up; a commitment under way is still sent."""
         self._background.shutdown(wait=True)
+
+    def _try_compute(self) -> "_Pending | Refused":
+        try:
+            return self._compute()
+        except Refused as refusal:
+            return refusal
 
     def _compute(self) -> _Pending:
         slot = Slot(
