@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup demo test soak lint bench clean
+.PHONY: setup demo test soak seeds lint bench clean
 
 setup: $(READY)
 
@@ -17,10 +17,13 @@ demo: $(READY)
 	$(BIN)/gensyn-ray demo
 
 test: $(READY)
-	$(BIN)/pytest -m 'not soak'
+	$(BIN)/pytest -m 'not soak and not seeds'
 
 soak: $(READY)
 	$(BIN)/pytest -m soak
+
+seeds: $(READY)
+	$(BIN)/pytest -m seeds -s
 
 lint: $(READY)
 	$(BIN)/ruff check .

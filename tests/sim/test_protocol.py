@@ -44,6 +44,7 @@ from verifier_actors.core import beacon
 from verifier_actors.core.outcome import Outcome, result_digest
 
 SEEDS = int(os.environ.get("GENSYN_SIM_SEEDS", "30"))
+SOAK_SEEDS = 300
 PRICE, RESERVE, DEPOSIT = 1_000, 50_000, 1_000_000
 LINKS = 256
 SEGMENTS = 4
@@ -674,3 +675,12 @@ def test_everyone_gets_what_is_theirs(seed: int, tmp_path: Path) -> None:
         simulate(seed, tmp_path / "flat", jobs=jobs, batches=batches)
     except (AssertionError, RuntimeError) as error:
         raise AssertionError(f"seed {seed}: {error}") from error
+
+
+@pytest.mark.soak
+def test_everyone_gets_what_is_theirs_over_many_more_seeds(tmp_path: Path) -> None:
+    for seed in range(1_000, 1_000 + SOAK_SEEDS):
+        try:
+            simulate(seed, tmp_path / "flat", jobs=1 + (seed % 3 == 1), batches=seed % 2 == 1)
+        except (AssertionError, RuntimeError) as error:
+            raise AssertionError(f"seed {seed}: {error}") from error
