@@ -24,7 +24,7 @@ from gensyn_ray.cli.submitter import (
 from gensyn_ray.domain.errors import OperationError
 from gensyn_ray.domain.money import MICRO_PER_CREDIT, format_credits
 from gensyn_ray.testnet.local import LocalNetwork
-from ledger.export import write_flat
+from ledger.export.flat import write_flat
 from ledger.storage.sqlite import SqliteJournal
 from verifier_actors.core.draw import detection_probability
 

@@ -12,7 +12,7 @@ from gensyn_ray.settlement import Settlement
 from ledger.core.checkpoint import read as read_checkpoint
 from ledger.core.events import Recorded
 from ledger.core.journal import CorruptJournal, Entry
-from ledger.export import Verified, verify, write_flat
+from ledger.export.flat import Verified, verify, write_flat
 from ledger.storage.sqlite import SqliteJournal
 
 app = App(name="ledger", help="Keep and check the books.")

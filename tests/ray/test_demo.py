@@ -10,7 +10,7 @@ import pytest
 
 from gensyn_ray.domain.money import MICRO_PER_CREDIT
 from ledger.core.events import Moved
-from ledger.export import verify
+from ledger.export.flat import verify
 
 CLI = [sys.executable, "-m", "gensyn_ray.cli.main"]
 

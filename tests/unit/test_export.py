@@ -16,7 +16,7 @@ from ledger.core.checkpoint import Checkpoint
 from ledger.core.commands import Bond, CloseJob, Record
 from ledger.core.events import Moved
 from ledger.core.journal import CorruptJournal, Entry, make_entry, parse_entry
-from ledger.export import HEADER, verify, write_flat
+from ledger.export.flat import HEADER, verify, write_flat
 from tests.unit.ledger_kit import (
     PRICE_MICRO,
     Kit,
