@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 
 EMPTY_ROOT = hashlib.sha256(b"").digest()
+_WIDTH = 32
 
 
 def leaf_hash(leaf: bytes) -> bytes:
@@ -32,45 +33,108 @@ def root_of(leaves: Iterable[bytes]) -> bytes:
 class MerkleTree:
     """A tree that grows by one leaf at a time.
 
-    Appending costs O(log n) hashes at worst and two on average. All leaf hashes are kept (32 bytes
-    each), so that any inclusion proof can be given.
+    The hashes of all complete subtrees are kept, level by level in one byte string each (64 bytes a
+    leaf altogether), so that an append costs two hashes on average, and a root of any earlier size
+    and every proof O(log n).
     """
 
     def __init__(self) -> None:
-        self._leaves: list[bytes] = []
-        # Roots of the complete subtrees that make up the tree, largest first: (size, hash).
-        self._peaks: list[tuple[int, bytes]] = []
+        self._levels: list[bytearray] = [bytearray()]
+        """`_levels[k]`: hashes of the complete subtrees of 2^k leaves, in order."""
 
     def __len__(self) -> int:
-        return len(self._leaves)
+        return len(self._levels[0]) // _WIDTH
 
     def append(self, leaf: bytes) -> int:
         """Add one leaf's bytes; returns its index."""
-        self._leaves.append(leaf_hash(leaf))
-        size, top = 1, self._leaves[-1]
-        while self._peaks and self._peaks[-1][0] == size:
-            _, left = self._peaks.pop()
-            size, top = size * 2, node_hash(left, top)
-        self._peaks.append((size, top))
-        return len(self._leaves) - 1
+        index = node = len(self)
+        top, level = leaf_hash(leaf), 0
+        self._levels[0] += top
+        while node & 1:
+            node, level = node >> 1, level + 1
+            top = node_hash(self._node(level - 1, 2 * node), top)
+            if level == len(self._levels):
+                self._levels.append(bytearray())
+            self._levels[level] += top
+        return index
+
+    def leaf_hash(self, index: int) -> bytes:
+        """Hash of a leaf. Raises `IndexError` if there is no such leaf."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"the tree has {len(self)} leaves, none at {index}")
+        return self._node(0, index)
 
     def root(self) -> bytes:
         """Root over all leaves so far."""
-        if not self._peaks:
-            return EMPTY_ROOT
-        top = self._peaks[-1][1]
-        for _, left in reversed(self._peaks[:-1]):
-            top = node_hash(left, top)
-        return top
+        return self.root_at(len(self))
 
-    def inclusion_proof(self, index: int) -> list[bytes]:
-        """Audit path of a leaf (RFC 6962, 2.1.1), nearest sibling first.
+    def root_at(self, size: int) -> bytes:
+        """Root over the first `size` leaves. Raises `ValueError` if there are fewer."""
+        if not 0 <= size <= len(self):
+            raise ValueError(f"the tree has {len(self)} leaves, not {size}")
+        return self._subtree(0, size) if size else EMPTY_ROOT
 
-        Raises `IndexError` if there is no such leaf.
+    def inclusion_proof(self, index: int, size: int | None = None) -> list[bytes]:
+        """Audit path of a leaf in the tree of the first `size` leaves, by default of all (RFC 6962,
+        2.1.1), nearest sibling first.
+
+        Raises `IndexError` if there is no such leaf, `ValueError` if there are fewer leaves.
         """
-        if not 0 <= index < len(self._leaves):
-            raise IndexError(f"the tree has {len(self._leaves)} leaves, none at {index}")
-        return _path(index, self._leaves)
+        size = self._checked_size(size)
+        if not 0 <= index < size:
+            raise IndexError(f"the tree has {size} leaves, none at {index}")
+        path: list[bytes] = []
+        begin, end = 0, size
+        while end - begin > 1:
+            middle = begin + _split(end - begin)
+            if index < middle:
+                path.append(self._subtree(middle, end))
+                end = middle
+            else:
+                path.append(self._subtree(begin, middle))
+                begin = middle
+        return path[::-1]
+
+    def consistency_proof(self, first: int, second: int | None = None) -> list[bytes]:
+        """That the tree of `second` leaves, by default of all, continues that of `first` (RFC 6962,
+        2.1.2). Raises `ValueError` unless 0 < first <= second <= the number of leaves.
+        """
+        second = self._checked_size(second)
+        if not 0 < first <= second:
+            raise ValueError(f"a tree of {second} leaves does not continue one of {first}")
+        path: list[bytes] = []
+        begin, end = 0, second
+        while end != first:
+            middle = begin + _split(end - begin)
+            if first <= middle:
+                path.append(self._subtree(middle, end))
+                end = middle
+            else:
+                path.append(self._subtree(begin, middle))
+                begin = middle
+        if begin:
+            path.append(self._subtree(begin, end))
+        return path[::-1]
+
+    def _checked_size(self, size: int | None) -> int:
+        if size is None:
+            return len(self)
+        if not 0 <= size <= len(self):
+            raise ValueError(f"the tree has {len(self)} leaves, not {size}")
+        return size
+
+    def _subtree(self, begin: int, end: int) -> bytes:
+        """Root over the leaves from `begin` to `end`; `begin` is a multiple of the power of two
+        that is not smaller than their number, as in every split of the tree."""
+        count = end - begin
+        if count & (count - 1) == 0:
+            level = count.bit_length() - 1
+            return self._node(level, begin >> level)
+        middle = begin + _split(count)
+        return node_hash(self._subtree(begin, middle), self._subtree(middle, end))
+
+    def _node(self, level: int, index: int) -> bytes:
+        return bytes(self._levels[level][index * _WIDTH : (index + 1) * _WIDTH])
 
 
 def verify_inclusion(
@@ -96,21 +160,37 @@ def verify_inclusion(
     return last == 0 and current == root
 
 
+def verify_consistency(
+    *, first: int, second: int, first_root: bytes, second_root: bytes, proof: Sequence[bytes]
+) -> bool:
+    """Whether the tree of `second` leaves with its root continues that of `first` with its.
+
+    RFC 9162, section 2.1.4.2.
+    """
+    if not 0 < first <= second:
+        return False
+    if first == second:
+        return not proof and first_root == second_root
+    path = [first_root, *proof] if first & (first - 1) == 0 else list(proof)
+    if not path:
+        return False
+    node, last = first - 1, second - 1
+    while node & 1:
+        node, last = node >> 1, last >> 1
+    old = new = path[0]
+    for sibling in path[1:]:
+        if last == 0:
+            return False
+        if node & 1 or node == last:
+            old, new = node_hash(sibling, old), node_hash(sibling, new)
+            while not node & 1 and node != 0:
+                node, last = node >> 1, last >> 1
+        else:
+            new = node_hash(new, sibling)
+        node, last = node >> 1, last >> 1
+    return last == 0 and old == first_root and new == second_root
+
+
 def _split(count: int) -> int:
+    """The largest power of two below `count`."""
     return 1 << (count - 1).bit_length() - 1
-
-
-def _subtree(hashes: Sequence[bytes]) -> bytes:
-    if len(hashes) == 1:
-        return hashes[0]
-    at = _split(len(hashes))
-    return node_hash(_subtree(hashes[:at]), _subtree(hashes[at:]))
-
-
-def _path(index: int, hashes: Sequence[bytes]) -> list[bytes]:
-    if len(hashes) == 1:
-        return []
-    at = _split(len(hashes))
-    if index < at:
-        return [*_path(index, hashes[:at]), _subtree(hashes[at:])]
-    return [*_path(index - at, hashes[at:]), _subtree(hashes[:at])]

@@ -6,6 +6,7 @@ values of another type are refused: what comes over a socket is checked here, on
 
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
+from functools import cache
 from typing import Any, TypeVar
 
 import msgspec
@@ -24,8 +25,9 @@ def to_json(record: Any) -> dict[str, Any]:
 
 def from_json(kind: type[T], value: Mapping[str, Any]) -> T:
     """The record that `value` spells. `BadRecord` on any unknown, missing or mistyped field."""
-    known = {field.name for field in fields(kind)}  # pyright: ignore[reportArgumentType]
-    if unknown := sorted(set(value) - known):
+    known = _names_of(kind)
+    if not known.issuperset(value):
+        unknown = sorted(set(value) - known)
         raise BadRecord(f"{kind.__name__} has no field {unknown[0]!r}")
     try:
         record = msgspec.convert(value, kind)
@@ -35,6 +37,11 @@ def from_json(kind: type[T], value: Mapping[str, Any]) -> T:
     if any(again[name] != item for name, item in value.items()):
         raise BadRecord(f"{kind.__name__} holds something that its fields do not")
     return record
+
+
+@cache
+def _names_of(kind: type) -> frozenset[str]:
+    return frozenset(field.name for field in fields(kind))
 
 
 def to_tagged(record: Any) -> dict[str, Any]:
