@@ -11,8 +11,10 @@ Not defended here: job code on the host that reads the key file. Run the agent u
 than `ray start`.
 """
 
+import json
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +36,8 @@ from ledger.core.refusals import Reason
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentConfig:
-    """`allow`: bundles taken besides the vetted ones. `bond_micro`: stake to bond on joining."""
+    """`allow`: bundles taken besides the vetted ones. `bond_micro`: stake to bond on joining.
+    `receipts`: file to which every receipt is added, one per line; empty keeps none."""
 
     role: str
     name: str
@@ -47,10 +50,11 @@ class AgentConfig:
     socket: str
     bond_micro: int
     allow: list[str]
+    receipts: str = ""
 
 
 class Agent:
-    """The rules of what may be signed. Takes its ledger and its signer."""
+    """The rules of what may be signed. Takes its ledger, signer and where to keep receipts."""
 
     def __init__(
         self,
@@ -58,8 +62,10 @@ class Agent:
         config: AgentConfig,
         signer: Signer,
         ledger: LedgerClient,
+        keep: Callable[[dict[str, Any]], None] = lambda receipt: None,
     ) -> None:
         self._config = config
+        self._keep = keep
         self._signer = signer
         self._ledger = ledger
         self._network_key = bytes.fromhex(config.network_key)
@@ -143,6 +149,8 @@ class Agent:
             raise OperationError(f"not the network's receipt: {error}") from None
         if body["command"] != envelope.body_hash:
             raise OperationError("the network's receipt is for another command")
+        self._signer.saw(body["head"])
+        self._keep(receipt)
         return receipt
 
 
@@ -155,7 +163,13 @@ def make_agent(config: AgentConfig) -> Agent:
         genesis=config.genesis,
         clock=now_ms,
     )
-    return Agent(config=config, signer=signer, ledger=LedgerClient(config.ledger))
+
+    def keep(receipt: dict[str, Any]) -> None:
+        if config.receipts:
+            with open(config.receipts, "a") as kept:
+                kept.write(json.dumps(receipt) + "\n")
+
+    return Agent(config=config, signer=signer, ledger=LedgerClient(config.ledger), keep=keep)
 
 
 def make_app(agent: Agent) -> FastAPI:

@@ -18,16 +18,17 @@ import cloudpickle
 import ray
 from pyarrow import fs
 from ray import tune
+from ray.exceptions import GetTimeoutError, RayActorError
 
 from gensyn_ray import cluster
 from gensyn_ray.blobs import Blobs, Missing
 from gensyn_ray.domain import canonical
-from gensyn_ray.domain.errors import OperationError, Refused, UsageError
+from gensyn_ray.domain.errors import OperationError, Refused, Unreachable, UsageError
 from gensyn_ray.domain.signing import SigningKey
 from gensyn_ray.job import SECRET_LINKS, SweepRequest, request_name, result_name, runs_of
 from gensyn_ray.wall_clock import now_ms
 from ledger.actor import RELAY_NAME
-from ledger.client import Signer
+from ledger.client import Signer, check_receipt
 from ledger.core.commands import Command, Join, OpenJob
 from verifier_actors.core import beacon
 from verifier_actors.core.draw import PPM
@@ -37,6 +38,7 @@ from workloads.core.state import state_digest
 from workloads.ray_jobs.trainable import SegmentTrainable
 
 DEFAULT_KEY_FILE = Path("~/.gensyn-ray/submitter.key")
+ANSWER_S = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,12 +111,14 @@ class Job:
 
 
 class Network:
-    """A connection to a network, as one submitter."""
+    """A connection to a network, as one submitter. `network_key`: hex that its key must be."""
 
-    def __init__(self, key: SigningKey) -> None:
+    def __init__(self, key: SigningKey, *, network_key: str = "") -> None:
         self._relay = cluster.control_actor(RELAY_NAME)
         self._desk = cluster.control_actor(cluster.DESK_NAME)
-        self.facts: dict[str, str] = ray.get(self._relay.facts.remote())
+        self.facts: dict[str, str] = _ask(self._relay.facts.remote())
+        if network_key and self.facts.get("network_key") != network_key:
+            raise OperationError("this is another network, or an impostor: its key is not yours")
         self._signer = Signer(
             key,
             role="submitter",
@@ -130,11 +134,27 @@ class Network:
 
     def read(self, view: str, **parameters: str) -> Any:
         """A reading of the authority. Raises `Refused`."""
-        return _unwrap(ray.get(self._relay.read.remote(view, parameters)))
+        return _unwrap(_ask(self._relay.read.remote(view, parameters)))
 
     def submit(self, command: Command) -> dict[str, Any]:
-        """Sign a command as the submitter and send it. Raises `Refused`."""
-        return _unwrap(ray.get(self._relay.submit.remote(self._signer.sign(command).to_json())))
+        """Sign a command as the submitter and send it; the receipt's body.
+
+        Raises `Refused`, and `OperationError` if the answer is not the network's: the relay is an
+        actor that any member of the cluster can replace.
+        """
+        envelope = self._signer.sign(command)
+        answer = _unwrap(_ask(self._relay.submit.remote(envelope.to_json())))
+        try:
+            body = check_receipt(answer["receipt"], bytes.fromhex(self.facts["network_key"]))
+            if body["command"] != envelope.body_hash:
+                raise ValueError("for another command")
+        except (KeyError, TypeError, ValueError) as error:
+            raise OperationError(
+                f"no receipt of the network came back ({error}): the relay cannot be trusted; "
+                "connect again, or send to the ledger's own address"
+            ) from None
+        self._signer.saw(body["head"])
+        return body
 
     def driver_status(self, job: str) -> tuple[str, str]:
         """(Ray's status of a job's driver, the end of its log if it failed)."""
@@ -213,14 +233,18 @@ class Network:
         return Job(self, job)
 
 
-def connect(address: str = "auto", *, key_file: Path | None = None) -> Network:
+def connect(
+    address: str = "auto", *, key_file: Path | None = None, network_key: str = ""
+) -> Network:
     """Connect to a network through its Ray cluster.
 
-    `key_file` holds the submitter's key as hex and is created if it is missing.
+    `key_file` holds the submitter's key as hex and is created if it is missing. `network_key` pins
+    the network: its public key, as hex; without it the cluster is believed.
     Raises `Unreachable` if no cluster answers or the token is wrong.
     """
     cluster.attach(address)
-    return Network(_load_key((key_file or DEFAULT_KEY_FILE).expanduser()))
+    key = _load_key((key_file or DEFAULT_KEY_FILE).expanduser())
+    return Network(key, network_key=network_key)
 
 
 def canonical_seed(seed: bytes, purpose: str) -> bytes:
@@ -237,6 +261,16 @@ def _load_key(path: Path) -> SigningKey:
         return SigningKey(bytes.fromhex(path.read_text().strip()))
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} is not a key file: {error}") from None
+
+
+def _ask(answer: Any) -> Any:
+    """What a control actor answers. Raises `Unreachable` if it died."""
+    try:
+        return ray.get(answer, timeout=ANSWER_S)
+    except (RayActorError, GetTimeoutError) as error:
+        raise Unreachable(
+            f"the network's relay does not answer ({type(error).__name__}): connect again"
+        ) from None
 
 
 def _unwrap(answer: Any) -> Any:

@@ -3,98 +3,103 @@
 It holds the network's key and the beacon's seed, decides commands, folds settlement, and journals
 what follows under its own key. Nothing in Ray holds either secret.
 
-    python -m gensyn_ray.authority HOME ADDRESS      HOME holds config.json, written by `prepare`
+    python -m gensyn_ray.authority HOME ADDRESS      HOME is written by `authority_home.prepare`
 
 Not defended here: whoever reads this process's home directory is the network. Run it under a user
 of its own.
 """
 
+import gc
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import uvicorn
-
-from gensyn_ray import readings
+from gensyn_ray import duties, snapshots
 from gensyn_ray.admission import admit
-from gensyn_ray.domain import canonical, records, signing
+from gensyn_ray.authority_home import (
+    Config,
+    Secrets,
+    journal_of,
+    load,
+    remember_head,
+    remembered_head,
+)
+from gensyn_ray.domain import signing
 from gensyn_ray.domain.clock import Clock
 from gensyn_ray.domain.errors import OperationError
 from gensyn_ray.domain.signing import Envelope, SigningKey
+from gensyn_ray.network_state import NetworkState
+from gensyn_ray.readings import NoSuchThing
 from gensyn_ray.settlement import Settlement
 from gensyn_ray.wall_clock import now_ms
+from ledger import listening
 from ledger.client import Signer
+from ledger.core import checkpoint, invariants
+from ledger.core.checkpoint import Checkpoint
 from ledger.core.commands import Command, Found
 from ledger.core.journal import Duplicate, Entry, Journal, parse_entry
 from ledger.core.orders import Order
 from ledger.core.refusals import Rejected
 from ledger.service import UnknownView, make_app
 from ledger.storage.journal import JournalStore
-from ledger.storage.sqlite import SqliteJournal
+from ledger.storage.opening import open_journal
 from verifier_actors.core import beacon
 
 BEACON_LINKS = 1 << 16
 TICK_MS = 50
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Secrets:
-    """Hex of the network key's seed and of the beacon's seed."""
-
-    network_seed: str
-    beacon_seed: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Config:
-    """What a network is founded with."""
-
-    network: str
-    treasury_key: str
-    vetted: list[str]
-    reserve_micro: int
+OVERDUE_MS = 1_000
+"""How often duties that only time makes due are looked for, and the head is remembered."""
+SNAPSHOT_ENTRIES = 10_000
+"""A start that folds more entries than this keeps a snapshot for the next one."""
 
 
 class Authority:
-    """Decides, folds, journals. Takes its storage and its clock; knows no socket."""
+    """Decides, folds, journals. Takes its storage, its clock and where to keep its head; knows no
+    socket. `remembered`: a head that the journal must contain."""
 
     def __init__(
-        self, *, config: Config, secrets: Secrets, store: JournalStore, clock: Clock
+        self,
+        *,
+        config: Config,
+        secrets: Secrets,
+        store: JournalStore,
+        clock: Clock,
+        remembered: Checkpoint | None = None,
+        remember: Callable[[str], None] = lambda note: None,
     ) -> None:
         self._key = SigningKey(bytes.fromhex(secrets.network_seed))
+        self._secret = bytes.fromhex(secrets.network_seed)
         self._links = _chain(bytes.fromhex(secrets.beacon_seed))
+        self._config = config
         self._store = store
         self._wall_clock = clock
-        self._last_ms = 0
-        self._entries: list[Entry] = []
-        self.journal = Journal()
-        self.settlement = Settlement()
-        for line in store.read():
-            self._fold(parse_entry(line))
-        self._durable = len(self._entries)
-        if not self._entries:
-            self._sign_as(config.network)
-            self._do(
-                Found(
-                    network=config.network,
-                    network_key=self._key.public.hex(),
-                    treasury_key=config.treasury_key,
-                    beacon_anchor=self._links[0].hex(),
-                    vetted=config.vetted,
-                    reserve_micro=config.reserve_micro,
-                )
-            )
-            self._flush()
-        self._sign_as(config.network)
+        self._remember = remember
+        self._pending: list[bytes] = []
+        """Lines that are folded and not durable yet."""
+        self._looked_ms = 0
+        self._load(remembered)
+        if not len(self.journal.tree):
+            self._found()
+        self._remembered_size = 0
+        self._remember_head()
 
     @property
     def genesis(self) -> str:
         """Hash of the founding command: names this network for ever."""
         return self.journal.genesis
+
+    @property
+    def journal(self) -> Journal:
+        """The log and the book."""
+        return self._state.journal
+
+    @property
+    def settlement(self) -> Settlement:
+        """The state of all audits."""
+        return self._state.settlement
 
     @property
     def public_key(self) -> bytes:
@@ -110,18 +115,39 @@ class Authority:
     def tick(self) -> None:
         """Do what time has made due."""
         self._do_what_is_due()
+        now_ms = self._clock()
+        if now_ms - self._looked_ms >= OVERDUE_MS:
+            self._looked_ms = now_ms
+            while overdue := duties.overdue(self.settlement, self.journal.book, now_ms):
+                for command in overdue:
+                    self._do(command)
+            self._flush()
+            self._remember_head()
         self._flush()
+
+    def stop(self) -> None:
+        """Keep the head and a snapshot; the store can be closed then."""
+        self._flush()
+        self._remember_head()
+        self._keep_snapshot()
+
+    def checkpoint(self) -> str:
+        """The durable log's signed head."""
+        size = len(self.journal.tree) - len(self._pending)
+        root = self.journal.tree.root_at(size)
+        head = Checkpoint(origin=self._config.network, size=size, root=root)
+        return checkpoint.sign(head, self._key)
 
     def read(self, view: str, parameters: Mapping[str, str]) -> Any:
         """A reading. Raises `UnknownView` if the view or what it should show does not exist."""
         if view == "health":
             return {"entries": len(self.journal.tree), "root": self.journal.tree.root().hex()}
-        if (found := readings.VIEWS.get(view)) is None:
-            raise UnknownView(f"there is no view {view!r}; there are {', '.join(readings.VIEWS)}")
         try:
-            return found(self.journal, self.settlement, parameters)
-        except readings.NoSuchThing as error:
+            return self._state.read(view, parameters, line=self._line, note=self.checkpoint)
+        except NoSuchThing as error:
             raise UnknownView(str(error)) from None
+
+    # -- commands ----------------------------------------------------------------------------
 
     def _submit_one(self, envelope: Envelope) -> dict[str, Any]:
         result = self.journal.propose(envelope, self._clock(), self._admit)
@@ -129,30 +155,31 @@ class Authority:
             case Rejected():
                 return {"refused": result.reason.value, "detail": result.detail}
             case Duplicate():
-                return {"receipt": self._receipt(self._entries[result.index])}
+                return {"receipt": self._receipt(parse_entry(self._line(result.index)))}
             case Entry():
                 self._fold(result)
                 return {"receipt": self._receipt(result)}
 
     def _receipt(self, entry: Entry) -> dict[str, str]:
-        """The network's signature under what an accepted command did."""
+        """The network's signature under what an accepted command did and the log up to it."""
         body = {
             "network": self.genesis,
             "index": entry.index,
             "time_ms": entry.time_ms,
             "command": entry.envelope.body_hash,
-            "events": [records.to_tagged(event) for event in entry.events],
+            "events": entry.told,
+            "head": self.journal.head_at(entry.index + 1),
         }
         return signing.seal(self._key, signing.RECEIPT, body).to_json()
 
     def _do_what_is_due(self) -> None:
-        while due := self.settlement.due(self._clock(), self._links.__getitem__):
+        while due := duties.due(self.settlement, self._clock(), self._links.__getitem__):
             for command in due:
                 self._do(command)
 
     def _do(self, command: Command) -> None:
         """Carry out a command of the network's own. A refusal here is a bug."""
-        result = self.journal.propose(self._signer.sign(command), self._clock(), self._admit)
+        result = self.journal.propose(self._signer().sign(command), self._clock(), self._admit)
         if not isinstance(result, Entry):
             raise RuntimeError(f"the network refused itself: {command} -> {result}")
         self._fold(result)
@@ -162,30 +189,85 @@ class Authority:
 
     def _clock(self) -> int:
         """Now; never earlier than the last entry, whatever the host's clock does."""
-        self._last_ms = max(self._last_ms, self._wall_clock())
-        return self._last_ms
+        self._now_ms = max(self._now_ms, self._wall_clock())
+        return self._now_ms
 
-    def _sign_as(self, network: str) -> None:
-        self._signer = Signer(
+    def _signer(self) -> Signer:
+        return Signer(
             self._key,
             role="network",
-            network=network,
+            network=self._config.network,
             genesis=self.journal.genesis,
             clock=self._clock,
         )
 
+    def _found(self) -> None:
+        config = self._config
+        self._do(
+            Found(
+                network=config.network,
+                network_key=self._key.public.hex(),
+                treasury_keys=config.treasury_keys,
+                treasury_threshold=config.treasury_threshold,
+                beacon_anchor=self._links[0].hex(),
+                vetted=config.vetted,
+                parameters=config.parameters,
+            )
+        )
+        self._flush()
+
+    # -- the journal -------------------------------------------------------------------------
+
+    def _load(self, remembered: Checkpoint | None) -> None:
+        """Fold what is stored. Raises `OperationError` if it lacks the remembered head."""
+        self._state = snapshots.load(self._store, self._secret) or NetworkState()
+        self._now_ms = self._state.last_ms
+        begun = len(self.journal.tree)
+        for line in self._store.read(begun):
+            self._fold(parse_entry(line))
+            self._pending.clear()
+        if broken := invariants.check(self.journal.book):
+            raise OperationError(f"the journal's books do not balance: {broken[0]}")
+        if remembered is not None:
+            self._check_remembered(remembered)
+        if len(self.journal.tree) - begun > SNAPSHOT_ENTRIES:
+            self._keep_snapshot()
+
+    def _check_remembered(self, remembered: Checkpoint) -> None:
+        size = len(self.journal.tree)
+        if remembered.size > size:
+            raise OperationError(
+                f"the journal has {size} entries and a head of {remembered.size} was signed: it is "
+                "an old copy; restore the newest one"
+            )
+        if self.journal.tree.root_at(remembered.size) != remembered.root:
+            raise OperationError(
+                f"the journal's first {remembered.size} entries are not those whose head was "
+                "signed: it is another history; restore the right one"
+            )
+
     def _fold(self, entry: Entry) -> None:
-        self.journal.apply(entry)
-        self.settlement.fold(entry.events, entry.time_ms)
-        self._entries.append(entry)
-        self._last_ms = max(self._last_ms, entry.time_ms)
+        self._state.fold(entry)
+        self._pending.append(entry.line)
+        self._now_ms = max(self._now_ms, entry.time_ms)
 
     def _flush(self) -> None:
         """One sync for everything since the last. If it fails, the process must end."""
-        if self._durable < len(self._entries):
-            lines = [entry.line for entry in self._entries[self._durable :]]
-            self._store.append(self._durable, lines)
-            self._durable = len(self._entries)
+        if self._pending:
+            self._store.append(len(self.journal.tree) - len(self._pending), self._pending)
+            self._pending = []
+
+    def _line(self, index: int) -> bytes:
+        durable = len(self.journal.tree) - len(self._pending)
+        return self._store.line(index) if index < durable else self._pending[index - durable]
+
+    def _remember_head(self) -> None:
+        if len(self.journal.tree) > self._remembered_size:
+            self._remembered_size = len(self.journal.tree)
+            self._remember(self.checkpoint())
+
+    def _keep_snapshot(self) -> None:
+        snapshots.save(self._store, self._state, self._secret)
 
 
 def _chain(seed: bytes) -> list[bytes]:
@@ -196,31 +278,31 @@ def _chain(seed: bytes) -> list[bytes]:
     return links[::-1]
 
 
-def prepare(home: Path, config: Config, secrets: Secrets) -> None:
-    """Write a new network's configuration and secrets, readable by their owner alone."""
-    home.mkdir(parents=True, exist_ok=True)
-    for name, record in (("config.json", config), ("secrets.json", secrets)):
-        path = home / name
-        path.touch(mode=0o600)
-        path.write_bytes(canonical.encode(records.to_json(record)))
+def serve(
+    home: Path,
+    address: str,
+    *,
+    certificate: str | None = None,
+    certificate_key: str | None = None,
+) -> None:
+    """Run until terminated. `address` is `unix:PATH`, `http://HOST:PORT` or `https://HOST:PORT`.
 
-
-def load(home: Path) -> tuple[Config, Secrets]:
-    """What `prepare` wrote. Raises `OperationError`."""
-    try:
-        return (
-            records.from_json(Config, canonical.decode((home / "config.json").read_bytes())),
-            records.from_json(Secrets, canonical.decode((home / "secrets.json").read_bytes())),
-        )
-    except (OSError, ValueError) as error:
-        raise OperationError(f"{home} is not an authority's home: {error}") from None
-
-
-def serve(home: Path, address: str) -> None:
-    """Run until terminated. `address` is `unix:PATH` or `http://HOST:PORT`."""
+    https needs the PEM files of a certificate and of its key. Raises `GensynError`.
+    """
     config, secrets = load(home)
-    store = SqliteJournal(home / "journal.sqlite")
-    authority = Authority(config=config, secrets=secrets, store=store, clock=now_ms)
+    place = listening.listening_on(address, certificate=certificate, key=certificate_key)
+    # Before anything is read or written: a second authority of this address must not get further.
+    listener = listening.bind(place)
+    store = open_journal(journal_of(home, config))
+    key = SigningKey(bytes.fromhex(secrets.network_seed))
+    authority = Authority(
+        config=config,
+        secrets=secrets,
+        store=store,
+        clock=now_ms,
+        remembered=remembered_head(home, key.public),
+        remember=lambda note: remember_head(home, note),
+    )
     facts = {
         "network": config.network,
         "genesis": authority.genesis,
@@ -228,6 +310,9 @@ def serve(home: Path, address: str) -> None:
         "address": address,
     }
     (home / "network.json").write_text(json.dumps(facts))
+    # What was folded at the start stays: the collector need not walk through it again and again.
+    gc.collect()
+    gc.freeze()
 
     def end(error: BaseException) -> None:
         # After a failed sync nobody knows what the disk holds. Restarting reads it again.
@@ -237,17 +322,9 @@ def serve(home: Path, address: str) -> None:
     app = make_app(
         authority.submit, authority.read, authority.tick, tick_ms=TICK_MS, on_failure=end
     )
-    listen = listening_on(address)
-    uvicorn.run(app, log_level="warning", access_log=False, **listen)
+    listening.serve(app, place, listener)
+    authority.stop()
     store.close()
-
-
-def listening_on(address: str) -> dict[str, Any]:
-    """uvicorn's arguments for an address."""
-    if address.startswith("unix:"):
-        return {"uds": address.removeprefix("unix:")}
-    host, _, port = address.removeprefix("http://").rpartition(":")
-    return {"host": host, "port": int(port)}
 
 
 if __name__ == "__main__":

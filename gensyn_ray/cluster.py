@@ -8,6 +8,7 @@ import logging
 import os
 import socket
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from verifier_actors.actor import AuditorActor, VerifierSeat
 AUDITOR_NAME = "gensyn-auditor"
 DESK_NAME = "gensyn-jobs"
 DRAIN_SECONDS = 1
+KEEP_S = 1.0
 HEAD_RESOURCE = "node:__internal_head__"
 
 
@@ -130,26 +132,68 @@ def on_head() -> dict[str, Any]:
 
 def start_control(
     facts: Mapping[str, str], seats: list[VerifierSeat], profiles: Mapping[str, str]
-) -> None:
+) -> "RelayKeeper":
     """Start the ledger relay, the job desk and the auditor as detached named actors.
 
-    `profiles`: numerics class -> name of the environment profile that computes it.
+    `profiles`: numerics class -> name of the environment profile that computes it. The caller
+    keeps the relay with what is returned: any member of the cluster can kill an actor.
     """
-    detached: dict[str, Any] = {**on_head(), "lifetime": "detached", "namespace": NAMESPACE}
-    relay = (
-        ray.remote(LedgerRelay)
-        .options(name=RELAY_NAME, max_restarts=-1, max_concurrency=16, **detached)
-        .remote(facts["address"], dict(facts))
-    )
+    detached = _detached()
+    keeper = RelayKeeper(facts)
+    keeper.turn()
     desk = ray.remote(JobDesk).options(name=DESK_NAME, max_restarts=-1, **detached)
     desk.remote(facts["dashboard"])
-    ray.get(relay.facts.remote())
     auditor = (
         ray.remote(AuditorActor)
         .options(name=AUDITOR_NAME, max_restarts=-1, **detached)
         .remote(facts["address"], seats, dict(profiles), facts["blobs"])
     )
     auditor.run.remote()
+    return keeper
+
+
+def _detached() -> dict[str, Any]:
+    return {**on_head(), "lifetime": "detached", "namespace": NAMESPACE}
+
+
+class RelayKeeper:
+    """Sees to it that the relay's name leads to the relay that was started here.
+
+    Ray lets any member kill the relay and give its name to an actor of their own. That steals
+    nothing, because clients check the network's signature on every receipt, but it would leave
+    them without a way to the ledger. Runs outside Ray's workers, where members cannot kill it.
+    """
+
+    def __init__(self, facts: Mapping[str, str]) -> None:
+        self._facts = dict(facts)
+        self._ours: Any = None
+
+    def turn(self) -> bool:
+        """Look once, and start the relay again if need be. Whether it was."""
+        try:
+            found = ray.get_actor(RELAY_NAME, namespace=NAMESPACE)
+        except ValueError:
+            found = None
+        if found is not None:
+            if self._ours is None or found._actor_id != self._ours._actor_id:
+                ray.kill(found)  # the name is free at one of the next turns
+            return False
+        self._ours = (
+            ray.remote(LedgerRelay)
+            .options(name=RELAY_NAME, max_restarts=-1, max_concurrency=16, **_detached())
+            .remote(self._facts["address"], self._facts)
+        )
+        ray.get(self._ours.facts.remote())
+        return True
+
+    def keep(self, stopping: threading.Event) -> None:
+        """Turn every second until told to stop."""
+        while not stopping.wait(KEEP_S):
+            try:
+                self.turn()
+            except (RayError, ValueError) as error:
+                # A rival took the name in between, or killed the relay while it started.
+                print(f"relay keeper: {type(error).__name__}", file=sys.stderr, flush=True)
 
 
 def control_actor(name: str) -> Any:

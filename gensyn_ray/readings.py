@@ -1,7 +1,7 @@
 """What people and nodes may read of the authority's state. Pure: state in, JSON values out.
 
-Claims of segments that are not judged yet are never shown: replay is blind only while nobody can
-read what it is going to be compared with.
+What the log itself says, with proofs, is in `proofs`. Claims of segments that are not judged yet
+are never shown: replay is blind only while nobody can read what it is going to be compared with.
 """
 
 from collections.abc import Callable, Mapping
@@ -68,7 +68,11 @@ def job(journal: Journal, settlement: Settlement, parameters: Parameters) -> Any
         "budget_micro": one.opened.budget_micro,
         "escrow_micro": book.balances[accounts.escrow(name)],
         "free_micro": book.balances[accounts.escrow(name)] - book.jobs[name].promised_micro,
-        "slashed_micro": book.balances[accounts.slashed(name)],
+        "slashed_micro": sum(
+            slash.proven.slashed_micro
+            for slash in book.slashes.values()
+            if slash.proven.job == name
+        ),
         "paid_micro": sum(s.price_micro for s in book.jobs[name].slots.values() if s.paid),
         "tasks": len(one.tasks),
     }
@@ -104,7 +108,7 @@ def operators(journal: Journal, settlement: Settlement, parameters: Parameters) 
                 "earned_micro": _earned_micro(journal, party, [job.opened.job for job in jobs]),
                 "stake_micro": book.balances[accounts.free_stake(party)] + reserved,
                 "slashed_micro": entry.slashed_micro,
-                "state": "tombstoned" if entry.tombstoned else "active",
+                "state": entry.standing.value,
                 "committed": len(mine),
                 "accepted": sum(s.outcome is Outcome.ACCEPT for s in mine),
                 "rejected": sum(s.outcome is Outcome.REJECT for s in mine),
@@ -172,8 +176,29 @@ def balance(journal: Journal, settlement: Settlement, parameters: Parameters) ->
         "joined": known is not None,
         "available_micro": journal.book.balances[accounts.available(party)],
         "free_stake_micro": free,
+        "unbonding_micro": journal.book.balances[accounts.unbonding_stake(party)],
         "stake_micro": free + reserved,
-        "reserve_micro": journal.book.founded.reserve_micro if journal.book.founded else 0,
+        "reserve_micro": journal.book.parameters.reserve_micro,
+    }
+
+
+def statement(journal: Journal, settlement: Settlement, parameters: Parameters) -> Any:
+    """Every account that holds something of a party's or of a job's, and the party's standing."""
+    owner = parameters.get("owner", "")
+    book = journal.book
+    party = book.parties.get(owner)
+    if party is None and owner not in book.jobs:
+        raise NoSuchThing(f"no party and no job is called {owner[:64]!r}")
+    return {
+        "owner": owner,
+        "name": party.joined.name if party else owner,
+        "role": party.joined.role if party else "job",
+        "standing": party.standing.value if party else book.jobs[owner].state.value,
+        "accounts": [
+            {"account": account, "amount_micro": amount_micro}
+            for account, amount_micro in book.balances
+            if amount_micro and owner in account.split("/")
+        ],
     }
 
 
@@ -186,6 +211,7 @@ VIEWS: dict[str, Callable[[Journal, Settlement, Parameters], Any]] = {
     "audits": audits,
     "receipts": receipts,
     "balance": balance,
+    "statement": statement,
 }
 
 

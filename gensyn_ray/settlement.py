@@ -1,43 +1,39 @@
 """What commitments, draws and verdicts mean for the books.
 
-A fold over the journal (`fold`) and a list of what the network must do next (`due`). Both are pure:
-the authority journals each due command under the network's key, folds it, and asks again. Whoever
-holds the journal can run the same fold and see the same duties.
+A pure fold over the journal: whoever holds it arrives at the same state. What the network must do
+next follows from that state, in `duties`.
 
     committed -> in a round -> drawn -> replayed -> ACCEPT, UNAVAILABLE, INCONCLUSIVE: paid
                                                  -> differs: referee replays -> ruling
                             -> not drawn: paid
     ruling against an operator: stake slashed, unaudited work void, what grew from it run afresh
 
-Not covered yet: bisection to one operator, adaptive rates, stakes and pay of verifiers, deadlines
-for a verifier that never answers (its audit stays open).
+Not covered yet: bisection to one operator, adaptive rates, stakes and pay of verifiers, a second
+verifier where the first never answers (its audit stays open until the job's time is over).
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from gensyn_ray.domain.ids import Slot
-from ledger.core.commands import Command, Record, Settle, SettleItem, Slash
 from ledger.core.events import (
+    DisputeOpened,
     Event,
     Founded,
     JobClosed,
     JobOpened,
     PartyJoined,
     Recorded,
+    SlashReversed,
     SlotCommitted,
+    SlotReleased,
     SlotSettled,
     TaskStarted,
     Tombstoned,
 )
 from verifier_actors.core import beacon, draw
-from verifier_actors.core.outcome import Outcome, compare, result_digest
-
-ROUND_WAIT_MS = 30_000
-"""A round that does not fill closes this long after its first commitment."""
-REVEAL_WAIT_MS = 5_000
-"""A submitter who withholds a link for this long has everything drawn."""
+from verifier_actors.core.outcome import Outcome, result_digest
 
 
 @dataclass(slots=True, kw_only=True)
@@ -106,11 +102,17 @@ class Job:
     segments: dict[str, Segment] = field(default_factory=dict[str, Segment])
     unjudged: dict[str, Segment] = field(default_factory=dict[str, Segment])
     """Those of `segments` that are not settled, or whose audit is open."""
+    answered: dict[str, Segment] = field(default_factory=dict[str, Segment])
+    """Those of `unjudged` with a verdict, and no ruling yet."""
+    decided: dict[str, Segment] = field(default_factory=dict[str, Segment])
+    """Those of `unjudged` that can be settled."""
     waiting: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
     """Per operator: slots that no round holds yet."""
     rounds: dict[str, Round] = field(default_factory=dict[str, Round])
     """Closed and not drawn yet."""
     rounds_closed: int = 0
+    held: dict[str, int] = field(default_factory=dict[str, int])
+    """Paid slots whose pay is still held back, and until when (ms), in order of settlement."""
 
 
 class Settlement:
@@ -123,6 +125,9 @@ class Settlement:
         self.parties: dict[str, PartyJoined] = {}
         self.tombstoned: dict[str, str] = {}
         self.jobs: dict[str, Job] = {}
+        self.open_jobs: dict[str, Job] = {}
+        self.questioned: set[str] = set()
+        """Slots that were disputed before any audit of them had ended."""
 
     # -- the fold ----------------------------------------------------------------------------
 
@@ -138,9 +143,10 @@ class Settlement:
             case PartyJoined():
                 self.parties[event.party] = event
             case JobOpened():
-                self.jobs[event.job] = Job(opened=event, last_secret=event.secret_anchor)
+                job = Job(opened=event, last_secret=event.secret_anchor)
+                self.jobs[event.job] = self.open_jobs[event.job] = job
             case JobClosed():
-                self.jobs[event.job].closed = True
+                self.open_jobs.pop(event.job).closed = True
             case TaskStarted():
                 tasks = self.jobs[event.job].tasks
                 task = tasks.setdefault(
@@ -150,14 +156,25 @@ class Settlement:
             case SlotCommitted():
                 self._fold_commit(event, time_ms)
             case SlotSettled():
-                segment = self._segment(event.slot)
+                segment = self.segment(event.slot)
                 segment.settled, segment.paid = True, event.paid
+                job = self.jobs[segment.slot.job]
+                job.decided.pop(event.slot, None)
+                if event.paid:
+                    job.held[event.slot] = event.release_ms
                 self._note_if_judged(event.slot)
+            case SlotReleased():
+                self.jobs[event.slot.split("/", 1)[0]].held.pop(event.slot, None)
             case Tombstoned():
                 self.tombstoned[event.operator] = event.evidence
                 self._forfeit(event.operator)
-                for slot in self._doomed(event.operator):
+                for slot in self.doomed(event.operator):
                     self._cut(slot)
+            case DisputeOpened():
+                if self.segment(event.slot).outcome is None:
+                    self.questioned.add(event.slot)
+            case SlashReversed():
+                self.tombstoned.pop(event.operator, None)
             case Recorded():
                 self._fold_record(event, time_ms)
             case _:
@@ -204,13 +221,15 @@ class Settlement:
             case "draw":
                 self._fold_draw(content)
             case "verdict":
-                segment = self._segment(content["slot"])
+                segment = self.segment(content["slot"])
                 if event.party == segment.verifier and segment.verdict is None:
                     segment.verdict = content["result"]
                 elif event.party == segment.referee and segment.ruling is None:
                     segment.ruling = content["result"]
+                if segment.outcome is None:
+                    self.jobs[segment.slot.job].answered[content["slot"]] = segment
             case "dispute":
-                self._segment(content["slot"]).referee = content["referee"]
+                self.segment(content["slot"]).referee = content["referee"]
             case "ruling":
                 self._fold_ruling(content)
             case "harden":
@@ -227,13 +246,17 @@ class Settlement:
         round_ = self.jobs[content["job"]].rounds.pop(content["round"])
         chosen = {one["slot"]: one["verifier"] for one in content["drawn"]}
         for slot in round_.slots:
-            segment = self._segment(slot)
+            segment = self.segment(slot)
             segment.drawn, segment.verifier = slot in chosen, chosen.get(slot, "")
+            if not segment.drawn:
+                self._note_decided(segment)
             self._note_if_judged(slot)
 
     def _fold_ruling(self, content: dict[str, Any]) -> None:
-        segment = self._segment(content["slot"])
+        segment = self.segment(content["slot"])
         segment.outcome = Outcome(content["outcome"])
+        self.jobs[segment.slot.job].answered.pop(content["slot"], None)
+        self._note_decided(segment)
         self._note_if_judged(content["slot"])
         if segment.outcome is Outcome.REJECT and not segment.void:
             self._cut(content["slot"])
@@ -242,19 +265,28 @@ class Settlement:
 
     def _forfeit(self, operator: str) -> None:
         """What a proven cheat earned and does not hold yet is not paid any more."""
-        for job in self.jobs.values():
-            for segment in job.segments.values():
-                if segment.operator == operator and not job.closed:
+        for job in self.open_jobs.values():
+            for slot, segment in job.segments.items():
+                if segment.operator != operator:
+                    continue
+                self._note_decided(segment)
+                if not segment.paid or slot in job.held:
                     segment.paid = False
+                    job.held.pop(slot, None)
+
+    def _note_decided(self, segment: Segment) -> None:
+        if not segment.settled:
+            self.jobs[segment.slot.job].decided[str(segment.slot)] = segment
 
     def _note_if_judged(self, slot: str) -> None:
-        if self._segment(slot).is_judged:
+        if self.segment(slot).is_judged:
             self.jobs[slot.split("/", 1)[0]].unjudged.pop(slot, None)
 
-    def _segment(self, slot: str) -> Segment:
+    def segment(self, slot: str) -> Segment:
+        """The segment that answered a slot. Raises `KeyError`."""
         return self.jobs[slot.split("/", 1)[0]].segments[slot]
 
-    def _doomed(self, operator: str) -> list[str]:
+    def doomed(self, operator: str) -> list[str]:
         """Good slots of a proven cheat that no audit has confirmed."""
         return [
             slot
@@ -268,14 +300,14 @@ class Settlement:
 
     def _cut(self, slot: str) -> None:
         """Void a slot and everything that grew from it, in its own task and in others."""
-        for fallen in self._grown_from([slot]):
-            segment = self._segment(fallen)
+        for fallen in self.grown_from([slot]):
+            segment = self.segment(fallen)
             segment.void = True
             task = self.jobs[segment.slot.job].tasks[segment.slot.task]
             if fallen in task.good:
                 task.good.remove(fallen)
 
-    def _grown_from(self, slots: Sequence[str]) -> list[str]:
+    def grown_from(self, slots: Sequence[str]) -> list[str]:
         """The given good slots and all good slots that build on their states."""
         fallen: dict[str, None] = {}
         todo = list(slots)
@@ -296,142 +328,7 @@ class Settlement:
                 )
         return list(fallen)
 
-    # -- what the network must do next -------------------------------------------------------
-
-    def due(self, now_ms: int, link: Callable[[int], bytes]) -> list[Command]:
-        """Network commands that the present state calls for; `link(i)` is beacon link i.
-
-        Ask again after each batch has been folded, until the list is empty.
-        """
-        for job in self.jobs.values():
-            if job.closed:
-                continue
-            if found := self._due_rulings(job):
-                return found
-            if found := self._due_settlements(job):
-                return found
-            if found := self._due_draws(job, now_ms, link):
-                return found
-            if found := self._due_rounds(job, now_ms):
-                return found
-        return []
-
-    def _due_rulings(self, job: Job) -> list[Command]:
-        for slot, segment in job.unjudged.items():
-            if not segment.drawn or segment.outcome is not None or segment.verdict is None:
-                continue
-            if segment.operator in self.tombstoned:
-                continue
-            outcome = compare(segment.claimed, segment.verdict, segment.ruling)
-            if outcome is None:
-                if segment.referee:
-                    continue
-                value = draw.draw_value(
-                    link=bytes.fromhex(self.last_link),
-                    root=bytes.fromhex(segment.root),
-                    secret=b"referee",
-                    leaf_index=segment.leaf_index,
-                )
-                others = [
-                    one
-                    for one in self.verifiers(segment.leaf["numerics"], not_of=segment.operator)
-                    if one != segment.verifier
-                ]
-                if others:
-                    referee = draw.choose(value, others)
-                    return [Record(kind="dispute", content={"slot": slot, "referee": referee})]
-                outcome = Outcome.INCONCLUSIVE
-            return self._rule(job, slot, segment, outcome)
-        return []
-
-    def _rule(self, job: Job, slot: str, segment: Segment, outcome: Outcome) -> list[Command]:
-        rejected = outcome is Outcome.REJECT
-        ruling = Record(
-            kind="ruling",
-            content={
-                "slot": slot,
-                "outcome": outcome.value,
-                "at_fault": segment.operator if rejected else "",
-                "claimed": segment.claimed,
-                "verifier": segment.verifier,
-                "verdict": segment.verdict,
-                "referee": segment.referee,
-                "ruling": segment.ruling or "",
-            },
-        )
-        if not rejected or job.opened.bundle not in self.vetted:
-            return [ruling]
-        spoilt = [
-            fallen
-            for fallen in self._grown_from([slot, *self._doomed(segment.operator)])
-            if self._segment(fallen).operator != segment.operator
-            and self._segment(fallen).slot.job == job.opened.job
-        ]
-        return [
-            ruling,
-            Slash(
-                job=job.opened.job, operator=segment.operator, evidence=slot, spoilt=sorted(spoilt)
-            ),
-        ]
-
-    def _due_settlements(self, job: Job) -> list[Command]:
-        items: list[SettleItem] = []
-        for slot, segment in job.unjudged.items():
-            if segment.settled:
-                continue
-            if segment.outcome is Outcome.REJECT:
-                items.append(SettleItem(slot=slot, pay=False, reason="rejected by ruling"))
-            elif segment.operator in self.tombstoned:
-                items.append(SettleItem(slot=slot, pay=False, reason="operator tombstoned"))
-            elif segment.outcome is not None:
-                reason = f"audited: {segment.outcome.value}"
-                items.append(SettleItem(slot=slot, pay=True, reason=reason))
-            elif segment.drawn is False:
-                items.append(SettleItem(slot=slot, pay=True, reason="not drawn"))
-        return [Settle(job=job.opened.job, items=items)] if items else []
-
-    def _due_rounds(self, job: Job, now_ms: int) -> list[Command]:
-        for operator, slots in job.waiting.items():
-            if not slots:
-                continue
-            full = len(slots) >= job.opened.draw_batch
-            old = now_ms - job.segments[slots[0]].committed_ms >= ROUND_WAIT_MS
-            if full or old or job.flush or operator in self.tombstoned:
-                return [self._round(job, slots, job.opened.audit_ppm)]
-        unaudited = [
-            slot
-            for task in job.tasks.values()
-            if task.hardened
-            for slot in task.good
-            if job.segments[slot].drawn is False
-        ]
-        return [self._round(job, unaudited, draw.PPM)] if unaudited else []
-
-    def _round(self, job: Job, slots: list[str], rate_ppm: int) -> Command:
-        number = f"{job.opened.job}/round-{job.rounds_closed}"
-        content = {
-            "job": job.opened.job,
-            "round": number,
-            "slots": list(slots),
-            "rate_ppm": rate_ppm,
-        }
-        return Record(kind="round", content=content)
-
-    def _due_draws(self, job: Job, now_ms: int, link: Callable[[int], bytes]) -> list[Command]:
-        for round_ in job.rounds.values():
-            withheld = now_ms - round_.closed_ms >= REVEAL_WAIT_MS
-            if round_.secret is None and not withheld:
-                continue
-            index = self.links_shown + 1
-            content = {
-                "job": job.opened.job,
-                "round": round_.id,
-                "index": index,
-                "link": link(index).hex(),
-                "secret": round_.secret or "",
-            }
-            return [Record(kind="draw", content={**content, "drawn": self.drawn_by(content)})]
-        return []
+    # -- draws, which anyone can compute again ------------------------------------------------
 
     def drawn_by(self, content: dict[str, Any]) -> list[dict[str, str]]:
         """Slots that a draw's links select, each with its verifier: what `"drawn"` must say."""

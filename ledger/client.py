@@ -1,16 +1,17 @@
-"""Talks to a ledger service over a Unix socket (`unix:PATH`) or TCP (`http://HOST:PORT`).
+"""Talks to a ledger service: `unix:PATH`, `http://HOST:PORT` or `https://HOST:PORT`.
 
 Holds no key. A caller signs with `Signer`, which needs one.
 """
 
 import secrets
+import ssl
 from typing import Any
 
 import httpx
 
 from gensyn_ray.domain import signing
 from gensyn_ray.domain.clock import Clock
-from gensyn_ray.domain.errors import OperationError, Refused, Unreachable
+from gensyn_ray.domain.errors import OperationError, Refused, Unreachable, UsageError
 from gensyn_ray.domain.signing import Envelope, SigningKey
 from ledger.core import orders
 from ledger.core.commands import Command
@@ -19,14 +20,25 @@ COMMAND_LIFE_MS = 60_000
 
 
 class LedgerClient:
-    """One connection pool to one address. Safe to use from several threads."""
+    """One connection pool to one address. Safe to use from several threads.
 
-    def __init__(self, address: str, *, timeout_s: float = 10.0) -> None:
+    `timeout_s`: how long to wait for each part of an answer. `ca_file`: PEM certificates that vouch
+    for an https address, instead of the system's. Raises `UsageError` if they cannot be read.
+    """
+
+    def __init__(
+        self, address: str, *, timeout_s: float = 10.0, ca_file: str | None = None
+    ) -> None:
         self.address = address
+        trust = _trust(address, ca_file)
         path = address.removeprefix("unix:")
-        transport = httpx.HTTPTransport(uds=path, retries=1) if path != address else None
+        transport = None
+        if path != address:
+            transport = httpx.HTTPTransport(uds=path, retries=1, verify=trust)
         base = "http://ledger" if transport else address
-        self._http = httpx.Client(base_url=base, transport=transport, timeout=timeout_s)
+        self._http = httpx.Client(
+            base_url=base, transport=transport, timeout=timeout_s, verify=trust
+        )
 
     def submit(self, envelope: Envelope) -> dict[str, Any]:
         """The service's answer: its receipt, or `Refused`."""
@@ -43,20 +55,46 @@ class LedgerClient:
         try:
             response = self._http.request(method, path, **request)
         except httpx.HTTPError as error:
-            raise Unreachable(
-                f"no ledger answers at {self.address} ({type(error).__name__}): "
-                "check that the authority runs and the address is right"
-            ) from None
+            raise Unreachable(self._why_unreachable(error)) from None
         try:
             value = response.json()
         except ValueError:
+            if response.status_code == 503:
+                raise Refused("overloaded", "send the same again later") from None
             raise OperationError(
                 f"the ledger at {self.address} answered {response.status_code} without JSON"
             ) from None
         if isinstance(value, dict) and "refused" in value:
             raise Refused(str(value["refused"]), str(value.get("detail", "")))  # pyright: ignore[reportUnknownArgumentType, reportUnknownMemberType]
-        response.raise_for_status()
+        if not response.is_success:
+            raise OperationError(f"the ledger at {self.address} answered {response.status_code}")
         return value
+
+    def _why_unreachable(self, error: httpx.HTTPError) -> str:
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, ssl.SSLCertVerificationError):
+                return (
+                    f"the certificate of {self.address} is not to be trusted "
+                    f"({cause.verify_message}): check the address and the CA file"
+                )
+            cause = cause.__cause__ or cause.__context__
+        return (
+            f"no ledger answers at {self.address} ({type(error).__name__}): "
+            "check that the authority runs and the address is right"
+        )
+
+
+def _trust(address: str, ca_file: str | None) -> ssl.SSLContext:
+    if address.startswith("https:"):
+        try:
+            return ssl.create_default_context(cafile=ca_file)
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{ca_file} holds no CA certificates: {error}") from None
+    if ca_file is not None:
+        raise UsageError(f"a CA file goes with https, not with {address}")
+    # Never used; loading the system's certificates for nothing takes tens of milliseconds.
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 class Signer:
@@ -70,6 +108,8 @@ class Signer:
         self._network = network
         self._genesis = genesis
         self._clock = clock
+        self._size = 0
+        self._head = ""
 
     @property
     def party(self) -> str:
@@ -85,7 +125,15 @@ class Signer:
             role=self._role,
             nonce=secrets.token_hex(8),
             expiry_ms=self._clock() + COMMAND_LIFE_MS,
+            head=self._head,
         )
+
+    def saw(self, head: str) -> None:
+        """Remember the newest log head that a receipt showed: a ledger that has lost what was
+        acknowledged then refuses the next command, instead of going on as if nothing had been."""
+        size = int(head.partition(":")[0])
+        if size > self._size:
+            self._size, self._head = size, head
 
 
 def check_receipt(receipt: Any, network_key: bytes) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gensyn_ray.api import Budget, Job, JobResult, Network
-from gensyn_ray.cli.ledger import check_file
+from gensyn_ray.cli.books import check_file
 from gensyn_ray.cli.network import STAKE, VOLUNTEERS, bring_up
 from gensyn_ray.cli.submitter import (
     AUDIT,
@@ -158,7 +158,7 @@ def _report(
             "journal": str(flat),
             "public_key": facts["network_key"],
             "entries": head.size,
-            "conserved": checked.journal.book.balances.total_micro() == 0,
+            "conserved": checked.verified.journal.book.balances.total_micro() == 0,
         },
     }
 

@@ -15,6 +15,7 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 app = App(name="gensyn-ray", help="Train on strangers' machines, and check them.")
 app.command("gensyn_ray.cli.demo:demo", name="demo")
 app.command("gensyn_ray.cli.ledger:app", name="ledger")
+app.command("gensyn_ray.cli.ledger:why", name="why")
 app.command("gensyn_ray.cli.network:up", name="up")
 app.command("gensyn_ray.cli.submitter:submit", name="submit")
 app.command("gensyn_ray.cli.submitter:watch", name="watch")
@@ -26,14 +27,6 @@ def agent(config: Path) -> None:
     from gensyn_ray.agent import main
 
     main(config)
-
-
-@app.command
-def authority(home: Path, address: str) -> None:
-    """Run the network's authority from its HOME at ADDRESS (unix:PATH or http://HOST:PORT)."""
-    from gensyn_ray.authority import serve
-
-    serve(home, address)
 
 
 def run() -> None:

@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import rfc8785
@@ -22,6 +23,20 @@ _AMOUNT = re.compile(r"0|-?[1-9][0-9]{0,18}")
 
 class NotCanonical(ValueError):
     """The bytes are not the canonical encoding of the value that they spell."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A value that `encode` need not walk through again, for what is encoded more than once."""
+
+    spelt: Any
+    is_plain: bool
+
+
+def prepare(value: Any, *, depth: int) -> Prepared:
+    """A value made ready to stand `depth` levels deep in another. Raises as `encode` does."""
+    walk = _Walk(_write_amount)
+    return Prepared(walk.over(value, depth), walk.is_plain)
 
 
 def encode(value: Any) -> bytes:
@@ -71,11 +86,14 @@ class _Walk:
             return value
         if kind is int:
             return self._whole(value)
-        if isinstance(value, Mapping | list | tuple):
+        if kind is Prepared:
+            self.is_plain = self.is_plain and value.is_plain
+            return value.spelt
+        if kind is dict or kind is list or isinstance(value, Mapping | list | tuple):
             inside: Any = value  # pyright: ignore[reportUnknownVariableType]
             if depth == MAX_DEPTH and inside:
                 raise ValueError(f"more than {MAX_DEPTH} levels deep")
-            if isinstance(value, Mapping):
+            if kind is dict or isinstance(value, Mapping):
                 return self._object(inside, depth + 1)
             return [self.over(item, depth + 1) for item in inside]
         plain = kind is float and 1e-4 <= abs(value) < 1e16 and not value.is_integer()
@@ -89,7 +107,7 @@ class _Walk:
                 raise ValueError(f"a key is text, not {key!r}")
             if not key.isascii():
                 self.is_plain = False
-            if key[-6:] == "_micro":
+            if key.endswith("_micro"):
                 copy[key] = self._change_amount(key, item)
             else:
                 # Most of what is signed is text: not worth a call.

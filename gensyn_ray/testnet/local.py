@@ -13,11 +13,12 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any, Literal
 
 import ray
 
-from gensyn_ray import authority, cluster
+from gensyn_ray import authority_home, cluster
 from gensyn_ray.agent import AgentConfig
 from gensyn_ray.domain import canonical, records
 from gensyn_ray.domain.errors import OperationError, Unreachable
@@ -26,7 +27,7 @@ from gensyn_ray.local_agent import SOCKET_VARIABLE
 from gensyn_ray.testnet.processes import Child, free_port, stop_all
 from gensyn_ray.wall_clock import now_ms
 from ledger.client import LedgerClient, Signer
-from ledger.core.commands import Bond, Command, Deposit, Join
+from ledger.core.commands import Approve, Bond, Command, Deposit, Join
 from verifier_actors.actor import VerifierSeat
 from workloads.core.bundle import bundle_of
 from workloads.numerics.pinned import PROFILES, class_in
@@ -60,7 +61,9 @@ class LocalNetwork:
         self._dashboard = free_port()
         self._children: dict[str, Child] = {}
         self._classes: dict[str, str] = {}
-        self._treasury = self.key("treasury")
+        self._stopping = Event()
+        self._keeping: Thread | None = None
+        self._treasury = [self.key(f"treasury-{number}") for number in range(3)]
         (self.home / "blobs").mkdir()
 
     def __enter__(self) -> "LocalNetwork":
@@ -125,7 +128,9 @@ class LocalNetwork:
         seats = [self._start_verifier_agent(name, served) for name in ("verifier", "referee")]
         self._start_node("verifier", num_cpus=0, labels={"gensyn.role": "verifier"}, env={})
         by_class = {numerics: profile for profile, numerics in self._classes.items()}
-        cluster.start_control(self.facts, seats, by_class)
+        keeper = cluster.start_control(self.facts, seats, by_class)
+        self._keeping = Thread(target=keeper.keep, args=[self._stopping], daemon=True)
+        self._keeping.start()
 
     def add_volunteer(
         self, name: str, profile: str, *, stake_micro: int, adversary: Adversary = "none"
@@ -166,16 +171,21 @@ class LocalNetwork:
             self.send(member.key, member.role, Bond(amount_micro=stake_micro))
 
     def fund(self, party: str, amount_micro: int) -> None:
-        """Credits from outside, by the treasury's key."""
-        self.send(self._treasury, "treasury", Deposit(party=party, amount_micro=amount_micro))
+        """Credits from outside, by two of the treasury's three keys."""
+        first, second, _ = self._treasury
+        deposit = Deposit(party=party, amount_micro=amount_micro)
+        proposal = self.send(first, "treasury", deposit)
+        self.send(second, "treasury", Approve(proposal=proposal))
 
-    def send(self, key: SigningKey, role: str, command: Command) -> dict[str, Any]:
-        """Sign and send one command. Raises `Refused`."""
+    def send(self, key: SigningKey, role: str, command: Command) -> str:
+        """Sign and send one command; returns its body hash. Raises `Refused`."""
         facts = self.facts
         signer = Signer(
             key, role=role, network=facts["network"], genesis=facts["genesis"], clock=now_ms
         )
-        return self.ledger.submit(signer.sign(command))
+        envelope = signer.sign(command)
+        self.ledger.submit(envelope)
+        return envelope.body_hash
 
     def kill_node(self, name: str) -> None:
         """SIGKILL a node's raylet, as a power cut would."""
@@ -183,6 +193,9 @@ class LocalNetwork:
 
     def stop(self, *, keep_home: bool = False) -> None:
         """End every process that this network started; no other."""
+        self._stopping.set()
+        if self._keeping is not None:
+            self._keeping.join()
         if ray.is_initialized():
             ray.shutdown()
         stop_all(list(self._children.values()))
@@ -199,16 +212,17 @@ class LocalNetwork:
 
     def start_authority(self) -> None:
         """The authority alone, as a child process; `start` does this and the rest."""
-        config = authority.Config(
+        config = authority_home.Config(
             network=NETWORK,
-            treasury_key=self._treasury.public.hex(),
+            treasury_keys=[key.public.hex() for key in self._treasury],
+            treasury_threshold=2,
             vetted=[bundle_of(program).digest for program in PROGRAMS.values()],
-            reserve_micro=self._reserve_micro,
+            parameters=authority_home.default_parameters(self._reserve_micro),
         )
-        hidden = authority.Secrets(
+        hidden = authority_home.Secrets(
             network_seed=self.secret("network").hex(), beacon_seed=self.secret("beacon").hex()
         )
-        authority.prepare(self.home / "authority", config, hidden)
+        authority_home.prepare(self.home / "authority", config, hidden)
         command = [sys.executable, "-m", "gensyn_ray.authority"]
         child = self._start(
             "authority", [*command, str(self.home / "authority"), self._ledger_address], {}
@@ -289,6 +303,7 @@ class LocalNetwork:
             socket=str(socket),
             bond_micro=0,
             allow=[],
+            receipts=str(self.home / f"{member.name}.receipts"),
         )
         path = self.home / f"{member.name}.json"
         path.touch(mode=0o600)

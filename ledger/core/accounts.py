@@ -2,11 +2,16 @@
 
     external                          credits outside the network; the only account below zero
     available/{party}                 free to spend or withdraw
-    stake/free/{operator}             bonded, backing no job
+    stake/free/{party}                bonded, backing no job
     stake/reserved/{operator}/{job}   bonded, backing this job alone
+    stake/unbonding/{party}           on its way out; still answers for what it backed
     escrow/{job}                      a job's budget
     holdback/{job}/{operator}         earned, not yet released
-    slashed/{job}                     taken for proven fraud in this job
+    slashed/{job}/{operator}          taken for proven fraud, held until it is given out
+    dispute/bond/{dispute}            put up by whoever opened a dispute
+    jackpot                           for verifiers who find planted errors
+    treasury                          the network's own
+    burn                              gone for good
 
 Every movement debits one account and credits another by the same amount, so all balances together
 are zero at every moment.
@@ -15,18 +20,25 @@ are zero at every moment.
 from collections.abc import Iterator
 
 EXTERNAL = "external"
+JACKPOT = "jackpot"
+TREASURY = "treasury"
+BURN = "burn"
 
 
 def available(party: str) -> str:
     return f"available/{party}"
 
 
-def free_stake(operator: str) -> str:
-    return f"stake/free/{operator}"
+def free_stake(party: str) -> str:
+    return f"stake/free/{party}"
 
 
 def reserved_stake(operator: str, job: str) -> str:
     return f"stake/reserved/{operator}/{job}"
+
+
+def unbonding_stake(party: str) -> str:
+    return f"stake/unbonding/{party}"
 
 
 def escrow(job: str) -> str:
@@ -37,8 +49,16 @@ def holdback(job: str, operator: str) -> str:
     return f"holdback/{job}/{operator}"
 
 
-def slashed(job: str) -> str:
-    return f"slashed/{job}"
+def slashed(job: str, operator: str) -> str:
+    return f"slashed/{job}/{operator}"
+
+
+def dispute_bond(dispute: str) -> str:
+    return f"dispute/bond/{dispute}"
+
+
+class Overdrawn(RuntimeError):
+    """An event would take an account below zero: a bug, found before anything is acknowledged."""
 
 
 class Balances:
@@ -54,8 +74,11 @@ class Balances:
         return iter(sorted(self._micro.items()))
 
     def move(self, *, debit: str, credit: str, amount_micro: int) -> None:
-        """Take from `debit`, give to `credit`."""
-        self._micro[debit] = self[debit] - amount_micro
+        """Take from `debit`, give to `credit`. Raises `Overdrawn`, and then has moved nothing."""
+        left_micro = self[debit] - amount_micro
+        if amount_micro < 0 or (left_micro < 0 and debit != EXTERNAL):
+            raise Overdrawn(f"{debit} holds {self[debit]}, asked for {amount_micro}")
+        self._micro[debit] = left_micro
         self._micro[credit] = self[credit] + amount_micro
 
     def total_micro(self) -> int:

@@ -4,88 +4,89 @@
 events is a fold over them, so a restart, an auditor and a test all arrive at the same book.
 
 Not here: what evidence means. Draws, verdicts and rulings are `Record`s to this core; the
-settlement rules that read them sit above, and reach the book only through `Settle` and `Slash`.
+settlement rules that read them sit above, and reach the book only through commands such as
+`Settle` and `Slash`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from enum import Enum, auto
 
 from ledger.core import accounts
+from ledger.core.entries import (
+    DisputeEntry,
+    DisputeState,
+    JobEntry,
+    JobState,
+    Party,
+    Proposal,
+    SlashEntry,
+    SlashState,
+    SlotEntry,
+    SlotState,
+    Standing,
+    TaskEntry,
+    Unbonding,
+)
 from ledger.core.events import (
+    Approved,
+    DisputeEnded,
+    DisputeOpened,
     Event,
+    Executed,
     Founded,
+    Jailed,
     JobClosed,
     JobOpened,
     Moved,
+    ParametersSet,
     PartyJoined,
+    Proposed,
     Recorded,
+    SlashDistributed,
+    SlashReversed,
     SlotCommitted,
     SlotIssued,
+    SlotReleased,
     SlotSettled,
+    StakeReserved,
     TaskFinished,
     TaskStarted,
     Tombstoned,
+    UnbondingCut,
+    UnbondingMatured,
+    UnbondingStarted,
+    Unjailed,
 )
+from ledger.core.parameters import Parameters
 
-
-class SlotState(Enum):
-    """issued -> committed -> settled; issued -> dead when its attempt ends without it."""
-
-    ISSUED = auto()
-    COMMITTED = auto()
-    SETTLED = auto()
-    DEAD = auto()
-
-
-@dataclass(slots=True, kw_only=True)
-class SlotEntry:
-    operator: str
-    price_micro: int
-    state: SlotState = SlotState.ISSUED
-    paid: bool = False
-    """Earned, and not forfeited since."""
-
-
-@dataclass(slots=True, kw_only=True)
-class TaskEntry:
-    trial: str
-    spec: str
-    attempt: int
-    operator: str = ""
-    finished: bool = False
-    issued: set[str] = field(default_factory=set[str])
-
-
-@dataclass(slots=True, kw_only=True)
-class JobEntry:
-    opened: JobOpened
-    closed: bool = False
-    promised_micro: int = 0
-    """Prices of slots that are issued or committed, and not yet settled."""
-    unsettled: int = 0
-    """Committed slots that wait for settlement."""
-    tasks: dict[str, TaskEntry] = field(default_factory=dict[str, TaskEntry])
-    slots: dict[str, SlotEntry] = field(default_factory=dict[str, SlotEntry])
-    operators: dict[str, None] = field(default_factory=dict[str, None])
-    """Operators with stake reserved for this job, in order of arrival."""
-
-
-@dataclass(slots=True, kw_only=True)
-class Party:
-    joined: PartyJoined
-    tombstoned: bool = False
-    slashed_micro: int = 0
+SlotEvent = SlotIssued | SlotCommitted | SlotSettled | SlotReleased
+StakeEvent = UnbondingStarted | UnbondingMatured | UnbondingCut | Jailed | Unjailed
+FraudEvent = Tombstoned | SlashDistributed | SlashReversed
+TreasuryEvent = Proposed | Approved | Executed
 
 
 class Book:
-    """All balances, parties, jobs and slots of one network."""
+    """All balances, parties, jobs, slots, slashes, disputes and proposals of one network."""
 
     def __init__(self) -> None:
         self.founded: Founded | None = None
+        self.settings: Parameters | None = None
         self.balances = accounts.Balances()
         self.parties: dict[str, Party] = {}
         self.jobs: dict[str, JobEntry] = {}
+        self.drivers: set[str] = set()
+        """Hex keys of all jobs' drivers."""
+        self.slashes: dict[str, SlashEntry] = {}
+        """By operator: nobody is slashed twice, unless the first time was wrong."""
+        self.disputes: dict[str, DisputeEntry] = {}
+        self.proposals: dict[str, Proposal] = {}
+        """Treasury commands that wait for approval, by body hash."""
+
+    @property
+    def parameters(self) -> Parameters:
+        """The settings in force. Raises `LookupError` before the network is founded."""
+        if self.settings is None:
+            raise LookupError("no network has been founded in this book")
+        return self.settings
 
     def slot(self, slot: str) -> SlotEntry | None:
         """The entry of a slot, if it was ever issued."""
@@ -98,20 +99,16 @@ class Book:
             self.apply(event)
 
     def apply(self, event: Event) -> None:
-        """Fold one event. Raises `KeyError` on an event that no `decide` gave: a bug."""
+        """Fold one event. Raises `KeyError` or `Overdrawn` on what no `decide` gave: a bug."""
         match event:
             case Moved():
                 self.balances.move(
                     debit=event.debit, credit=event.credit, amount_micro=event.amount_micro
                 )
-            case SlotIssued() | SlotCommitted() | SlotSettled():
+            case SlotIssued() | SlotCommitted() | SlotSettled() | SlotReleased():
                 self._apply_slot(event)
-            case Founded():
-                self.founded = event
-            case PartyJoined():
-                self.parties[event.party] = Party(joined=event)
-            case JobOpened():
-                self.jobs[event.job] = JobEntry(opened=event)
+            case StakeReserved():
+                self.jobs[event.job].backing_micro[event.operator] = event.amount_micro
             case TaskStarted():
                 self._start_task(event)
             case TaskFinished():
@@ -119,34 +116,55 @@ class Book:
                 task = job.tasks[event.task]
                 self._drop_issued(job, task)
                 task.finished = True
-            case Tombstoned():
-                self._tombstone(event)
+            case JobOpened():
+                self.jobs[event.job] = JobEntry(opened=event)
+                self.drivers.add(event.driver_key)
             case JobClosed():
-                self._close(self.jobs[event.job])
+                self._close(event)
+            case PartyJoined():
+                self.parties[event.party] = Party(joined=event)
+            case UnbondingStarted() | UnbondingMatured() | UnbondingCut() | Jailed() | Unjailed():
+                self._apply_stake(event)
+            case Tombstoned() | SlashDistributed() | SlashReversed():
+                self._apply_fraud(event)
+            case DisputeOpened():
+                self._open_dispute(event)
+            case DisputeEnded():
+                self._end_dispute(event)
+            case Proposed() | Approved() | Executed():
+                self._apply_treasury(event)
+            case Founded():
+                self.founded, self.settings = event, event.parameters
+            case ParametersSet():
+                self.settings = event.parameters
             case Recorded():
                 pass
 
-    def _apply_slot(self, event: SlotIssued | SlotCommitted | SlotSettled) -> None:
+    # -- segments and jobs -------------------------------------------------------------------
+
+    def _apply_slot(self, event: SlotEvent) -> None:
         job_id, task_id, _ = event.slot.split("/", 2)
         job = self.jobs[job_id]
-        task = job.tasks[task_id]
         match event:
             case SlotIssued():
                 entry = SlotEntry(operator=event.operator, price_micro=event.price_micro)
                 job.slots[event.slot] = entry
                 job.promised_micro += event.price_micro
-                job.operators[event.operator] = None
+                task = job.tasks[task_id]
                 task.operator = event.operator
                 task.issued.add(event.slot)
             case SlotCommitted():
                 job.slots[event.slot].state = SlotState.COMMITTED
                 job.unsettled += 1
-                task.issued.discard(event.slot)
+                job.tasks[task_id].issued.discard(event.slot)
             case SlotSettled():
                 entry = job.slots[event.slot]
                 entry.state, entry.paid = SlotState.SETTLED, event.paid
+                entry.release_ms = event.release_ms
                 job.promised_micro -= entry.price_micro
                 job.unsettled -= 1
+            case SlotReleased():
+                job.slots[event.slot].state = SlotState.RELEASED
 
     def _start_task(self, event: TaskStarted) -> None:
         job = self.jobs[event.job]
@@ -161,23 +179,94 @@ class Book:
             job.promised_micro -= entry.price_micro
         task.issued.clear()
 
-    def _tombstone(self, event: Tombstoned) -> None:
-        party = self.parties[event.operator]
-        party.tombstoned = True
-        party.slashed_micro += event.slashed_micro
-        self._forfeit(self.jobs[event.job], event.operator)
-        for job in self.jobs.values():
-            for task in job.tasks.values():
-                if task.operator == event.operator:
-                    self._drop_issued(job, task)
-
-    def _forfeit(self, job: JobEntry, operator: str) -> None:
-        for entry in job.slots.values():
-            if entry.operator == operator:
-                entry.paid = False
-
-    def _close(self, job: JobEntry) -> None:
-        job.closed = True
-        for operator in job.operators:
+    def _close(self, event: JobClosed) -> None:
+        job = self.jobs[event.job]
+        job.state = JobState.EXPIRED if event.expired else JobState.CLOSED
+        job.evidence_until_ms = event.evidence_until_ms
+        for task in job.tasks.values():
+            self._drop_issued(job, task)
+        for operator in job.backing_micro:
             if self.parties[operator].tombstoned:
                 self._forfeit(job, operator)
+
+    def _forfeit(self, job: JobEntry, operator: str) -> None:
+        """What is still held back for an operator is not owed any more."""
+        for entry in job.slots.values():
+            if entry.operator == operator and entry.state is not SlotState.RELEASED:
+                entry.paid = False
+
+    # -- stake -------------------------------------------------------------------------------
+
+    def _apply_stake(self, event: StakeEvent) -> None:
+        match event:
+            case UnbondingStarted():
+                unbonding = Unbonding(amount_micro=event.amount_micro, mature_ms=event.mature_ms)
+                self.parties[event.party].unbonding.append(unbonding)
+            case UnbondingMatured():
+                del self.parties[event.party].unbonding[: event.count]
+            case UnbondingCut():
+                self._cut_unbonding(self.parties[event.party], event.amount_micro)
+            case Jailed():
+                party = self.parties[event.operator]
+                party.standing, party.jailed_until_ms = Standing.JAILED, event.until_ms
+            case Unjailed():
+                self.parties[event.operator].standing = Standing.ACTIVE
+
+    def _cut_unbonding(self, party: Party, amount_micro: int) -> None:
+        while amount_micro:
+            youngest = party.unbonding[-1]
+            taken_micro = min(amount_micro, youngest.amount_micro)
+            amount_micro -= taken_micro
+            youngest.amount_micro -= taken_micro
+            if youngest.amount_micro == 0:
+                party.unbonding.pop()
+
+    # -- fraud and disputes ------------------------------------------------------------------
+
+    def _apply_fraud(self, event: FraudEvent) -> None:
+        party = self.parties[event.operator]
+        match event:
+            case Tombstoned():
+                self.slashes[event.operator] = SlashEntry(proven=event)
+                party.standing = Standing.TOMBSTONED
+                party.slashed_micro += event.slashed_micro
+                self._forfeit(self.jobs[event.job], event.operator)
+                for job in self.jobs.values():
+                    for task in job.tasks.values():
+                        if task.operator == event.operator:
+                            self._drop_issued(job, task)
+            case SlashDistributed():
+                slash = self.slashes[event.operator]
+                slash.state = SlashState.DISTRIBUTED
+                for slot in event.refunded:
+                    self.jobs[slash.proven.job].slots[slot].refunded = True
+            case SlashReversed():
+                slash = self.slashes[event.operator]
+                slash.state = SlashState.REVERSED
+                party.standing = Standing.ACTIVE
+                party.slashed_micro -= slash.proven.slashed_micro
+
+    def _open_dispute(self, event: DisputeOpened) -> None:
+        self.disputes[event.dispute] = DisputeEntry(opened=event)
+        self._count_dispute(event.slot, 1)
+
+    def _end_dispute(self, event: DisputeEnded) -> None:
+        dispute = self.disputes[event.dispute]
+        dispute.state = DisputeState(event.outcome)
+        self._count_dispute(dispute.opened.slot, -1)
+
+    def _count_dispute(self, slot: str, change: int) -> None:
+        job = self.jobs[slot.split("/", 1)[0]]
+        job.disputes += change
+        job.slots[slot].disputes += change
+
+    # -- the treasury ------------------------------------------------------------------------
+
+    def _apply_treasury(self, event: TreasuryEvent) -> None:
+        match event:
+            case Proposed():
+                self.proposals[event.proposal] = Proposal(proposed=event, keys=[])
+            case Approved():
+                self.proposals[event.proposal].keys.append(event.key)
+            case Executed():
+                del self.proposals[event.proposal]

@@ -1,19 +1,40 @@
 """What can be asked of the ledger, by whom.
 
-    operation      role                  asks
-    Found          network               start the network's books (once, first)
-    Deposit        treasury              bring credits in from outside
-    Join           any                   make a key known as a party
-    Bond           operator              available -> free stake
-    OpenJob        submitter             available -> escrow
-    StartTask      driver                begin an attempt at a task
-    FinishTask     driver                the task needs no more segments
-    RequestSlot    operator              reserve stake and escrow for one segment
-    Commit         operator              answer slots with signed segment leaves
-    Record         network|driver|verifier   put evidence into the log; moves nothing
-    Settle         network               pay or refuse committed segments
-    Slash          network               take a proven cheat's stake; final
-    CloseJob       driver|submitter      release what was earned, return the rest
+    operation            role                      asks
+    Found                network                   start the network's books (once, first)
+    Deposit              treasury                  bring credits in from outside
+    Grant                treasury                  treasury -> available
+    Correct              treasury                  undo a wrong posting by an opposite one
+    SetParameters        treasury                  change the network's settings
+    ReverseSlash         treasury                  give a wrongly slashed stake back
+    Approve              treasury                  agree to another key's proposal
+    Join                 any party                 make a key known
+    Withdraw             any party                 available -> outside
+    Bond                 operator|verifier         available -> free stake
+    Unbond               operator|verifier         free stake -> unbonding
+    Mature               operator|verifier|network unbonding that is over -> available
+    Jail                 network                   no more slots for a time
+    Unjail               operator                  come back when that time is over
+    OpenJob              submitter                 available -> escrow
+    StartTask            driver                    begin an attempt at a task
+    FinishTask           driver                    the task needs no more segments
+    RequestSlot          operator                  reserve stake and escrow for one segment
+    Commit               operator                  answer slots with signed segment leaves
+    Record               network|driver|verifier   put evidence into the log; moves nothing
+    Settle               network                   pay or refuse committed segments, into holdback
+    Release              network                   holdback whose window is over -> available
+    CloseJob             driver|submitter          release what was earned, return the rest
+    ExpireJob            network                   the same, for a job that outlived its time
+    Slash                network                   take a proven cheat's stake; holds it
+    ReportEquivocation   any party                 two signed answers to one slot: proof in itself
+    DistributeSlash      network                   give a held slash out after its appeal time
+    OpenDispute          any party                 question a segment, with a bond
+    ResolveDispute       network                   the bond returns, or is lost
+    ExpireDispute        network|opener            unanswered: the bond returns
+    PayJackpot           network                   jackpot -> available of a verifier
+
+What the treasury asks happens when as many of its keys as the network was founded to need have
+said so: the first signs the command, which stands as a proposal, the others sign `Approve`.
 
 A driver is the job's own key, named in `OpenJob`: it can start and finish tasks and close the job,
 and cannot move a credit anywhere that the job's rules do not send it.
@@ -22,25 +43,66 @@ and cannot move a credit anywhere that the job's rules do not send it.
 from dataclasses import dataclass
 from typing import Any
 
+from ledger.core.parameters import Parameters
+
 ROLES = ("network", "treasury", "submitter", "driver", "operator", "verifier")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """`vetted`: bundle digests on which a ruling may slash. `beacon_anchor`: hex chain end."""
+    """`vetted`: bundle digests on which a ruling may slash. `beacon_anchor`: hex chain end.
+    `treasury_threshold`: how many of `treasury_keys` (hex) a treasury command needs."""
 
     network: str
     network_key: str
-    treasury_key: str
+    treasury_keys: list[str]
+    treasury_threshold: int
     beacon_anchor: str
     vetted: list[str]
-    reserve_micro: int
+    parameters: Parameters
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deposit:
     party: str
     amount_micro: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    party: str
+    amount_micro: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Correct:
+    """History is never edited: an opposite posting is added. Only between accounts that no rule
+    ties to something else: `available/...`, `treasury`, `jackpot`. `entry`: what was wrong."""
+
+    debit: str
+    credit: str
+    amount_micro: int
+    entry: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetParameters:
+    parameters: Parameters
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReverseSlash:
+    operator: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Approve:
+    """`proposal`: body hash of the treasury command that waits."""
+
+    proposal: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +116,33 @@ class Join:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bond:
     amount_micro: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Withdraw:
+    amount_micro: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unbond:
+    amount_micro: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mature:
+    party: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Jail:
+    operator: str
+    until_ms: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unjail:
+    """By the jailed operator; it asks for nothing but to be let out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,14 +217,9 @@ class Settle:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Slash:
-    """`evidence`: the slot of the ruling. `spoilt`: honest slots that grew from a bad state; what
-    they cost the submitter is made good from the slash."""
-
+class Release:
     job: str
-    operator: str
-    evidence: str
-    spoilt: list[str]
+    slots: list[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,11 +227,85 @@ class CloseJob:
     job: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpireJob:
+    job: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slash:
+    """`evidence`: the slot of the ruling. `spoilt`: honest slots that grew from a bad state; what
+    they cost the submitter is made good from the slash. `reporter`: who proved it beyond their
+    duty, or empty: a verifier who was asked to replay is not paid by outcome."""
+
+    job: str
+    operator: str
+    evidence: str
+    spoilt: list[str]
+    reporter: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportEquivocation:
+    """Two `Commit` envelopes of one operator with different leaves for `slot`."""
+
+    slot: str
+    first: dict[str, str]
+    second: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DistributeSlash:
+    operator: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenDispute:
+    dispute: str
+    slot: str
+    claim: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResolveDispute:
+    dispute: str
+    upheld: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpireDispute:
+    dispute: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PayJackpot:
+    """`evidence`: the slot of the planted error that was found."""
+
+    party: str
+    amount_micro: int
+    evidence: str
+
+
+PARTIES = ("submitter", "operator", "verifier")
+
+TreasuryCommand = Deposit | Grant | Correct | SetParameters | ReverseSlash
+
 Command = (
     Found
     | Deposit
+    | Grant
+    | Correct
+    | SetParameters
+    | ReverseSlash
+    | Approve
     | Join
+    | Withdraw
     | Bond
+    | Unbond
+    | Mature
+    | Jail
+    | Unjail
     | OpenJob
     | StartTask
     | FinishTask
@@ -155,15 +313,33 @@ Command = (
     | Commit
     | Record
     | Settle
-    | Slash
+    | Release
     | CloseJob
+    | ExpireJob
+    | Slash
+    | ReportEquivocation
+    | DistributeSlash
+    | OpenDispute
+    | ResolveDispute
+    | ExpireDispute
+    | PayJackpot
 )
 
 ALLOWED_ROLES: dict[type[Command], tuple[str, ...]] = {
     Found: ("network",),
     Deposit: ("treasury",),
-    Join: ("submitter", "operator", "verifier"),
-    Bond: ("operator",),
+    Grant: ("treasury",),
+    Correct: ("treasury",),
+    SetParameters: ("treasury",),
+    ReverseSlash: ("treasury",),
+    Approve: ("treasury",),
+    Join: PARTIES,
+    Withdraw: PARTIES,
+    Bond: ("operator", "verifier"),
+    Unbond: ("operator", "verifier"),
+    Mature: ("operator", "verifier", "network"),
+    Jail: ("network",),
+    Unjail: ("operator",),
     OpenJob: ("submitter",),
     StartTask: ("driver",),
     FinishTask: ("driver",),
@@ -171,8 +347,24 @@ ALLOWED_ROLES: dict[type[Command], tuple[str, ...]] = {
     Commit: ("operator",),
     Record: ("network", "driver", "verifier"),
     Settle: ("network",),
-    Slash: ("network",),
+    Release: ("network",),
     CloseJob: ("driver", "submitter"),
+    ExpireJob: ("network",),
+    Slash: ("network",),
+    ReportEquivocation: PARTIES,
+    DistributeSlash: ("network",),
+    OpenDispute: PARTIES,
+    ResolveDispute: ("network",),
+    ExpireDispute: ("network", "submitter", "operator", "verifier"),
+    PayJackpot: ("network",),
 }
 
 KINDS: tuple[type[Command], ...] = tuple(ALLOWED_ROLES)
+
+TREASURY_KINDS: tuple[type[TreasuryCommand], ...] = (
+    Deposit,
+    Grant,
+    Correct,
+    SetParameters,
+    ReverseSlash,
+)

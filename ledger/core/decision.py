@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
-from ledger.core.book import Book, JobEntry
+from gensyn_ray.domain.money import MAX_MICRO
+from ledger.core.book import Book
+from ledger.core.entries import JobEntry
 from ledger.core.events import Event
 from ledger.core.refusals import Reason, Rejected
 
@@ -31,3 +33,13 @@ def open_job_of(book: Book, job_id: str) -> JobEntry | Rejected:
     if job is None:
         return reject(Reason.UNKNOWN_JOB, job_id[:64])
     return reject(Reason.JOB_CLOSED) if job.closed else job
+
+
+def in_range(amount_micro: int) -> bool:
+    """Whether an amount may be moved at all."""
+    return 0 < amount_micro <= MAX_MICRO
+
+
+def is_digest(text: str) -> bool:
+    """Whether this is 32 bytes as lower-case hex: a key, a hash or a chain's end."""
+    return len(text) == 64 and set(text) <= set("0123456789abcdef")

@@ -1,31 +1,36 @@
-"""How segments and jobs end: settled, slashed, closed. The second half of `decide`."""
+"""How segments and jobs end: settled, released, closed, expired."""
 
 from ledger.core import accounts
-from ledger.core.book import Book, SlotState
-from ledger.core.commands import CloseJob, Settle, Slash
+from ledger.core.book import Book
+from ledger.core.commands import CloseJob, ExpireJob, Release, Settle
 from ledger.core.decision import Accepted, Decision, accept, open_job_of, reject
-from ledger.core.events import Event, JobClosed, Moved, SlotSettled, Tombstoned
+from ledger.core.entries import JobEntry, SlotEntry, SlotState
+from ledger.core.events import Event, JobClosed, Moved, SlotReleased, SlotSettled
 from ledger.core.orders import Header
 from ledger.core.refusals import Reason, Rejected
 
 
-def settle(book: Book, command: Settle) -> Decision:
+def settle(book: Book, command: Settle, now_ms: int) -> Decision:
     """Pay committed segments from escrow into holdback, or refuse them; all items or none."""
     job = open_job_of(book, command.job)
     if isinstance(job, Rejected):
         return job
+    release_ms = now_ms + book.parameters.holdback_ms
     events: list[Event] = []
     seen: set[str] = set()
     for item in command.items:
         entry = job.slots.get(item.slot)
         if entry is None:
-            return reject(Reason.UNKNOWN_SLOT, item.slot)
+            return reject(Reason.UNKNOWN_SLOT, item.slot[:200])
         if entry.state is not SlotState.COMMITTED or item.slot in seen:
-            return reject(Reason.SLOT_NOT_OPEN, entry.state.name.lower())
+            return reject(Reason.SLOT_NOT_OPEN, entry.state.value)
         if item.pay and book.parties[entry.operator].tombstoned:
             return reject(Reason.OPERATOR_TOMBSTONED, entry.operator)
         seen.add(item.slot)
-        events.append(SlotSettled(slot=item.slot, paid=item.pay, reason=item.reason))
+        settled = SlotSettled(
+            slot=item.slot, paid=item.pay, reason=item.reason, release_ms=release_ms
+        )
+        events.append(settled)
         if item.pay:
             events.append(
                 Moved(
@@ -39,101 +44,64 @@ def settle(book: Book, command: Settle) -> Decision:
     return Accepted(events=events)
 
 
-def slash(book: Book, command: Slash) -> Decision:
-    """Stake to `slashed`, held pay back to escrow, spoilt honest work made good."""
-    party = book.parties.get(command.operator)
-    if party is None:
-        return reject(Reason.UNKNOWN_PARTY, command.operator)
-    if party.tombstoned:
-        return reject(Reason.OPERATOR_TOMBSTONED)
+def release(book: Book, command: Release, now_ms: int) -> Decision:
+    """Held pay whose audit window is over becomes the operator's own; all slots or none."""
     job = open_job_of(book, command.job)
     if isinstance(job, Rejected):
         return job
-    if command.operator not in job.operators:
-        return reject(Reason.UNKNOWN_PARTY, "this operator never worked for the job")
-    proof = job.slots.get(command.evidence)
-    if proof is None:
-        return reject(Reason.UNKNOWN_SLOT, command.evidence)
-    if proof.operator != command.operator:
-        return reject(Reason.NOT_YOUR_SLOT, "the evidence is another operator's slot")
-    reserved = accounts.reserved_stake(command.operator, command.job)
-    left_micro = book.balances[reserved]
-    events: list[Event] = [
-        Tombstoned(
-            operator=command.operator,
-            job=command.job,
-            evidence=command.evidence,
-            slashed_micro=left_micro,
-        ),
-        Moved(
-            debit=reserved,
-            credit=accounts.slashed(command.job),
-            amount_micro=left_micro,
-            memo="slash",
-            slot=command.evidence,
-        ),
-    ]
-    for slot, entry in job.slots.items():
-        if entry.operator == command.operator and entry.paid:
-            events.append(
-                Moved(
-                    debit=accounts.holdback(command.job, command.operator),
-                    credit=accounts.escrow(command.job),
-                    amount_micro=entry.price_micro,
-                    memo="forfeit",
-                    slot=slot,
-                )
-            )
-    for slot in dict.fromkeys(command.spoilt):
+    events: list[Event] = []
+    for slot in dict.fromkeys(command.slots):
         entry = job.slots.get(slot)
         if entry is None:
-            return reject(Reason.UNKNOWN_SLOT, slot)
-        cost = entry.paid or entry.state is SlotState.COMMITTED
-        if entry.operator == command.operator or not cost:
-            continue
-        if entry.price_micro <= left_micro:
-            left_micro -= entry.price_micro
-            events.append(
-                Moved(
-                    debit=accounts.slashed(command.job),
-                    credit=accounts.escrow(command.job),
-                    amount_micro=entry.price_micro,
-                    memo="make good",
-                    slot=slot,
-                )
-            )
+            return reject(Reason.UNKNOWN_SLOT, slot[:200])
+        if book.parties[entry.operator].tombstoned:
+            return reject(Reason.OPERATOR_TOMBSTONED, entry.operator)
+        if entry.disputes:
+            return reject(Reason.SLOT_DISPUTED, slot)
+        if not _is_held(entry) or now_ms < entry.release_ms:
+            return reject(Reason.NOT_RELEASABLE, slot)
+        events += _released(command.job, slot, entry)
     return Accepted(events=events)
 
 
-def close_job(book: Book, header: Header, command: CloseJob) -> Decision:
-    """Everything earned is released slot by slot; the rest of the budget and the stakes return."""
+def close_job(book: Book, header: Header, command: CloseJob, now_ms: int) -> Decision:
+    """By its driver or its submitter, once every committed segment is settled."""
     job = open_job_of(book, command.job)
     if isinstance(job, Rejected):
         return job
     if header.key != job.opened.driver_key and header.party != job.opened.submitter:
         return reject(Reason.NOT_YOUR_JOB)
+    return _close(book, command.job, job, now_ms, expired=False)
+
+
+def expire_job(book: Book, command: ExpireJob, now_ms: int) -> Decision:
+    """A job that nobody closed in its time: stake and escrow must not stay reserved for ever."""
+    job = open_job_of(book, command.job)
+    if isinstance(job, Rejected):
+        return job
+    if now_ms <= job.opened.deadline_ms:
+        return reject(Reason.JOB_NOT_EXPIRED, f"until {job.opened.deadline_ms}")
+    return _close(book, command.job, job, now_ms, expired=True)
+
+
+def _close(book: Book, name: str, job: JobEntry, now_ms: int, *, expired: bool) -> Decision:
+    """Everything earned is released slot by slot; the rest of the budget and the stakes return."""
+    if job.disputes:
+        return reject(Reason.SLOT_DISPUTED, f"{job.disputes} disputes are open")
     if job.unsettled:
         return reject(Reason.SEGMENTS_UNSETTLED, str(job.unsettled))
     events: list[Event] = []
-    forfeited = 0
+    forfeited_micro = 0
     for slot, entry in job.slots.items():
-        if not entry.paid:
+        if not _is_held(entry):
             continue
-        caught = book.parties[entry.operator].tombstoned
-        events.append(
-            Moved(
-                debit=accounts.holdback(command.job, entry.operator),
-                credit=accounts.escrow(command.job)
-                if caught
-                else accounts.available(entry.operator),
-                amount_micro=entry.price_micro,
-                memo="forfeit" if caught else "release",
-                slot=slot,
-            )
-        )
-        forfeited += entry.price_micro if caught else 0
-    for operator in job.operators:
-        reserved = accounts.reserved_stake(operator, command.job)
+        if book.parties[entry.operator].tombstoned:
+            forfeited_micro += entry.price_micro
+            events.append(_forfeited(name, slot, entry))
+        else:
+            events += _released(name, slot, entry)
+    for operator in job.backing_micro:
+        reserved = accounts.reserved_stake(operator, name)
         if book.balances[reserved]:
             events.append(
                 Moved(
@@ -143,14 +111,42 @@ def close_job(book: Book, header: Header, command: CloseJob) -> Decision:
                     memo="release stake",
                 )
             )
-    unspent = book.balances[accounts.escrow(command.job)] + forfeited
-    if unspent:
+    if unspent_micro := book.balances[accounts.escrow(name)] + forfeited_micro:
         events.append(
             Moved(
-                debit=accounts.escrow(command.job),
+                debit=accounts.escrow(name),
                 credit=accounts.available(job.opened.submitter),
-                amount_micro=unspent,
+                amount_micro=unspent_micro,
                 memo="refund",
             )
         )
-    return accept(*events, JobClosed(job=command.job))
+    evidence_until_ms = now_ms + book.parameters.evidence_ms
+    closed = JobClosed(job=name, expired=expired, evidence_until_ms=evidence_until_ms)
+    return accept(*events, closed)
+
+
+def _is_held(entry: SlotEntry) -> bool:
+    return entry.state is SlotState.SETTLED and entry.paid
+
+
+def _released(job: str, slot: str, entry: SlotEntry) -> list[Event]:
+    return [
+        Moved(
+            debit=accounts.holdback(job, entry.operator),
+            credit=accounts.available(entry.operator),
+            amount_micro=entry.price_micro,
+            memo="release",
+            slot=slot,
+        ),
+        SlotReleased(slot=slot),
+    ]
+
+
+def _forfeited(job: str, slot: str, entry: SlotEntry) -> Event:
+    return Moved(
+        debit=accounts.holdback(job, entry.operator),
+        credit=accounts.escrow(job),
+        amount_micro=entry.price_micro,
+        memo="forfeit",
+        slot=slot,
+    )

@@ -2,20 +2,50 @@
 
 A command that is accepted gives one or more events; they are journaled beside it. `Moved` is the
 only event that changes a balance, and `slot` names the segment that the money is for, if any.
+Moments (`..._ms`) are fixed when a command is decided, so that folding needs no clock.
 """
 
 from dataclasses import dataclass
 from typing import Any
+
+from ledger.core.parameters import Parameters
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Founded:
     network: str
     network_key: str
-    treasury_key: str
+    treasury_keys: list[str]
+    treasury_threshold: int
     beacon_anchor: str
     vetted: list[str]
-    reserve_micro: int
+    parameters: Parameters
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParametersSet:
+    parameters: Parameters
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposed:
+    """A treasury command that waits for more of the treasury's keys. `proposal`: its body hash."""
+
+    proposal: str
+    operation: str
+    arguments: dict[str, Any]
+    expires_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Approved:
+    proposal: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Executed:
+    proposal: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +67,41 @@ class Moved:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UnbondingStarted:
+    party: str
+    amount_micro: int
+    mature_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnbondingMatured:
+    """The oldest `count` unbondings of the party are over."""
+
+    party: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnbondingCut:
+    """A slash took this much from the youngest unbondings."""
+
+    party: str
+    amount_micro: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Jailed:
+    operator: str
+    until_ms: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unjailed:
+    operator: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobOpened:
     job: str
     kind: str
@@ -49,6 +114,7 @@ class JobOpened:
     draw_batch: int
     secret_anchor: str
     driver_key: str
+    deadline_ms: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +130,13 @@ class TaskStarted:
 class TaskFinished:
     job: str
     task: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StakeReserved:
+    job: str
+    operator: str
+    amount_micro: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,47 +168,123 @@ class SlotSettled:
     slot: str
     paid: bool
     reason: str
+    release_ms: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tombstoned:
-    operator: str
-    job: str
-    evidence: str
-    slashed_micro: int
+class SlotReleased:
+    slot: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobClosed:
     job: str
+    expired: bool
+    evidence_until_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tombstoned:
+    """Proven fraud: `slashed_micro` of stake is held until `appeal_until_ms`."""
+
+    operator: str
+    job: str
+    evidence: str
+    slashed_micro: int
+    spoilt: list[str]
+    reporter: str
+    appeal_until_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlashDistributed:
+    """`refunded`: slots whose price went back to the submitter."""
+
+    operator: str
+    refunded: list[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlashReversed:
+    operator: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DisputeOpened:
+    dispute: str
+    slot: str
+    party: str
+    claim: str
+    bond_micro: int
+    expires_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DisputeEnded:
+    """`outcome`: upheld, dismissed or expired."""
+
+    dispute: str
+    outcome: str
+    reason: str
 
 
 Event = (
     Founded
+    | ParametersSet
+    | Proposed
+    | Approved
+    | Executed
     | PartyJoined
     | Moved
+    | UnbondingStarted
+    | UnbondingMatured
+    | UnbondingCut
+    | Jailed
+    | Unjailed
     | JobOpened
     | TaskStarted
     | TaskFinished
+    | StakeReserved
     | SlotIssued
     | SlotCommitted
     | Recorded
     | SlotSettled
-    | Tombstoned
+    | SlotReleased
     | JobClosed
+    | Tombstoned
+    | SlashDistributed
+    | SlashReversed
+    | DisputeOpened
+    | DisputeEnded
 )
 
 KINDS: tuple[type[Event], ...] = (
     Founded,
+    ParametersSet,
+    Proposed,
+    Approved,
+    Executed,
     PartyJoined,
     Moved,
+    UnbondingStarted,
+    UnbondingMatured,
+    UnbondingCut,
+    Jailed,
+    Unjailed,
     JobOpened,
     TaskStarted,
     TaskFinished,
+    StakeReserved,
     SlotIssued,
     SlotCommitted,
     Recorded,
     SlotSettled,
-    Tombstoned,
+    SlotReleased,
     JobClosed,
+    Tombstoned,
+    SlashDistributed,
+    SlashReversed,
+    DisputeOpened,
+    DisputeEnded,
 )

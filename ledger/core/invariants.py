@@ -1,33 +1,75 @@
 """What must hold in every book at every moment. An empty list means that it does."""
 
+from collections.abc import Iterator
+
 from ledger.core import accounts
-from ledger.core.book import Book, SlotState
+from ledger.core.book import Book
+from ledger.core.entries import DisputeState, JobEntry, SlashState, SlotState
+
+OPEN_STATES = (SlotState.ISSUED, SlotState.COMMITTED)
 
 
 def check(book: Book) -> list[str]:
     """Every broken invariant, in words."""
-    broken: list[str] = []
+    return [*_of_balances(book), *_of_jobs(book), *_of_stake(book), *_of_fraud(book)]
+
+
+def _of_balances(book: Book) -> Iterator[str]:
     if total := book.balances.total_micro():
-        broken.append(f"the balances sum to {total}, not to zero")
+        yield f"the balances sum to {total}, not to zero"
     for account, amount in book.balances:
         if amount < 0 and account != accounts.EXTERNAL:
-            broken.append(f"{account} is below zero: {amount}")
-    for job_id, job in book.jobs.items():
-        open_states = (SlotState.ISSUED, SlotState.COMMITTED)
-        promised = sum(s.price_micro for s in job.slots.values() if s.state in open_states)
+            yield f"{account} is below zero: {amount}"
+
+
+def _of_jobs(book: Book) -> Iterator[str]:
+    for name, job in book.jobs.items():
+        promised = sum(s.price_micro for s in job.slots.values() if s.state in OPEN_STATES)
         if promised != job.promised_micro:
-            broken.append(f"{job_id} promises {job.promised_micro}, its slots {promised}")
-        escrow = book.balances[accounts.escrow(job_id)]
+            yield f"{name} promises {job.promised_micro}, its slots {promised}"
+        escrow = book.balances[accounts.escrow(name)]
         if not job.closed and promised > escrow:
-            broken.append(f"{job_id} promises {promised} and has {escrow}")
-        if job.closed and escrow:
-            broken.append(f"{job_id} is closed and still holds {escrow}")
-        held: dict[str, int] = {}
-        for slot in job.slots.values():
-            if slot.paid and not job.closed:
-                held[slot.operator] = held.get(slot.operator, 0) + slot.price_micro
-        for operator in job.operators:
-            holdback = book.balances[accounts.holdback(job_id, operator)]
-            if holdback != held.get(operator, 0):
-                broken.append(f"{job_id} holds {holdback} for {operator}, its slots say otherwise")
-    return broken
+            yield f"{name} promises {promised} and has {escrow}"
+        if job.closed and (escrow or promised):
+            yield f"{name} is closed and still holds {escrow} and promises {promised}"
+        yield from _of_holdback(book, name, job)
+
+
+def _of_holdback(book: Book, name: str, job: JobEntry) -> Iterator[str]:
+    held: dict[str, int] = {}
+    for slot in job.slots.values():
+        if slot.paid and slot.state is SlotState.SETTLED:
+            held[slot.operator] = held.get(slot.operator, 0) + slot.price_micro
+    for operator, backing in job.backing_micro.items():
+        if book.balances[accounts.holdback(name, operator)] != held.get(operator, 0):
+            yield f"{name} holds back for {operator} other than its slots say"
+        reserved = book.balances[accounts.reserved_stake(operator, name)]
+        slash = book.slashes.get(operator)
+        freed = job.closed or (
+            slash is not None
+            and slash.proven.job == name
+            and slash.state is not SlashState.REVERSED
+        )
+        if reserved != (0 if freed else backing):
+            yield f"{name} has {reserved} of {operator}'s stake reserved, not {backing}"
+
+
+def _of_stake(book: Book) -> Iterator[str]:
+    for name, party in book.parties.items():
+        on_its_way = sum(one.amount_micro for one in party.unbonding)
+        if book.balances[accounts.unbonding_stake(name)] != on_its_way:
+            yield f"{name} unbonds other than its entries say"
+
+
+def _of_fraud(book: Book) -> Iterator[str]:
+    for operator, slash in book.slashes.items():
+        proven = slash.proven
+        held = book.balances[accounts.slashed(proven.job, operator)]
+        if held != (proven.slashed_micro if slash.state is SlashState.HELD else 0):
+            yield f"the slash of {operator} holds {held}"
+        if proven.slashed_micro > book.jobs[proven.job].backing_micro[operator]:
+            yield f"{operator} was slashed beyond what backed {proven.job}"
+    for name, dispute in book.disputes.items():
+        bond = book.balances[accounts.dispute_bond(name)]
+        if bond != (dispute.opened.bond_micro if dispute.state is DisputeState.OPEN else 0):
+            yield f"the dispute {name} holds a bond of {bond}"

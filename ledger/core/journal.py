@@ -16,7 +16,7 @@ from ledger.core import events, orders
 from ledger.core.book import Book
 from ledger.core.decide import decide
 from ledger.core.events import Event
-from ledger.core.orders import Order
+from ledger.core.orders import Header, Order
 from ledger.core.refusals import Reason, Rejected
 
 Admit = Callable[[Order], Rejected | None]
@@ -29,12 +29,15 @@ class CorruptJournal(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One accepted command. `line` is its canonical form, without a line end."""
+    """One accepted command. `line` is its canonical form, without a line end; `header` what its
+    envelope says of itself; `told` its events as JSON, which a receipt repeats."""
 
     index: int
     time_ms: int
     envelope: Envelope
+    header: Header
     events: list[Event]
+    told: canonical.Prepared
     line: bytes
 
 
@@ -45,35 +48,55 @@ class Duplicate:
     index: int
 
 
-def make_entry(index: int, time_ms: int, envelope: Envelope, happened: list[Event]) -> Entry:
+def make_entry(index: int, time_ms: int, order: Order, happened: list[Event]) -> Entry:
     """An entry with its canonical line."""
+    told = canonical.prepare([records.to_tagged(event) for event in happened], depth=1)
     line = canonical.encode(
         {
             "index": index,
             "time_ms": time_ms,
-            "envelope": envelope.to_json(),
-            "events": [records.to_tagged(event) for event in happened],
+            "envelope": order.envelope.to_json(),
+            "events": told,
         }
     )
-    return Entry(index=index, time_ms=time_ms, envelope=envelope, events=happened, line=line)
+    return Entry(
+        index=index,
+        time_ms=time_ms,
+        envelope=order.envelope,
+        header=order.header,
+        events=happened,
+        told=told,
+        line=line,
+    )
 
 
 def parse_entry(line: bytes) -> Entry:
-    """The entry that a line spells. Raises `CorruptJournal`."""
+    """The entry that a line spells. Raises `CorruptJournal`.
+
+    Does not check signatures or decisions: whoever reads another's journal uses `export.flat`.
+    """
     try:
         value: dict[str, Any] = canonical.decode(line)
-        happened: list[Event] = [
-            records.from_tagged(events.KINDS, event) for event in value["events"]
-        ]
-        envelope = Envelope.from_json(value["envelope"])
+        if set(value) != {"index", "time_ms", "envelope", "events"}:
+            raise ValueError("other fields than an entry's")
         if type(value["index"]) is not int or type(value["time_ms"]) is not int:
             raise ValueError("index and time are whole numbers")
-        entry = make_entry(value["index"], value["time_ms"], envelope, happened)
-    except (ValueError, TypeError, KeyError) as error:
+        envelope = Envelope.from_json(value["envelope"])
+        return Entry(
+            index=value["index"],
+            time_ms=value["time_ms"],
+            envelope=envelope,
+            header=orders.header_of(envelope),
+            events=[_event(event) for event in value["events"]],
+            told=canonical.prepare(value["events"], depth=1),
+            line=line,
+        )
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise CorruptJournal(f"not a journal entry: {error}") from None
-    if entry.line != line:
-        raise CorruptJournal("an entry holds more than an entry's fields")
-    return entry
+
+
+def _event(value: Any) -> Event:
+    return records.from_tagged(events.KINDS, value)
 
 
 class Journal:
@@ -94,15 +117,17 @@ class Journal:
         self, envelope: Envelope, now_ms: int, admit: Admit | None = None
     ) -> Entry | Duplicate | Rejected:
         """What would be written for this envelope now. Changes nothing."""
-        if (before := self._index_of.get(envelope.body_hash)) is not None:
-            return Duplicate(index=before)
         order = orders.read(envelope)
         if isinstance(order, Rejected):
             return order
+        if (before := self._index_of.get(envelope.body_hash)) is not None:
+            return Duplicate(index=before)
         founded = self.book.founded
         here = (self.genesis, founded.network if founded else "")
         if not orders.is_founding(order) and (order.header.genesis, order.header.network) != here:
             return Rejected(reason=Reason.WRONG_NETWORK)
+        if not self._knows_head(order.header.head):
+            return Rejected(reason=Reason.UNKNOWN_HEAD, detail=order.header.head[:100])
         if (order.header.key, order.header.nonce) in self._nonces:
             return Rejected(reason=Reason.NONCE_REUSED)
         decision = decide(self.book, order, now_ms)
@@ -110,19 +135,27 @@ class Journal:
             return decision
         if admit is not None and (no := admit(order)) is not None:
             return no
-        return make_entry(len(self.tree), now_ms, envelope, decision.events)
+        return make_entry(len(self.tree), now_ms, order, decision.events)
 
-    def apply(self, entry: Entry) -> Order:
-        """Fold an entry that is durable. Returns its order, for whoever folds more from it."""
-        order = orders.read(entry.envelope)
-        if isinstance(order, Rejected):
-            raise CorruptJournal(f"entry {entry.index}: {order.reason}")
+    def apply(self, entry: Entry) -> None:
+        """Fold an entry that was proposed here, or that is durable. Raises `CorruptJournal`."""
         if entry.index != len(self.tree):
             raise CorruptJournal(f"entry {entry.index} stands where {len(self.tree)} belongs")
-        if orders.is_founding(order):
+        if entry.index == 0:
             self.genesis = entry.envelope.body_hash
         self.tree.append(entry.line)
         self._index_of[entry.envelope.body_hash] = entry.index
-        self._nonces.add((order.header.key, order.header.nonce))
+        self._nonces.add((entry.header.key, entry.header.nonce))
         self.book.apply_all(entry.events)
-        return order
+
+    def head_at(self, size: int) -> str:
+        """`SIZE:ROOT` of the log's first `size` entries: what signers and receipts quote."""
+        return f"{size}:{self.tree.root_at(size).hex()}"
+
+    def _knows_head(self, head: str) -> bool:
+        """Whether the log that a signer saw last is this log's own past."""
+        if head == "":
+            return True
+        size = head.partition(":")[0]
+        known = size.isascii() and size.isdecimal() and len(size) < 20
+        return known and int(size) <= len(self.tree) and self.head_at(int(size)) == head

@@ -15,6 +15,8 @@ from ledger.core import commands
 from ledger.core.commands import Command, Found
 from ledger.core.refusals import Reason, Rejected
 
+_KIND_OF: dict[str, type[Command]] = {kind.__name__: kind for kind in commands.KINDS}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
@@ -71,29 +73,38 @@ def write(
 def read(envelope: Envelope) -> Order | Rejected:
     """Open an envelope: shape, then signature, then operation and arguments."""
     try:
-        body = canonical.decode(envelope.body)
-        if not isinstance(body, dict):
-            raise ValueError("a command is an object")
-        content = dict(cast("dict[str, Any]", body))
-        arguments = content.pop("arguments")
-        header = records.from_json(Header, content)
+        header, arguments = _open(envelope)
         key = bytes.fromhex(header.key)
         if key.hex() != header.key:
             raise ValueError("a key is lower-case hex")
-        if not isinstance(arguments, dict):
-            raise ValueError("arguments are an object")
     except (ValueError, TypeError, KeyError) as error:
         return Rejected(reason=Reason.MALFORMED, detail=str(error))
     if not signing.verify(key, signing.COMMAND, envelope.body, envelope.signature):
         return Rejected(reason=Reason.BAD_SIGNATURE)
-    kind = next((kind for kind in commands.KINDS if kind.__name__ == header.operation), None)
+    kind = _KIND_OF.get(header.operation)
     if kind is None:
-        return Rejected(reason=Reason.UNKNOWN_OPERATION, detail=header.operation)
+        return Rejected(reason=Reason.UNKNOWN_OPERATION, detail=header.operation[:64])
     try:
-        command = records.from_json(kind, cast("dict[str, Any]", arguments))
+        command = records.from_json(kind, arguments)
     except records.BadRecord as error:
         return Rejected(reason=Reason.MALFORMED, detail=str(error))
     return Order(header=header, command=command, envelope=envelope)
+
+
+def header_of(envelope: Envelope) -> Header:
+    """What an envelope says of itself, unproven. Raises `ValueError`, `TypeError`, `KeyError`."""
+    return _open(envelope)[0]
+
+
+def _open(envelope: Envelope) -> tuple[Header, dict[str, Any]]:
+    body = canonical.decode(envelope.body)
+    if not isinstance(body, dict):
+        raise ValueError("a command is an object")
+    content = dict(cast("dict[str, Any]", body))
+    arguments = content.pop("arguments")
+    if not isinstance(arguments, dict):
+        raise ValueError("arguments are an object")
+    return records.from_json(Header, content), cast("dict[str, Any]", arguments)
 
 
 def is_founding(order: Order) -> bool:

@@ -20,7 +20,7 @@ from gensyn_ray.domain.signing import SigningKey
 from ledger.core import checkpoint as checkpoints
 from ledger.core import invariants
 from ledger.core.checkpoint import Checkpoint
-from ledger.core.journal import CorruptJournal, Entry, Journal, make_entry, parse_entry
+from ledger.core.journal import CorruptJournal, Duplicate, Entry, Journal, parse_entry
 from ledger.core.refusals import Rejected
 
 HEADER = b"gensyn-ray journal v1\n"
@@ -37,9 +37,10 @@ def write_flat(lines: Iterable[bytes], key: SigningKey, origin: str, path: Path)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verified:
-    """A flat journal that holds: its head, its book and its entries."""
+    """A flat journal that holds: its head and that head's signed text, its book, its entries."""
 
     head: Checkpoint
+    note: str
     journal: Journal
     entries: list[Entry]
 
@@ -55,7 +56,7 @@ def verify(
 
     Raises `CorruptJournal` with the first thing found wrong.
     """
-    lines, head = _split(data, public_key)
+    lines, head, note = _split(data, public_key)
     if head.size != len(lines):
         raise CorruptJournal(f"the checkpoint counts {head.size} entries, the file {len(lines)}")
     if root_of(lines) != head.root:
@@ -83,25 +84,28 @@ def verify(
         raise CorruptJournal("the checkpoint is of another network")
     if broken := invariants.check(journal.book):
         raise CorruptJournal(broken[0])
-    return Verified(head=head, journal=journal, entries=entries)
+    return Verified(head=head, note=note, journal=journal, entries=entries)
 
 
-def _split(data: bytes, public_key: bytes) -> tuple[list[bytes], Checkpoint]:
+def _split(data: bytes, public_key: bytes) -> tuple[list[bytes], Checkpoint, str]:
     if not data.startswith(HEADER):
         raise CorruptJournal("not a flat journal: the first line is another")
-    body, mark, note = data[len(HEADER) :].partition(b"\n\n")
+    body, mark, end = data[len(HEADER) :].partition(b"\n\n")
     if not mark:
         raise CorruptJournal("the checkpoint is missing")
     try:
-        head = checkpoints.read(note.decode(), public_key)
+        note = end.decode()
+        head = checkpoints.read(note, public_key)
     except ValueError as error:
         raise CorruptJournal(str(error)) from None
-    return body.split(b"\n"), head
+    return body.split(b"\n"), head, note
 
 
 def _check_decision(journal: Journal, entry: Entry) -> None:
     again = journal.propose(entry.envelope, entry.time_ms)
     if isinstance(again, Rejected):
         raise CorruptJournal(f"entry {entry.index} should have been refused: {again.reason}")
-    if again != make_entry(len(journal.tree), entry.time_ms, entry.envelope, entry.events):
+    if isinstance(again, Duplicate):
+        raise CorruptJournal(f"entry {entry.index} repeats entry {again.index}")
+    if again.line != entry.line:
         raise CorruptJournal(f"entry {entry.index} says that other things happened")

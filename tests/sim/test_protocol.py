@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
-from gensyn_ray.authority import Authority, Config, Secrets
+from gensyn_ray.authority import Authority
+from gensyn_ray.authority_home import Config, Secrets, default_parameters
 from gensyn_ray.domain import canonical, merkle
 from gensyn_ray.domain.clock import ManualClock
 from gensyn_ray.domain.ids import Slot
 from gensyn_ray.domain.signing import Envelope, SigningKey
 from gensyn_ray.settlement import Settlement
-from ledger import export
 from ledger.client import check_receipt
 from ledger.core import accounts, invariants, orders
 from ledger.core.commands import (
@@ -36,9 +36,11 @@ from ledger.core.commands import (
     RequestSlot,
     StartTask,
 )
+from ledger.core.entries import SlashState
 from ledger.core.events import JobClosed, Recorded, SlotCommitted, SlotSettled, Tombstoned
 from ledger.core.journal import Entry
 from ledger.core.refusals import Reason
+from ledger.export import flat as export
 from ledger.storage.journal import MemoryJournal
 from verifier_actors.core import beacon
 from verifier_actors.core.outcome import Outcome, result_digest
@@ -115,9 +117,10 @@ class World:
         self.treasury, self.submitter, self.driver = map(self.key, ("bank", "submitter", "driver"))
         self.config = Config(
             network="sim",
-            treasury_key=self.treasury.public.hex(),
+            treasury_keys=[self.treasury.public.hex()],
+            treasury_threshold=1,
             vetted=[BUNDLE],
-            reserve_micro=RESERVE,
+            parameters=default_parameters(RESERVE),
         )
         self.secrets = Secrets(network_seed=sha("network"), beacon_seed=sha("beacon", seed))
         self.authority = self.boot()
@@ -500,6 +503,10 @@ class World:
         for job in self.jobs:
             self.must(self.driver, "driver", CloseJob(job=job))
 
+    def let_appeals_lapse(self) -> None:
+        self.clock.advance(self.config.parameters.appeal_ms)
+        self.authority.tick()
+
 
 def slot_of(leaf: dict[str, Any]) -> str:
     return f"{leaf['job']}/{leaf['task']}/{leaf['segment']}/{leaf['attempt']}"
@@ -597,7 +604,8 @@ def check_everyone_was_paid(world: World, entries: list[Entry]) -> None:
     book = world.authority.journal.book
     assert book.balances.total_micro() == 0
     assert book.balances[accounts.EXTERNAL] == -(1 + len(world.operators)) * DEPOSIT
-    kept = sum(book.balances[accounts.slashed(job)] for job in world.jobs)
+    assert {slash.state for slash in book.slashes.values()} <= {SlashState.DISTRIBUTED}
+    kept = book.balances[accounts.JACKPOT] + book.balances[accounts.BURN]
     made_good = RESERVE * len(caught) - kept
     jobs = [world.authority.settlement.jobs[name] for name in world.jobs]
     void = sum(segment.void for job in jobs for segment in job.segments.values())
@@ -659,6 +667,8 @@ def simulate(seed: int, path: Path, *, jobs: int = 1, batches: bool = False) -> 
         world.settle_down()
     check_books(world)
     world.close()
+    check_books(world)
+    world.let_appeals_lapse()
     check_books(world)
     entries = entries_of(world, path)
     check_the_guilty_were_caught(world, entries)

@@ -25,12 +25,14 @@ from ledger.core.commands import (
     StartTask,
 )
 from ledger.core.journal import Duplicate, Entry, Journal
+from ledger.core.parameters import Parameters
 from ledger.core.refusals import Rejected
 
 Answer = Entry | Rejected | Duplicate
 
 NETWORK = "testnet"
 RESERVE_MICRO = 100
+BOND_MICRO = 7
 PRICE_MICRO = 10
 LIFE_MS = 60_000
 
@@ -53,12 +55,31 @@ def found(network: str = NETWORK, **changes: Any) -> Found:
     fields: dict[str, Any] = {
         "network": network,
         "network_key": key_of("network").public.hex(),
-        "treasury_key": key_of("treasury").public.hex(),
+        "treasury_keys": [key_of("treasury").public.hex()],
+        "treasury_threshold": 1,
         "beacon_anchor": "00" * 32,
         "vetted": ["bundle"],
-        "reserve_micro": RESERVE_MICRO,
+        "parameters": parameters(),
     }
     return Found(**{**fields, **changes})
+
+
+def parameters(**changes: int) -> Parameters:
+    """Settings whose times are all different: a mix-up of two would show."""
+    fields = {
+        "reserve_micro": RESERVE_MICRO,
+        "dispute_bond_micro": BOND_MICRO,
+        "job_ms": 1_000_000,
+        "holdback_ms": 10_000,
+        "dispute_ms": 20_000,
+        "appeal_ms": 30_000,
+        "unbonding_ms": 2_000_000,
+        "evidence_ms": 3_000_000,
+        "proposal_ms": 40_000,
+        "reporter_ppm": 100_000,
+        "jackpot_ppm": 400_000,
+    }
+    return Parameters(**{**fields, **changes})
 
 
 def open_job(job: str, **changes: Any) -> OpenJob:

@@ -18,6 +18,7 @@ NETWORK_KEY, OTHER_KEY = SigningKey(b"n" * 32), SigningKey(b"x" * 32)
 OPERATOR = SigningKey(b"o" * 32)
 GENESIS = "9e" * 32
 BUNDLE = "bb" * 32
+HEAD = f"2:{'cc' * 32}"
 
 
 class FakeLedger:
@@ -28,6 +29,7 @@ class FakeLedger:
         self.script: list[Exception | dict[str, Any]] = []
         self.views: dict[str, dict[str, Any]] = {}
         self.asked: list[tuple[str, dict[str, Any]]] = []
+        self.kept: list[dict[str, Any]] = []
 
     def submit(self, envelope: Envelope) -> dict[str, Any]:
         self.seen.append(envelope)
@@ -58,6 +60,7 @@ def receipt_for(
         "time_ms": 1_000,
         "command": envelope.body_hash,
         "events": [],
+        "head": HEAD,
     }
     return signing.seal(key, tag, body).to_json()
 
@@ -79,7 +82,12 @@ def make_agent(
         allow=allow or [],
     )
     signer = Signer(OPERATOR, role=role, network="testnet", genesis=GENESIS, clock=lambda: 1_000)
-    return Agent(config=config, signer=signer, ledger=ledger)  # pyright: ignore[reportArgumentType]
+    return Agent(
+        config=config,
+        signer=signer,
+        ledger=ledger,  # pyright: ignore[reportArgumentType]
+        keep=ledger.kept.append,
+    )
 
 
 def make_leaf(segment: int = 0, **other: Any) -> dict[str, Any]:
@@ -306,3 +314,19 @@ def test_a_node_says_who_it_is(agent: Agent) -> None:
         "role": "operator",
         "numerics": "c0ffee",
     }
+
+
+def test_every_receipt_is_kept_and_its_head_quoted_from_then_on(
+    agent: Agent, ledger: FakeLedger
+) -> None:
+    agent.slot(job="job", task="t000", segment=0, attempt=0)
+    agent.slot(job="job", task="t000", segment=1, attempt=0)
+    assert [order.header.head for order in ledger.orders()] == ["", HEAD]
+    assert ledger.kept == [receipt_for(envelope) for envelope in ledger.seen]
+
+
+def test_a_refusal_leaves_no_receipt(agent: Agent, ledger: FakeLedger) -> None:
+    ledger.script = [Refused("budget exhausted")]
+    with pytest.raises(Refused):
+        agent.slot(job="job", task="t000", segment=0, attempt=0)
+    assert ledger.kept == []

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from gensyn_ray.authority import Authority, Config, Secrets
+from gensyn_ray.authority import Authority
+from gensyn_ray.authority_home import Config, Secrets, default_parameters
 from gensyn_ray.domain.clock import ManualClock
 from gensyn_ray.domain.signing import SigningKey
 from ledger.client import Signer
@@ -22,7 +23,11 @@ class Network:
         self.clock = ManualClock(now_ms=1_000)
         self.authority = Authority(
             config=Config(
-                network="n", treasury_key=KEYS["t"].public.hex(), vetted=[], reserve_micro=1
+                network="n",
+                treasury_keys=[KEYS["t"].public.hex()],
+                treasury_threshold=1,
+                vetted=[],
+                parameters=default_parameters(1),
             ),
             secrets=Secrets(network_seed="aa" * 32, beacon_seed="bb" * 32),
             store=MemoryJournal(),

@@ -1,8 +1,15 @@
 """The Merkle tree against RFC 6962: known roots, a naive definition, and proofs that cannot lie."""
 
+import base64
+import functools
 import hashlib
+import json
+import pickle
+import statistics
+import time
 from collections.abc import Sequence
 
+import pymerkle
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -13,6 +20,7 @@ from gensyn_ray.domain.merkle import (
     leaf_hash,
     node_hash,
     root_of,
+    verify_consistency,
     verify_inclusion,
 )
 
@@ -41,6 +49,7 @@ CT_ROOTS = [
     "5dc9da79a70659a9ad559cb701ded9a2ab9d823aad2f4960cfe370eff4604328",
 ]
 MAX_PROVEN = 40
+LARGE = 3000
 RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
@@ -210,3 +219,255 @@ def test_any_leaf_of_any_tree_can_be_proven_and_no_other(data: st.DataObject) ->
         proof=tree.inclusion_proof(index),
         root=tree.root(),
     )
+
+
+# -- earlier sizes ---------------------------------------------------------------------------
+
+
+def naive_path(index: int, leaves: Sequence[bytes]) -> list[bytes]:
+    """PATH of RFC 6962, section 2.1.1, word for word."""
+    if len(leaves) == 1:
+        return []
+    k = naive_split(len(leaves))
+    if index < k:
+        return [*naive_path(index, leaves[:k]), naive_root(leaves[k:])]
+    return [*naive_path(index - k, leaves[k:]), naive_root(leaves[:k])]
+
+
+def naive_consistency(first: int, leaves: Sequence[bytes], *, whole: bool = True) -> list[bytes]:
+    """SUBPROOF of RFC 6962, section 2.1.2, word for word."""
+    if first == len(leaves):
+        return [] if whole else [naive_root(leaves)]
+    k = naive_split(len(leaves))
+    if first <= k:
+        return [*naive_consistency(first, leaves[:k], whole=whole), naive_root(leaves[k:])]
+    return [*naive_consistency(first - k, leaves[k:], whole=False), naive_root(leaves[:k])]
+
+
+@functools.cache
+def large() -> MerkleTree:
+    return tree_of(numbered(LARGE))
+
+
+PAIRS = st.tuples(st.integers(1, LARGE), st.integers(1, LARGE)).map(sorted)
+
+
+def test_every_earlier_root_can_be_had() -> None:
+    leaves = numbered(MAX_PROVEN)
+    tree = tree_of(leaves)
+    for size in range(MAX_PROVEN + 1):
+        assert tree.root_at(size) == naive_root(leaves[:size])
+    for size in (-1, MAX_PROVEN + 1):
+        with pytest.raises(ValueError, match="the tree has 40 leaves, not"):
+            tree.root_at(size)
+    assert MerkleTree().root_at(0) == EMPTY_ROOT
+
+
+@pytest.mark.parametrize("size", range(1, MAX_PROVEN + 1))
+def test_every_leaf_can_be_proven_in_every_earlier_tree(size: int) -> None:
+    leaves = numbered(MAX_PROVEN)
+    tree = tree_of(leaves)
+    root = tree.root_at(size)
+    for index in range(size):
+        proof = tree.inclusion_proof(index, size)
+        assert proof == naive_path(index, leaves[:size])
+        assert verify_inclusion(leaf=leaves[index], index=index, size=size, proof=proof, root=root)
+    with pytest.raises(IndexError, match=f"the tree has {size} leaves, none at {size}"):
+        tree.inclusion_proof(size, size)
+
+
+def test_nothing_can_be_proven_in_a_tree_that_is_not_there_yet() -> None:
+    tree = tree_of(numbered(5))
+    for size in (-1, 6):
+        with pytest.raises(ValueError, match="the tree has 5 leaves, not"):
+            tree.inclusion_proof(0, size)
+    with pytest.raises(IndexError):
+        tree.inclusion_proof(0, 0)
+
+
+def test_a_tree_survives_pickling_and_grows_on() -> None:
+    leaves = numbered(MAX_PROVEN)
+    tree = tree_of(leaves[:21])
+    copy: MerkleTree = pickle.loads(pickle.dumps(tree))
+    for leaf in leaves[21:]:
+        copy.append(leaf)
+    assert (len(tree), tree.root()) == (21, naive_root(leaves[:21]))
+    assert (len(copy), copy.root()) == (MAX_PROVEN, naive_root(leaves))
+    assert copy.consistency_proof(21) == naive_consistency(21, leaves)
+
+
+# -- trees that continue others --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("second", range(1, MAX_PROVEN + 1))
+def test_every_tree_can_be_proven_to_continue_every_earlier_one(second: int) -> None:
+    leaves = numbered(MAX_PROVEN)
+    tree = tree_of(leaves)
+    for first in range(1, second + 1):
+        proof = tree.consistency_proof(first, second)
+        assert proof == naive_consistency(first, leaves[:second])
+        assert verify_consistency(
+            first=first,
+            second=second,
+            first_root=tree.root_at(first),
+            second_root=tree.root_at(second),
+            proof=proof,
+        )
+    assert tree.consistency_proof(second) == tree.consistency_proof(second, MAX_PROVEN)
+
+
+@pytest.mark.parametrize(("first", "second"), [(0, 5), (-1, 5), (6, 5), (4, 3), (0, 0), (1, 6)])
+def test_no_tree_continues_none_or_a_larger_one(first: int, second: int) -> None:
+    tree = tree_of(numbered(5))
+    with pytest.raises(ValueError, match="leaves"):
+        tree.consistency_proof(first, second)
+    root = tree.root()
+    assert not verify_consistency(
+        first=first, second=second, first_root=root, second_root=root, proof=[]
+    )
+
+
+@pytest.mark.parametrize("second", range(1, MAX_PROVEN + 1))
+def test_a_consistency_proof_that_was_tampered_with_is_refused(second: int) -> None:
+    tree = tree_of(numbered(second))
+    root = tree.root()
+    for first in range(1, second + 1):
+        old, proof = tree.root_at(first), tree.consistency_proof(first)
+        forged = [
+            *([*proof[:at], flip(one, at), *proof[at + 1 :]] for at, one in enumerate(proof)),
+            *([*proof[:at], *proof[at + 1 :]] for at in range(len(proof))),
+            [*proof, root],
+            [old, *proof],
+            [*proof, EMPTY_ROOT],
+        ]
+        if len(proof) > 1:
+            forged.append(proof[::-1])
+        for one in forged:
+            assert not verify_consistency(
+                first=first, second=second, first_root=old, second_root=root, proof=one
+            )
+
+
+@pytest.mark.parametrize("second", range(2, MAX_PROVEN + 1))
+def test_a_consistency_proof_holds_for_its_two_roots_alone(second: int) -> None:
+    """Wherever the forked leaf stands, no proof of either tree leads from one to the other."""
+    leaves = numbered(second)
+    tree = tree_of(leaves)
+    for first in range(1, second + 1):
+        fork = tree_of([*leaves[: first - 1], b"forked", *leaves[first:]])
+        honest, forged = tree.consistency_proof(first), fork.consistency_proof(first)
+        for one in (honest, forged):
+            for old, new in ((tree, fork), (fork, tree)):
+                assert not verify_consistency(
+                    first=first,
+                    second=second,
+                    first_root=old.root_at(first),
+                    second_root=new.root(),
+                    proof=one,
+                )
+
+
+@pytest.mark.parametrize("second", range(2, 21))
+def test_a_consistency_proof_does_not_hold_for_other_sizes_of_the_first_tree(second: int) -> None:
+    tree = tree_of(numbered(second))
+    for first in range(1, second + 1):
+        proof = tree.consistency_proof(first)
+        for other in range(-1, second + 3):
+            holds = verify_consistency(
+                first=other,
+                second=second,
+                first_root=tree.root_at(first),
+                second_root=tree.root(),
+                proof=proof,
+            )
+            assert holds == (other == first)
+
+
+@RELAXED
+@given(PAIRS)
+def test_any_large_tree_continues_any_earlier_one(pair: list[int]) -> None:
+    first, second = pair
+    tree = large()
+    proof = tree.consistency_proof(first, second)
+    assert len(proof) <= 2 * second.bit_length()
+    for at in range(-1, len(proof)):
+        claim = [*proof[:at], flip(proof[at], at), *proof[at + 1 :]] if at >= 0 else proof
+        holds = verify_consistency(
+            first=first,
+            second=second,
+            first_root=tree.root_at(first),
+            second_root=tree.root_at(second),
+            proof=claim,
+        )
+        assert holds == (at < 0)
+
+
+# -- against an independent implementation ---------------------------------------------------
+
+
+@functools.cache
+def oracle() -> pymerkle.InmemoryTree:
+    tree = pymerkle.InmemoryTree(algorithm="sha256")
+    tree.append_entries(numbered(LARGE))
+    return tree
+
+
+def as_rfc_6962(proof: pymerkle.ConsistencyProof) -> list[bytes]:
+    """Where the old tree ends at a complete subtree, pymerkle follows the first leaf after it
+    down, and RFC 6962 names the whole subtree after it; above, both name the same siblings."""
+    if proof.prior_size == proof.size:
+        return []
+    end = proof.subset.index(1)
+    after = proof.path[0]
+    for bit, sibling in zip(proof.rule, proof.path[1:end], strict=False):
+        after = node_hash(sibling, after) if bit else node_hash(after, sibling)
+    last_of_old = [proof.path[end]] if any(proof.subset[end + 1 :]) else []
+    return [*last_of_old, after, *proof.path[end + 1 :]]
+
+
+def check_against_oracle(first: int, second: int) -> None:
+    """Roots of both sizes, the path of leaf `first` (from 1) and the consistency of both."""
+    tree, other = large(), oracle()
+    old, new = tree.root_at(first), tree.root_at(second)
+    assert (old, new) == (other.get_root(first), other.get_root(second))
+    inclusion = other.prove_inclusion(first, second)
+    leaf = numbered(first)[-1]
+    assert [leaf_hash(leaf), *tree.inclusion_proof(first - 1, second)] == inclusion.path
+    pymerkle.verify_inclusion(leaf_hash(leaf), new, inclusion, index=first, size=second)
+    consistency = other.prove_consistency(first, second)
+    assert tree.consistency_proof(first, second) == as_rfc_6962(consistency)
+    pymerkle.verify_consistency(old, new, consistency, prior_size=first, later_size=second)
+
+
+@pytest.mark.parametrize("second", range(1, MAX_PROVEN + 1))
+def test_small_trees_are_those_of_pymerkle(second: int) -> None:
+    for first in range(1, second + 1):
+        check_against_oracle(first, second)
+
+
+@settings(RELAXED, max_examples=50)
+@given(PAIRS)
+def test_large_trees_are_those_of_pymerkle(pair: list[int]) -> None:
+    check_against_oracle(*pair)
+
+
+# -- size and time of a proof ----------------------------------------------------------------
+
+
+def test_a_proof_in_a_log_of_a_million_entries_is_small_and_quick() -> None:
+    count = 10**6
+    tree = MerkleTree()
+    for number in range(count):
+        tree.append(b"%d" % number)
+    root = tree.root()
+    times_s: list[float] = []
+    for index in [0, 1, 2**19 - 1, 2**19, count - 1, *range(7, count, 4999)]:
+        proof = tree.inclusion_proof(index)
+        assert len(json.dumps([base64.b64encode(one).decode() for one in proof])) <= 2048
+        begin_s = time.perf_counter()
+        holds = verify_inclusion(
+            leaf=b"%d" % index, index=index, size=count, proof=proof, root=root
+        )
+        times_s.append(time.perf_counter() - begin_s)
+        assert holds
+    assert statistics.median(times_s) <= 0.001

@@ -1,10 +1,12 @@
-"""The HTTP service around hand-written `submit` and `read`: status codes, batches, overload, ends.
+"""The HTTP service around hand-written `submit` and `read`: status codes, bounds, batches, ends.
 
 Plain questions go through Starlette's client; what depends on who waits at the same moment goes
 through the application on one event loop.
 """
 
 import asyncio
+import json
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -13,10 +15,19 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from prometheus_client.parser import text_string_to_metric_families
 
 import ledger.service
 from gensyn_ray.domain.signing import COMMAND, Envelope, SigningKey, seal
-from ledger.service import BATCH_LIMIT, Answer, CommandQueue, UnknownView, make_app
+from ledger.service import (
+    BATCH_LIMIT,
+    BODY_LIMIT,
+    Answer,
+    BadParameters,
+    CommandQueue,
+    UnknownView,
+    make_app,
+)
 
 KEY = SigningKey(b"k" * 32)
 PATIENCE_S = 30.0
@@ -31,6 +42,7 @@ class FakeLedger:
 
     def __init__(self) -> None:
         self.batches: list[list[Envelope]] = []
+        self.batch_s = 0.0
         self.ticks = 0
         self.fails_with: Exception | None = None
         self.failures: list[BaseException] = []
@@ -40,6 +52,7 @@ class FakeLedger:
         self.batches.append(list(envelopes))
         if self.fails_with is not None:
             raise self.fails_with
+        time.sleep(self.batch_s)
         return [self.answer(one) for one in envelopes]
 
     def answer(self, one: Envelope) -> Answer:
@@ -48,9 +61,21 @@ class FakeLedger:
         return {"receipt": one.body_hash}
 
     def read(self, view: str, parameters: Mapping[str, str]) -> Any:
-        if view != "echo":
-            raise UnknownView(f"there is no view {view!r}")
-        return dict(parameters)
+        match view:
+            case "echo":
+                return dict(parameters)
+            case "health":
+                return {"entries": len(self.taken), "root": "00"}
+            case "count":
+                if not parameters.get("to", "").isdecimal():
+                    raise BadParameters("`to` is a number")
+                return list(range(int(parameters["to"])))
+        raise UnknownView(f"there is no view {view!r}")
+
+    @property
+    def taken(self) -> list[Envelope]:
+        """Every command that was handed over, in order."""
+        return [one for batch in self.batches for one in batch]
 
     def tick(self) -> None:
         self.ticks += 1
@@ -160,6 +185,215 @@ def test_there_is_nothing_else(fake: FakeLedger) -> None:
         assert client.get("/v1/commands").status_code == 405
         assert client.get("/v1/other").status_code == 404
         assert client.post("/v1/read/echo").status_code == 405
+        assert client.get("/docs").status_code == 404
+
+
+def test_parameters_without_sense_are_said_to_be_so(fake: FakeLedger) -> None:
+    with TestClient(fake.app()) as client:
+        response = client.get("/v1/read/count", params={"to": "many"})
+    assert response.status_code == 422
+    assert response.json() == {"refused": "bad parameters", "detail": "`to` is a number"}
+
+
+def test_an_answer_may_quote_text_that_has_no_utf8(fake: FakeLedger) -> None:
+    fake.answer = lambda one: {"refused": "unknown operation", "detail": "\ud800"}
+    with TestClient(fake.app()) as client:
+        response = client.post("/v1/commands", json=envelope().to_json())
+    assert response.status_code == 409
+    assert response.json()["detail"] == "\ud800"
+
+
+# -- bounds ----------------------------------------------------------------------------------
+
+
+def test_a_body_that_says_it_is_too_large_is_not_read(fake: FakeLedger) -> None:
+    parts = Parts(count=1, size=1)
+
+    async def work() -> None:
+        async with running(fake.app()) as client:
+            headers = {"content-length": str(BODY_LIMIT + 1)}
+            response = await client.post("/v1/commands", content=parts, headers=headers)
+        assert_too_large(response)
+        assert parts.read == 0
+        assert fake.batches == []
+
+    soon(work)
+
+
+def test_a_body_that_says_nothing_is_read_to_the_limit_and_no_further(fake: FakeLedger) -> None:
+    parts = Parts(count=1_000, size=BODY_LIMIT // 4)
+
+    async def work() -> None:
+        async with running(fake.app()) as client:
+            response = await client.post("/v1/commands", content=parts)
+        assert_too_large(response)
+        assert parts.read <= 5
+        assert fake.batches == []
+
+    soon(work)
+
+
+@pytest.mark.parametrize("declared", ["-1", "9" * 5_000, "²", "", "1e9"])
+def test_a_length_that_is_none_does_no_harm(fake: FakeLedger, declared: str) -> None:
+    async def work() -> None:
+        async with running(fake.app()) as client:
+            headers = [(b"content-length", declared.encode("latin-1"))]
+            request = client.build_request("POST", "/v1/commands", content=b"{}", headers=headers)
+            assert (await client.send(request)).status_code in (400, 413)
+
+    soon(work)
+
+
+def test_the_largest_body_is_taken(fake: FakeLedger) -> None:
+    spare = BODY_LIMIT - len(json.dumps(envelope(filler="").to_json()))
+    content = json.dumps(envelope(filler="x" * spare).to_json())
+    assert len(content) == BODY_LIMIT
+    with TestClient(fake.app()) as client:
+        assert client.post("/v1/commands", content=content).status_code == 200
+        assert_too_large(client.post("/v1/commands", content=content + " "))
+
+
+def test_a_body_that_does_not_arrive_is_given_up(
+    fake: FakeLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger.service, "BODY_S", 0.02)
+
+    async def never() -> AsyncIterator[bytes]:
+        yield b"{"
+        await asyncio.sleep(PATIENCE_S)
+
+    async def work() -> None:
+        async with running(fake.app()) as client:
+            response = await client.post("/v1/commands", content=never())
+        assert response.status_code == 408
+        assert response.json()["refused"] == "too slow"
+        assert response.headers["connection"] == "close"
+
+    soon(work)
+
+
+def test_a_reading_that_is_too_long_is_not_given(
+    fake: FakeLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger.service, "READING_LIMIT", 11)
+    with TestClient(fake.app()) as client:
+        assert client.get("/v1/read/count", params={"to": 5}).json() == [0, 1, 2, 3, 4]
+        response = client.get("/v1/read/count", params={"to": 6})
+    assert response.status_code == 422
+    assert response.json()["refused"] == "too large"
+
+
+class Parts:
+    """A body of unknown length that counts how much of it was asked for."""
+
+    def __init__(self, *, count: int, size: int) -> None:
+        self._count = count
+        self._size = size
+        self.read = 0
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for _ in range(self._count):
+            self.read += 1
+            yield b" " * self._size
+
+
+def assert_too_large(response: Any) -> None:
+    assert response.status_code == 413
+    assert response.json()["refused"] == "too large"
+    assert response.headers["connection"] == "close"
+
+
+# -- health, metrics, what machines may know ---------------------------------------------------
+
+
+def test_health_says_how_long_the_journal_is(fake: FakeLedger) -> None:
+    with TestClient(fake.app()) as client:
+        client.post("/v1/commands", json=envelope().to_json())
+        response = client.get("/health")
+    assert response.status_code == 200
+    assert response.json() == {"status": "ok", "entries": 1, "root": "00"}
+
+
+def test_health_is_answered_while_the_queue_is_full(
+    fake: FakeLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger.service, "QUEUE_LIMIT", 200)
+    monkeypatch.setattr(ledger.service, "BATCH_LIMIT", 1)
+    fake.batch_s = 0.001
+
+    async def work() -> None:
+        async with running(fake.app()) as client:
+            posts = [asyncio.create_task(post(client, envelope(n))) for n in range(250)]
+            while len(fake.batches) < 2:
+                await asyncio.sleep(0)
+            response = await client.get("/health")
+            assert response.status_code == 200
+            assert len(fake.batches) < 100
+            assert sorted({(await one).status_code for one in posts}) == [200, 503]
+
+    soon(work)
+
+
+def test_metrics_count_what_was_answered(fake: FakeLedger) -> None:
+    with TestClient(fake.app()) as client:
+        client.post("/v1/commands", json=envelope(1).to_json())
+        client.post("/v1/commands", json=envelope(2).to_json())
+        client.post("/v1/commands", json=envelope(say="no").to_json())
+        client.post("/v1/commands", content=b"{")
+        client.post("/v1/commands", content=b" " * (BODY_LIMIT + 1))
+        found = metrics(client)
+    assert found['commands_total{answer="accepted",reason=""}'] == 2
+    assert found['commands_total{answer="refused",reason="insufficient funds"}'] == 1
+    assert found['commands_total{answer="refused",reason="malformed"}'] == 1
+    assert found['commands_total{answer="refused",reason="too large"}'] == 1
+    assert found["batch_commands_count{}"] == 3
+    assert found["batch_commands_sum{}"] == 3
+    assert found["batch_duration_seconds_count{}"] == 3
+    assert found["queued_commands{}"] == 0
+    assert found["entries{}"] == 3
+
+
+def test_two_applications_count_apart(fake: FakeLedger) -> None:
+    other = FakeLedger()
+    with TestClient(fake.app()) as client, TestClient(other.app()) as elsewhere:
+        client.post("/v1/commands", json=envelope().to_json())
+        assert metrics(client)["entries{}"] == 1
+        assert metrics(elsewhere)["entries{}"] == 0
+        assert 'commands_total{answer="accepted",reason=""}' not in metrics(elsewhere)
+
+
+def test_every_route_says_what_it_may_answer(fake: FakeLedger) -> None:
+    with TestClient(fake.app()) as client:
+        document = client.get("/openapi.json").json()
+    told = {
+        f"{method} {path}": set(operation["responses"])
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+    }
+    assert told == {
+        "post /v1/commands": {"200", "400", "408", "409", "413", "503"},
+        "get /v1/read/{view}": {"200", "404", "422", "503"},
+        "get /health": {"200", "503"},
+        "get /metrics": {"200", "503"},
+    }
+    for methods in document["paths"].values():
+        for operation in methods.values():
+            for response in operation["responses"].values():
+                assert all("schema" in content for content in response["content"].values())
+    assert "requestBody" in document["paths"]["/v1/commands"]["post"]
+
+
+def metrics(client: TestClient) -> dict[str, float]:
+    """What `/metrics` says, without the prefix that every name has."""
+    response = client.get("/metrics")
+    assert response.headers["content-type"].startswith("text/plain")
+    found: dict[str, float] = {}
+    for family in text_string_to_metric_families(response.text):
+        for sample in family.samples:
+            labels = ",".join(f'{name}="{value}"' for name, value in sample.labels.items())
+            assert sample.name.startswith("gensyn_ledger_")
+            found[f"{sample.name.removeprefix('gensyn_ledger_')}{{{labels}}}"] = sample.value
+    return found
 
 
 # -- batches and overload --------------------------------------------------------------------
@@ -237,6 +471,7 @@ def test_a_full_queue_takes_no_more_and_says_so(
             assert accepted
             for one in overloaded:
                 assert one.json()["refused"] == "overloaded"
+                assert int(one.headers["retry-after"]) > 0
             taken = [one for batch in fake.batches for one in batch]
             assert len(taken) == len(accepted)
             again = next(one for one in sent if one not in taken)
@@ -323,3 +558,44 @@ def test_an_orderly_end_is_no_failure(fake: FakeLedger) -> None:
     with TestClient(fake.app(tick_ms=1)) as client:
         assert client.post("/v1/commands", json=envelope().to_json()).status_code == 200
     assert fake.failures == []
+
+
+def test_what_was_taken_is_answered_before_the_end(fake: FakeLedger) -> None:
+    async def work() -> None:
+        async with running(fake.app()) as client:
+            posts = [asyncio.create_task(post(client, envelope(n))) for n in range(2 * BATCH_LIMIT)]
+            while not fake.batches:
+                await asyncio.sleep(0)
+            assert len(fake.taken) < len(posts)
+        responses = await asyncio.gather(*posts)
+        assert {one.status_code for one in responses} == {200}
+        assert len(fake.taken) == len(posts)
+
+    soon(work)
+
+
+def test_a_queue_that_has_ended_takes_nothing(fake: FakeLedger) -> None:
+    async def work() -> None:
+        queue = CommandQueue(fake.submit)
+        waiting = asyncio.create_task(queue.put(envelope(0)))
+        await asyncio.sleep(0)
+        queue.drain()
+        assert await waiting == {"receipt": envelope(0).body_hash}
+        with pytest.raises(asyncio.QueueFull):
+            await queue.put(envelope(1))
+
+    soon(work)
+
+
+def test_a_failure_at_the_very_end_is_a_failure_too(fake: FakeLedger) -> None:
+    async def work() -> None:
+        async with running(fake.app()) as client:
+            posts = [asyncio.create_task(post(client, envelope(n))) for n in range(2 * BATCH_LIMIT)]
+            while not fake.batches:
+                await asyncio.sleep(0)
+            fake.fails_with = OSError("the disk is gone")
+        assert fake.failures == [fake.fails_with]
+        for one in posts:
+            one.cancel()
+
+    soon(work)

@@ -1,0 +1,119 @@
+"""Where the `ledger` commands read from: a running ledger, or a flat journal checked first."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from gensyn_ray.domain.errors import OperationError, Refused, UsageError
+from gensyn_ray.network_state import NetworkState
+from gensyn_ray.readings import NoSuchThing
+from ledger.client import LedgerClient
+from ledger.core.checkpoint import read as read_checkpoint
+from ledger.core.events import Recorded
+from ledger.core.journal import CorruptJournal, Entry
+from ledger.export.flat import Verified, verify
+
+LEDGER_VARIABLE = "GENSYN_LEDGER"
+
+
+class Books(Protocol):
+    """Something that answers readings."""
+
+    def read(self, view: str, **parameters: str) -> Any:
+        """A reading. Raises `OperationError`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckedFile:
+    """A flat journal that holds, and what it folds to."""
+
+    verified: Verified
+    state: NetworkState
+
+    def read(self, view: str, **parameters: str) -> Any:
+        """The same reading that a ledger with this journal gives."""
+        entries, note = self.verified.entries, self.verified.note
+        try:
+            return self.state.read(
+                view, parameters, line=lambda index: entries[index].line, note=lambda: note
+            )
+        except NoSuchThing as error:
+            raise OperationError(str(error)) from None
+
+
+class Ledger:
+    """A running ledger."""
+
+    def __init__(self, address: str, ca_file: str | None = None) -> None:
+        self._client = LedgerClient(address, ca_file=ca_file)
+
+    def read(self, view: str, **parameters: str) -> Any:
+        """A reading. Raises `OperationError`, `Unreachable`."""
+        try:
+            return self._client.read(view, **parameters)
+        except Refused as error:
+            raise OperationError(error.detail or error.reason) from None
+
+
+def open_books(ledger: str, journal: Path | None, key: str, ca_file: str | None = None) -> Books:
+    """The books that the options name. Raises `UsageError` if they name none."""
+    if journal is not None:
+        if not key:
+            raise UsageError("--journal needs --key: the network's public key, as hex")
+        return check_file(journal, key)
+    address = ledger or os.environ.get(LEDGER_VARIABLE, "")
+    if not address:
+        raise UsageError(
+            f"give --ledger ADDRESS (or set {LEDGER_VARIABLE}), or --journal FILE --key KEY"
+        )
+    return Ledger(address, ca_file)
+
+
+def check_file(
+    journal: Path, key: str, *, since: Path | None = None, draws: bool = False
+) -> CheckedFile:
+    """Verify a flat journal. Raises `UsageError` or `OperationError` with what is wrong."""
+    try:
+        public = bytes.fromhex(key)
+        data = journal.read_bytes()
+        seen = None if since is None else read_checkpoint(since.read_text(), public)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"cannot check {journal}: {error}") from None
+    state = NetworkState()
+
+    def follow(entry: Entry) -> None:
+        for event in entry.events if draws else ():
+            if not isinstance(event, Recorded) or event.kind != "draw":
+                continue
+            if problem := state.settlement.check_draw(event.content):
+                raise CorruptJournal(f"entry {entry.index}: {problem}")
+        state.settlement.fold(entry.events, entry.time_ms)
+        state.trail.fold(entry)
+
+    try:
+        verified = verify(data, public, since=seen, follow=follow)
+    except CorruptJournal as error:
+        raise OperationError(f"{journal} is not whole: {error}") from None
+    state.journal = verified.journal
+    return CheckedFile(verified=verified, state=state)
+
+
+def subject_of(receipt: str) -> str:
+    """What `why` is asked about: a name as it stands, or the first slot or party of a receipt's
+    file. Raises `UsageError`."""
+    path = Path(receipt)
+    if not path.is_file():
+        return receipt
+    try:
+        last = path.read_text().strip().splitlines()[-1]
+        events = json.loads(json.loads(last)["body"])["events"]
+    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+        raise UsageError(f"{path} holds no receipt: {error!r}") from None
+    for name in ("slot", "evidence", "operator", "party", "job"):
+        for event in events:
+            if event.get(name):
+                return str(event[name])
+    raise UsageError(f"{path}: the receipt names no segment, party or job")

@@ -1,0 +1,231 @@
+"""The state machines and money flows of the ledger, declared once.
+
+Nothing here is executed: `decide` and `Book.apply` are the rules. The random driver of the tests
+compares every transition and every posting that happens with these tables, in both directions, and
+`ledger/README.md` is drawn from them, so that code, tables and drawing cannot drift apart.
+
+    python -m ledger.core.machines      prints what the README holds between its marks
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ledger.core.commands import ALLOWED_ROLES
+from ledger.core.refusals import Reason
+
+NEW = ""
+"""Before the first state."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """`transitions`: (state before, event, state after)."""
+
+    name: str
+    of: str
+    transitions: frozenset[tuple[str, str, str]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flow:
+    """Why credits move from one kind of account to another. `memo` is what the posting says."""
+
+    memo: str
+    debit: str
+    credit: str
+    operations: tuple[str, ...]
+
+
+MACHINES = (
+    Machine(
+        name="slot",
+        of="the right to run one segment once, and its pay",
+        transitions=frozenset(
+            {
+                (NEW, "SlotIssued", "issued"),
+                ("issued", "SlotCommitted", "committed"),
+                ("issued", "TaskStarted", "dead"),
+                ("issued", "TaskFinished", "dead"),
+                ("issued", "Tombstoned", "dead"),
+                ("issued", "JobClosed", "dead"),
+                ("committed", "SlotSettled", "settled"),
+                ("settled", "SlotReleased", "released"),
+            }
+        ),
+    ),
+    Machine(
+        name="job",
+        of="a job and its escrow",
+        transitions=frozenset(
+            {
+                (NEW, "JobOpened", "open"),
+                ("open", "JobClosed", "closed"),
+                ("open", "JobClosed", "expired"),
+            }
+        ),
+    ),
+    Machine(
+        name="standing",
+        of="a party",
+        transitions=frozenset(
+            {
+                (NEW, "PartyJoined", "active"),
+                ("active", "Jailed", "jailed"),
+                ("jailed", "Jailed", "jailed"),
+                ("jailed", "Unjailed", "active"),
+                ("active", "Tombstoned", "tombstoned"),
+                ("jailed", "Tombstoned", "tombstoned"),
+                ("tombstoned", "SlashReversed", "active"),
+            }
+        ),
+    ),
+    Machine(
+        name="slash",
+        of="stake taken for proven fraud",
+        transitions=frozenset(
+            {
+                (NEW, "Tombstoned", "held"),
+                ("held", "SlashDistributed", "distributed"),
+                ("held", "SlashReversed", "reversed"),
+                ("reversed", "Tombstoned", "held"),
+            }
+        ),
+    ),
+    Machine(
+        name="dispute",
+        of="a question about a segment, and its bond",
+        transitions=frozenset(
+            {
+                (NEW, "DisputeOpened", "open"),
+                ("open", "DisputeEnded", "upheld"),
+                ("open", "DisputeEnded", "dismissed"),
+                ("open", "DisputeEnded", "expired"),
+            }
+        ),
+    ),
+)
+
+FLOWS = (
+    Flow(memo="deposit", debit="external", credit="available", operations=("Deposit", "Approve")),
+    Flow(memo="grant", debit="treasury", credit="available", operations=("Grant", "Approve")),
+    Flow(memo="withdraw", debit="available", credit="external", operations=("Withdraw",)),
+    Flow(memo="bond", debit="available", credit="stake/free", operations=("Bond",)),
+    Flow(memo="unbond", debit="stake/free", credit="stake/unbonding", operations=("Unbond",)),
+    Flow(memo="mature", debit="stake/unbonding", credit="available", operations=("Mature",)),
+    Flow(memo="fund", debit="available", credit="escrow", operations=("OpenJob",)),
+    Flow(memo="reserve", debit="stake/free", credit="stake/reserved", operations=("RequestSlot",)),
+    Flow(memo="earn", debit="escrow", credit="holdback", operations=("Settle",)),
+    Flow(
+        memo="release",
+        debit="holdback",
+        credit="available",
+        operations=("Release", "CloseJob", "ExpireJob"),
+    ),
+    Flow(
+        memo="release stake",
+        debit="stake/reserved",
+        credit="stake/free",
+        operations=("CloseJob", "ExpireJob"),
+    ),
+    Flow(memo="refund", debit="escrow", credit="available", operations=("CloseJob", "ExpireJob")),
+    Flow(
+        memo="forfeit",
+        debit="holdback",
+        credit="escrow",
+        operations=("Slash", "ReportEquivocation", "CloseJob", "ExpireJob"),
+    ),
+    *(
+        Flow(
+            memo="slash",
+            debit=debit,
+            credit="slashed",
+            operations=("Slash", "ReportEquivocation"),
+        )
+        for debit in ("stake/reserved", "stake/free", "stake/unbonding")
+    ),
+    Flow(memo="make good", debit="slashed", credit="available", operations=("DistributeSlash",)),
+    Flow(
+        memo="reporter share", debit="slashed", credit="available", operations=("DistributeSlash",)
+    ),
+    Flow(memo="jackpot share", debit="slashed", credit="jackpot", operations=("DistributeSlash",)),
+    Flow(memo="burn", debit="slashed", credit="burn", operations=("DistributeSlash",)),
+    *(
+        Flow(
+            memo="slash reversed",
+            debit="slashed",
+            credit=credit,
+            operations=("ReverseSlash", "Approve"),
+        )
+        for credit in ("stake/reserved", "stake/free")
+    ),
+    Flow(
+        memo="dispute bond", debit="available", credit="dispute/bond", operations=("OpenDispute",)
+    ),
+    Flow(
+        memo="bond returned",
+        debit="dispute/bond",
+        credit="available",
+        operations=("ResolveDispute", "ExpireDispute"),
+    ),
+    Flow(memo="bond lost", debit="dispute/bond", credit="treasury", operations=("ResolveDispute",)),
+    Flow(memo="jackpot", debit="jackpot", credit="available", operations=("PayJackpot",)),
+    *(
+        Flow(
+            memo="correction",
+            debit=debit,
+            credit=credit,
+            operations=("Correct", "Approve"),
+        )
+        for debit in ("available", "jackpot", "treasury")
+        for credit in ("available", "jackpot", "treasury")
+        if debit != credit or debit == "available"
+    ),
+)
+
+
+def kind_of(account: str) -> str:
+    """`stake/free/{party}` -> `stake/free`: an account without the names in it."""
+    first, *rest = account.split("/")
+    return f"{first}/{rest[0]}" if first in ("stake", "dispute") else first
+
+
+def markdown() -> str:
+    """Everything that the README shows of the tables."""
+    return "\n".join([*_machines(), *_flows(), *_operations(), *_reasons()])
+
+
+def _machines() -> Iterator[str]:
+    for machine in MACHINES:
+        yield f"### {machine.name}: {machine.of}\n\n```mermaid\nstateDiagram-v2"
+        joined: dict[tuple[str, str], list[str]] = {}
+        for before, event, after in sorted(machine.transitions):
+            joined.setdefault((before, after), []).append(event)
+        for (before, after), events in sorted(joined.items()):
+            yield f"    {before or '[*]'} --> {after}: {', '.join(events)}"
+        yield "```\n"
+
+
+def _flows() -> Iterator[str]:
+    yield "### Postings\n\n| memo | debit | credit | by |\n|---|---|---|---|"
+    for flow in FLOWS:
+        operations = ", ".join(flow.operations)
+        yield f"| {flow.memo} | `{flow.debit}` | `{flow.credit}` | {operations} |"
+    yield ""
+
+
+def _operations() -> Iterator[str]:
+    yield "### Operations and who may ask for them\n\n| operation | role |\n|---|---|"
+    for kind, roles in ALLOWED_ROLES.items():
+        yield f"| `{kind.__name__}` | {', '.join(roles)} |"
+    yield ""
+
+
+def _reasons() -> Iterator[str]:
+    yield "### Refusals, in their order of precedence\n"
+    for number, reason in enumerate(Reason, start=1):
+        yield f"{number}. {reason.value}"
+    yield ""
+
+
+if __name__ == "__main__":
+    print(markdown())

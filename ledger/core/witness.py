@@ -1,0 +1,84 @@
+"""A witness: it remembers the newest head that it saw of a log, and cosigns what continues it.
+
+Whoever asks for heads that a witness cosigned cannot be shown another history than everybody else
+who asks for them. Pure: the caller reads the clock and stores what is to be remembered. It must do
+so before it hands the cosigned note out, and handle one note at a time; else two notes can both be
+checked against a head that the first of them has replaced. The cosigned note is worth keeping too:
+next to a note that is refused as forked, it proves that the network signed both.
+
+Not defended here: a witness that forgets, is restored from an old copy or runs twice under one key;
+the first head that it sees, which it takes as it is; a wrong clock; entries that break the ledger's
+rules, since a witness sees hashes alone; a network that shows it nothing any more; witnesses who
+are in league with the network, or are the network.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from gensyn_ray.domain.merkle import EMPTY_ROOT, verify_consistency
+from gensyn_ray.domain.signing import SigningKey
+from ledger.core import checkpoint
+from ledger.core.checkpoint import Checkpoint
+
+
+class Refusal(StrEnum):
+    """Why a note is not cosigned. Where several reasons hold, the first of these is given."""
+
+    NOT_SIGNED = "not signed by the network"
+    ANOTHER_LOG = "of another log than the one seen before"
+    ROLLED_BACK = "smaller than the log seen before"
+    FORKED = "of the same size as the log seen before, with another root"
+    UNPROVEN = "not proven to continue the log seen before"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cosigned:
+    """The note with the witness's line, and the head that the witness remembers from now on."""
+
+    note: str
+    seen: Checkpoint
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Witness:
+    """One witness of one log. `seen`: the head that it cosigned last, if any."""
+
+    name: str
+    key: SigningKey
+    network_key: bytes
+    seen: Checkpoint | None = None
+
+    def cosign(self, note: str, proof: Sequence[bytes], now_s: int) -> Cosigned | Refusal:
+        """Cosign a note at `now_s`, in Unix seconds, if `proof` shows that it continues `seen`.
+
+        `proof`: RFC 6962, 2.1.2, from the size of `seen`; empty if that is 0, nothing was seen yet
+        or nothing was added. Raises `ValueError` for a time or a name that no cosignature can have.
+        """
+        try:
+            head = checkpoint.read(note, self.network_key)
+        except ValueError:
+            return Refusal.NOT_SIGNED
+        seen = self.seen or Checkpoint(origin=head.origin, size=0, root=EMPTY_ROOT)
+        if head.origin != seen.origin:
+            return Refusal.ANOTHER_LOG
+        if head.size < seen.size:
+            return Refusal.ROLLED_BACK
+        if head.size == seen.size and head.root != seen.root:
+            return Refusal.FORKED
+        if not _continues(seen, head, proof):
+            return Refusal.UNPROVEN
+        cosigned = checkpoint.cosign(note, name=self.name, key=self.key, time_s=now_s)
+        return Cosigned(note=cosigned, seen=head)
+
+
+def _continues(seen: Checkpoint, head: Checkpoint, proof: Sequence[bytes]) -> bool:
+    if seen.size == 0:
+        return not proof
+    return verify_consistency(
+        first=seen.size,
+        second=head.size,
+        first_root=seen.root,
+        second_root=head.root,
+        proof=proof,
+    )

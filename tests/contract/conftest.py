@@ -1,0 +1,22 @@
+"""One PostgreSQL server for all tests of this folder; each test has a schema of its own."""
+
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from tests.postgres import running_postgres
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    # Tests end processes, never the machine: without syncs they are faster and prove as much.
+    with running_postgres("fsync=off") as conninfo:
+        yield conninfo
+
+
+@pytest.fixture(scope="session")
+def admin(server: str) -> Iterator[psycopg.Connection]:
+    """A superuser's connection."""
+    with psycopg.connect(server, autocommit=True) as connection:
+        yield connection

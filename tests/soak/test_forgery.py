@@ -1,0 +1,73 @@
+"""Generated forgeries: none is accepted, none ends the authority, each gets a documented answer."""
+
+from collections import Counter
+
+import pytest
+
+from gensyn_ray.domain.signing import Envelope
+from ledger.core import invariants
+from ledger.core.commands import Bond, Deposit
+from tests.soak.forgeries import Forger, Forgery
+from tests.unit.authority_kit import AuthorityKit
+from tests.unit.ledger_kit import party_of
+
+FORGERIES = 100_000
+BATCH = 64
+
+
+def attacked_network() -> AuthorityKit:
+    """A network with a proposal of one treasury key that waits for another."""
+    kit = AuthorityKit().begin()
+    waits = Deposit(party=party_of("op-a"), amount_micro=5)
+    kit.accept("treasury-0", "treasury", waits)
+    return kit
+
+
+def attack(kit: AuthorityKit, forger: Forger, count: int) -> Counter[str]:
+    """Submit forgeries in batches; how many of each kind there were."""
+    kinds: Counter[str] = Counter()
+    for begin in range(0, count, BATCH):
+        forgeries = [forger.next() for _ in range(min(BATCH, count - begin))]
+        answers = kit.authority.submit([one.envelope for one in forgeries])
+        for forgery, answer in zip(forgeries, answers, strict=True):
+            check(forgery, answer)
+            kinds[forgery.name] += 1
+    return kinds
+
+
+def check(forgery: Forgery, answer: dict[str, object]) -> None:
+    expected = [reason.value for reason in forgery.reasons]
+    assert answer.get("refused") in expected, (
+        f"{forgery.name}: {answer}, expected {expected}: {forgery.envelope}"
+    )
+
+
+def run(seed: int, count: int) -> Counter[str]:
+    kit = attacked_network()
+    before = (list(kit.store.read()), dict(kit.authority.journal.book.balances))
+    kinds = attack(kit, Forger(kit, seed), count)
+    assert (list(kit.store.read()), dict(kit.authority.journal.book.balances)) == before
+    assert invariants.check(kit.authority.journal.book) == []
+    kit.accept("op-a", "operator", Bond(amount_micro=1))
+    return kinds
+
+
+def test_what_a_forger_starts_from_would_be_accepted() -> None:
+    kit = attacked_network()
+    forger = Forger(kit, 0)
+    envelope = forger.forge("honest", forger.body()).envelope
+    answer = kit.authority.submit([Envelope(body=envelope.body, signature=envelope.signature)])[0]
+    assert "receipt" in answer
+
+
+def test_no_forgery_is_accepted() -> None:
+    kinds = run(seed=1, count=3_000)
+    assert len(kinds) == 21
+
+
+@pytest.mark.soak
+def test_no_forgery_of_a_hundred_thousand_is_accepted() -> None:
+    kinds = run(seed=2, count=FORGERIES)
+    print(dict(kinds))
+    assert sum(kinds.values()) == FORGERIES
+    assert min(kinds.values()) > FORGERIES // 50

@@ -1,0 +1,182 @@
+"""Power cuts: what SQLite's journal has acknowledged is there when the power is back.
+
+Each seed is one life of a journal: batches, snapshots and reopenings until the power goes in a
+random operation of the disk (`power_cut`); a look at what is left; the same again on top of that.
+The control lives the same lives with `synchronous=normal`, which has to lose lines: else the disk
+would prove nothing.
+"""
+
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Literal
+
+import apsw
+import pytest
+
+from gensyn_ray.domain.errors import OperationError
+from ledger.storage.sqlite import SqliteJournal
+from tests.soak.power_cut import CutVfs, Disk
+
+# A journal that the power leaves while it is being opened cannot tidy up after itself.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+Synchronous = Literal["full", "normal"]
+QUICK = range(20)
+SEEDS = range(1_000, 4_000)
+CUTS = 2
+CUT_WITHIN = (40, 700)
+"""Operations of the disk in which the power goes: while the journal is opened, or later."""
+VFS = "power-cut"
+
+
+@dataclass
+class Life:
+    """What a journal was asked, and how much of it it has acknowledged."""
+
+    sent: list[bytes] = field(default_factory=list)
+    ends: list[int] = field(default_factory=lambda: [0])
+    """How many lines were sent by the end of each batch."""
+    snapshots: list[tuple[int, bytes] | None] = field(default_factory=lambda: [None])
+    lines_kept: int = 0
+    """Acknowledged."""
+    snapshots_kept: int = 1
+    lines_lost: int = 0
+    snapshots_lost: int = 0
+
+    def recover(self, lines: int, snapshots: int) -> None:
+        """Go on from what the disk has left, and count what it has lost."""
+        self.lines_lost += max(0, self.lines_kept - lines)
+        self.snapshots_lost += max(0, self.snapshots_kept - snapshots)
+        self.lines_kept, self.snapshots_kept = lines, snapshots
+        del self.sent[lines:], self.snapshots[snapshots:]
+        self.ends = [end for end in self.ends if end <= lines]
+
+
+def live(seed: int, folder: Path, synchronous: Synchronous) -> Life:
+    """One life, checked after every cut."""
+    random = Random(seed)
+    life = Life()
+    images: dict[str, bytes] = {}
+    for cut in range(CUTS):
+        disk = Disk(random.randrange(1, random.choice(CUT_WITHIN)), images)
+        path = laid_out(images, folder / f"{cut}-before")
+        vfs = CutVfs(VFS, disk)
+        with small_checkpoints(random.choice((1, 4, 16, 64))):
+            use_until_cut(life, random, path, disk, synchronous)
+        vfs.unregister()
+        images = disk.image_after_cut(random)
+        check(life, laid_out(images, folder / f"{cut}-after"))
+    shutil.rmtree(folder)
+    return life
+
+
+def laid_out(images: Mapping[str, bytes], folder: Path) -> Path:
+    """Write files into a new folder; returns the journal's path there."""
+    folder.mkdir(parents=True)
+    for name, image in images.items():
+        (folder / name).write_bytes(image)
+    return folder / "journal.sqlite"
+
+
+@contextmanager
+def small_checkpoints(pages: int) -> Iterator[None]:
+    """Let the log be folded into the file every few pages: SQLite's 1000 are more than a life."""
+
+    def set_pages(connection: apsw.Connection) -> None:
+        connection.wal_autocheckpoint(pages)
+
+    apsw.connection_hooks.append(set_pages)
+    try:
+        yield
+    finally:
+        apsw.connection_hooks.remove(set_pages)
+
+
+def use_until_cut(
+    life: Life, random: Random, path: Path, disk: Disk, synchronous: Synchronous
+) -> None:
+    """Use the journal, and reopen it now and then, until the power goes."""
+    store = None
+    try:
+        while True:
+            store = SqliteJournal(path, vfs=VFS, synchronous=synchronous)
+            for _ in range(random.randrange(1, 40)):
+                use(life, random, store)
+            store.close()
+    except (apsw.Error, OperationError):
+        if not disk.is_off:
+            raise
+    if store is not None:
+        with suppress(apsw.Error):
+            store.close()
+
+
+def use(life: Life, random: Random, store: SqliteJournal) -> None:
+    """Append a batch, or now and then keep a snapshot."""
+    if random.random() < 0.1:
+        snapshot = random.randbytes(random.choice((10, 3_000, 30_000)))
+        life.snapshots.append((life.lines_kept, snapshot))
+        store.save_snapshot(life.lines_kept, snapshot)
+        life.snapshots_kept = len(life.snapshots)
+        return
+    sizes = (20, 700, 700, 700, 9_000)
+    batch = [random.randbytes(random.choice(sizes)) for _ in range(random.choice((1, 1, 2, 8)))]
+    life.sent += batch
+    life.ends.append(len(life.sent))
+    store.append(life.lines_kept, batch)
+    life.lines_kept = len(life.sent)
+
+
+def check(life: Life, path: Path) -> None:
+    """The journal opens, is whole, holds whole batches from the first on, and can go on."""
+    store = SqliteJournal(path)
+    assert store._db.pragma("integrity_check") == "ok"
+    lines = list(store.read())
+    assert lines == life.sent[: len(lines)]
+    assert len(lines) in life.ends
+    snapshot = life.snapshots.index(store.load_snapshot())
+    store.append(len(lines), [b"afterwards"])
+    assert store.line(len(lines)) == b"afterwards"
+    store.close()
+    life.recover(len(lines), snapshot + 1)
+
+
+def losers(seeds: range, folder: Path, synchronous: Synchronous) -> dict[int, Life]:
+    """By seed, the lives that lost something acknowledged; says how many they are."""
+    lives = {seed: live(seed, folder / str(seed), synchronous) for seed in seeds}
+    lost = {seed: life for seed, life in lives.items() if life.lines_lost or life.snapshots_lost}
+    lines = sum(life.lines_lost for life in lost.values())
+    print(
+        f"\nsynchronous={synchronous}, seeds {seeds.start} to {seeds.stop - 1}, {CUTS} power cuts "
+        f"each: {len(lost)} of {len(seeds)} lost something acknowledged, {lines} lines together"
+    )
+    return lost
+
+
+def test_a_few_power_cuts_lose_nothing_acknowledged(tmp_path: Path) -> None:
+    assert not losers(QUICK, tmp_path, "full").keys()
+
+
+def test_a_few_power_cuts_lose_what_was_not_synced(tmp_path: Path) -> None:
+    assert losers(QUICK, tmp_path, "normal")
+
+
+@pytest.mark.soak
+def test_no_power_cut_loses_what_was_acknowledged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with capsys.disabled():
+        assert not losers(SEEDS, tmp_path, "full").keys()
+
+
+@pytest.mark.soak
+def test_the_same_power_cuts_lose_what_was_not_synced(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with capsys.disabled():
+        lost = losers(SEEDS, tmp_path, "normal")
+    assert sum(life.lines_lost for life in lost.values()) > 0

@@ -1,0 +1,220 @@
+"""What strangers may send, from the application's own OpenAPI document: nothing ends in a 5xx.
+
+Two ways in: schemathesis makes requests up, well-formed or not, to every route; and bodies that a
+known party has signed, with arguments that no honest client would write. A few examples run with
+the other tests, many under `make soak`.
+"""
+
+import dataclasses
+import typing
+from collections import Counter
+from typing import Any
+
+import pytest
+import schemathesis
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from hypothesis import HealthCheck, Phase, given, reject, settings
+from hypothesis import strategies as st
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from gensyn_ray.domain.signing import COMMAND, Envelope, SigningKey, seal
+from ledger.core.commands import ALLOWED_ROLES, CloseJob
+from ledger.service import make_app
+from tests.unit.test_hostile_records import KEYS, ROLES, Network
+
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+]
+ROUTES = {"POST /v1/commands", "GET /v1/read/{view}", "GET /health", "GET /metrics"}
+FEW, MANY = 15, 2_000
+
+Strategy = st.SearchStrategy[Any]
+
+
+@pytest.mark.parametrize("examples", [FEW, pytest.param(MANY, marks=pytest.mark.soak)])
+def test_every_route_keeps_its_promises(examples: int) -> None:
+    calls = fuzz_every_route(examples)
+    assert set(calls) == ROUTES
+    for route in ("POST /v1/commands", "GET /v1/read/{view}"):
+        assert calls[route] >= 2 * examples
+
+
+@pytest.mark.parametrize("examples", [10 * FEW, pytest.param(5 * MANY, marks=pytest.mark.soak)])
+def test_signed_nonsense_is_answered(examples: int) -> None:
+    answers = fuzz_signed_bodies(examples)
+    assert sum(answers.values()) >= examples
+    assert {"malformed", "role not allowed", "unknown job"} <= set(answers)
+    assert len(answers) > 6
+
+
+def fuzz_every_route(examples: int) -> Counter[str]:
+    """Calls per route; fails on the first answer that the document does not promise."""
+    app = app_of(Network())
+    schema = schemathesis.openapi.from_asgi("/openapi.json", app)
+    schema.validate()
+    calls: Counter[str] = Counter()
+    for result in schema.get_all_operations():
+        for mode in GenerationMode:
+            if (cases := cases_of(result.ok(), mode)) is not None:
+                ask_all(cases, examples, calls)
+    return calls
+
+
+def cases_of(operation: Any, mode: GenerationMode) -> Strategy | None:
+    """Requests to one route, as documented or not; a route without input takes no wrong one."""
+    takes_input = bool(list(operation.iter_parameters()) or operation.body)
+    if mode is GenerationMode.NEGATIVE and not takes_input:
+        return None
+    return operation.as_strategy(generation_mode=mode)
+
+
+def ask_all(cases: Strategy, examples: int, calls: Counter[str]) -> None:
+    @bounded(examples)
+    @given(case=cases)
+    def ask(case: schemathesis.Case) -> None:
+        response = case.call()
+        calls[f"{case.method} {case.path}"] += 1
+        case.validate_response(response, checks=CHECKS)
+
+    ask()
+
+
+def fuzz_signed_bodies(examples: int) -> Counter[str]:
+    """Answers by reason ("" if accepted), to signed commands with hostile arguments."""
+    network = Network()
+    assert "receipt" in network.open_job()
+    answers: Counter[str] = Counter()
+    with TestClient(app_of(network)) as client:
+
+        def post(envelope: Envelope) -> str:
+            response = client.post("/v1/commands", json=envelope.to_json())
+            assert response.status_code in (200, 409), response.text
+            return response.json().get("refused", "")
+
+        @bounded(examples)
+        @given(st.sampled_from(sorted(SIGNERS)).flatmap(lambda role: hostile(network, role)))
+        def send(body: dict[str, Any]) -> None:
+            key = SIGNERS[body["role"]]
+            try:
+                envelope = seal(key, COMMAND, body)
+            except ValueError:
+                reject()  # it has no canonical JSON: nobody can sign it
+            answers[post(envelope)] += 1
+
+        for role in ("operator", "verifier"):
+            arguments = {"name": role, "numerics": "c"}
+            joins = body_of(network, role, "Join", arguments, role)
+            assert post(seal(SIGNERS[role], COMMAND, joins)) == ""
+        send()
+    return answers
+
+
+def app_of(network: Network) -> FastAPI:
+    """A real authority's application. A failure inside ends the test."""
+    authority = network.authority
+
+    def fail(error: BaseException) -> None:
+        raise error
+
+    return make_app(authority.submit, authority.read, authority.tick, tick_ms=50, on_failure=fail)
+
+
+def bounded(examples: int) -> settings:
+    return settings(
+        max_examples=examples,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+
+
+def hostile(network: Network, role: str) -> Strategy:
+    """Bodies that are looked into as far as their arguments, which fit in type more often than not.
+
+    Their operation is mostly one that the role may ask for. None closes the job: a closed one
+    answers everything alike.
+    """
+    others = [command for command in ALLOWED_ROLES if command is not CloseJob]
+    allowed = [command for command in others if role in ALLOWED_ROLES[command]]
+    commands = st.sampled_from([*allowed * 9, *others])
+    return commands.flatmap(
+        lambda command: st.builds(
+            lambda arguments, nonce: body_of(network, role, command.__name__, arguments, nonce),
+            arguments_of(command),
+            st.uuids().map(str),
+        )
+    )
+
+
+def body_of(
+    network: Network, role: str, operation: str, arguments: Any, nonce: str
+) -> dict[str, Any]:
+    return {
+        "network": "n",
+        "genesis": network.authority.genesis,
+        "role": role,
+        "operation": operation,
+        "arguments": arguments,
+        "nonce": nonce,
+        "expiry_ms": network.clock() + 30_000,
+        "head": "",
+    }
+
+
+def arguments_of(command: type) -> Strategy:
+    hints = typing.get_type_hints(command)
+    fields = {one.name: values_of(hints[one.name]) for one in dataclasses.fields(command)}
+    if "job" in fields:
+        fields["job"] = st.sampled_from([st.just("5"), fields["job"]]).flatmap(lambda one: one)
+    whole, some = st.fixed_dictionaries(fields), st.fixed_dictionaries({}, optional=fields)
+    return st.sampled_from([*[whole] * 9, some]).flatmap(lambda chosen: chosen)
+
+
+def values_of(hint: Any) -> Strategy:
+    """Values of a type, hostile ones, and seldom some of another type."""
+    fitting: dict[Any, Strategy] = {
+        str: TEXT,
+        int: st.integers(-(2**53) + 1, 2**53 - 1) | st.sampled_from([0, 1, 10]),
+        bool: st.booleans(),
+        list: st.lists(TEXT, max_size=3) | st.lists(ANY_OBJECT, max_size=3),
+        dict: ANY_OBJECT,
+    }
+    fits = fitting.get(typing.get_origin(hint) or hint, ANY_VALUE)
+    return st.sampled_from([*[fits] * 29, ANY_VALUE]).flatmap(lambda chosen: chosen)
+
+
+SIGNERS = {
+    **{ROLES[name]: key for name, key in KEYS.items()},
+    "operator": SigningKey(b"o" * 32),
+    "verifier": SigningKey(b"v" * 32),
+}
+PARTIES = [key.party for key in SIGNERS.values()]
+WORDS = ["sweep", "harden", "reveal", "draw", "verdict", "ruling", "operator"]
+TEXT = st.sampled_from(
+    [*PARTIES, "cc" * 32, "zz" * 32, "5", "t", "", "../..", "5/t/0/0", *WORDS]
+) | st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+NAMES = st.sampled_from(
+    ["job", "task", "tasks", "segment", "attempt", "slot", "result", "round", "link", *WORDS]
+)
+ANY_VALUE = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53) + 1, 2**53 - 1) | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES | TEXT, inner, max_size=6),
+    max_leaves=12,
+)
+ANY_OBJECT = st.dictionaries(NAMES, ANY_VALUE, max_size=6) | st.fixed_dictionaries(
+    {"job": st.just("5")}, optional={"tasks": st.lists(TEXT, max_size=2), "link": TEXT}
+)

@@ -1,0 +1,221 @@
+"""A flat journal of 2,000 entries, changed in every way there is: `verify` finds all of them.
+
+Checking the whole file again for each of two million bytes would take days. `verify` accepts a file
+only if the Merkle root over its lines is the signed one, so a changed byte inside a line is found
+exactly if that line is no longer in the tree: this is what is tried for every byte. That `verify`
+does compare the root, and that everything outside the lines is covered, is tried on whole files.
+"""
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from gensyn_ray.domain.merkle import MerkleTree, verify_inclusion
+from ledger.core import checkpoint
+from ledger.core.checkpoint import Checkpoint
+from ledger.core.commands import Bond, CloseJob, Unbond, Withdraw
+from ledger.core.journal import CorruptJournal
+from ledger.export.flat import HEADER, verify, write_flat
+from tests.unit.ledger_kit import NETWORK, Kit, key_of, kit_with_parties, slot_of
+
+ENTRIES = 2_000
+KEY = key_of("network")
+
+
+def history(entries: int, seed: int) -> list[bytes]:
+    """Lines of a network in which all sorts of things happen."""
+    chance = random.Random(seed)
+    kit = kit_with_parties()
+    number = 0
+    while len(kit.entries) < entries:
+        number += 1
+        _one_thing(kit, chance, number)
+    return [entry.line for entry in kit.entries[:entries]]
+
+
+def _one_thing(kit: Kit, chance: random.Random, number: int) -> None:
+    kit.clock.advance(chance.randint(0, 5))
+    if chance.random() < 0.02:
+        job = f"job-{number}"
+        kit.open_job(job, "task-0", budget_micro=50)
+        for segment in range(3):
+            kit.earn("op-a", slot_of(job, "task-0", segment))
+        kit.accept("driver", "driver", CloseJob(job=job))
+        return
+    command = chance.choice([Bond, Unbond, Withdraw])(amount_micro=1)
+    kit.send(chance.choice(["op-a", "op-b"]), "operator", command)
+
+
+@dataclass(frozen=True)
+class Flat:
+    """A flat journal in its parts."""
+
+    lines: list[bytes]
+    note: str
+
+    def bytes(self) -> bytes:
+        return HEADER + b"".join(line + b"\n" for line in self.lines) + b"\n" + self.note.encode()
+
+
+def flat_of(lines: list[bytes], folder: Path) -> Flat:
+    """Written and read back, so that the parts are what the product writes."""
+    path = folder / "flat"
+    write_flat(lines, KEY, NETWORK, path)
+    note = path.read_bytes().rpartition(b"\n\n")[0].rpartition(b"\n\n")[2]
+    flat = Flat(lines, path.read_text().partition("\n\n")[2])
+    assert note
+    assert flat.bytes() == path.read_bytes()
+    return flat
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Flat:
+    flat = flat_of(history(ENTRIES, seed=1), tmp_path_factory.mktemp("flat"))
+    assert verify(flat.bytes(), KEY.public).head.size == ENTRIES
+    return flat
+
+
+def is_found(data: bytes, since: Checkpoint | None = None) -> bool:
+    try:
+        verify(data, KEY.public, since=since)
+    except CorruptJournal:
+        return True
+    return False
+
+
+def head_of(lines: list[bytes]) -> Checkpoint:
+    tree = MerkleTree()
+    for line in lines:
+        tree.append(line)
+    return Checkpoint(origin=NETWORK, size=len(lines), root=tree.root())
+
+
+@pytest.mark.soak
+def test_a_change_of_any_byte_of_any_entry_is_found(whole: Flat) -> None:
+    chance = random.Random(2)
+    tree = MerkleTree()
+    for line in whole.lines:
+        tree.append(line)
+    tried = 0
+    for index, line in enumerate(whole.lines):
+        proof = tree.inclusion_proof(index)
+
+        def holds(leaf: bytes, index: int = index, proof: list[bytes] = proof) -> bool:
+            return verify_inclusion(
+                leaf=leaf, index=index, size=ENTRIES, proof=proof, root=tree.root()
+            )
+
+        assert holds(line)
+        changed = bytearray(line)
+        for at in range(len(line)):
+            changed[at] ^= chance.randint(1, 255)
+            assert not holds(bytes(changed)), (index, at)
+            changed[at] = line[at]
+            tried += 1
+    print(f"{tried} bytes changed, {tried} found")
+
+
+@pytest.mark.soak
+def test_a_changed_byte_makes_the_whole_file_fail(whole: Flat) -> None:
+    """One random byte of every entry, and every byte that is not in an entry."""
+    chance = random.Random(3)
+    data = whole.bytes()
+    outside = [*range(len(HEADER)), *range(len(data) - len(whole.note.encode()) - 1, len(data))]
+    inside: list[int] = []
+    at = len(HEADER)
+    for line in whole.lines:
+        inside.append(at + chance.randrange(len(line) + 1))
+        at += len(line) + 1
+    for position in (*outside, *inside):
+        changed = bytearray(data)
+        changed[position] ^= chance.randint(1, 255)
+        assert is_found(bytes(changed)), position
+
+
+def other_lines(lines: list[bytes], chance: random.Random) -> Iterator[list[bytes]]:
+    """The same entries with some dropped, repeated, reordered or cut off."""
+    for _ in range(200):
+        at, other = sorted(chance.sample(range(len(lines)), 2))
+        yield lines[:at] + lines[at + 1 :]
+        yield lines[:at] + lines[other:]
+        yield [*lines[:at], lines[at], *lines[at:]]
+        yield [*lines[:at], lines[other], *lines[at + 1 : other], lines[at], *lines[other + 1 :]]
+        yield lines[:at]
+        yield [*lines, lines[at]]
+
+
+@pytest.mark.soak
+def test_entries_dropped_repeated_reordered_or_cut_off_are_found(whole: Flat) -> None:
+    for lines in other_lines(whole.lines, random.Random(4)):
+        assert is_found(Flat(lines, whole.note).bytes())
+
+
+@pytest.mark.soak
+def test_bytes_cut_off_or_added_anywhere_are_found(whole: Flat) -> None:
+    chance, data = random.Random(5), whole.bytes()
+    for _ in range(300):
+        at = chance.randrange(len(data))
+        assert is_found(data[:at])
+        assert is_found(data[:at] + chance.randbytes(chance.randint(1, 9)) + data[at:])
+    assert is_found(data + b"\n")
+    assert is_found(b"")
+
+
+@pytest.mark.soak
+def test_a_splice_from_another_journal_of_the_same_key_is_found(
+    whole: Flat, tmp_path: Path
+) -> None:
+    other = flat_of(history(ENTRIES, seed=7), tmp_path)
+    for at in range(100, ENTRIES, 97):
+        spliced = whole.lines[:at] + other.lines[at:]
+        assert spliced not in (whole.lines, other.lines)
+        assert is_found(Flat(spliced, whole.note).bytes())
+        assert is_found(Flat(spliced, other.note).bytes())
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(
+    "forge",
+    [
+        lambda lines: lines[:-1],
+        lambda lines: lines[:1000] + lines[1001:],
+        lambda lines: lines[:500] + lines[501:502] + lines[500:501] + lines[502:],
+        lambda lines: lines + lines[-1:],
+        lambda lines: lines[:700],
+    ],
+    ids=["last dropped", "one dropped", "two swapped", "one repeated", "rolled back"],
+)
+def test_even_the_network_itself_cannot_sign_another_past(
+    whole: Flat, tmp_path: Path, forge: Callable[[list[bytes]], list[bytes]]
+) -> None:
+    """With the true key under the forged file: what was decided, or the remembered head, tells."""
+    forged = flat_of(forge(whole.lines), tmp_path)
+    assert is_found(forged.bytes(), since=head_of(whole.lines))
+
+
+@pytest.mark.soak
+def test_an_old_backup_is_whole_and_found_by_any_later_head(whole: Flat, tmp_path: Path) -> None:
+    for size in range(100, ENTRIES, 211):
+        backup = flat_of(whole.lines[:size], tmp_path)
+        assert not is_found(backup.bytes())
+        assert is_found(backup.bytes(), since=head_of(whole.lines[: size + 1]))
+
+
+@pytest.mark.soak
+def test_a_fork_is_found_by_a_head_of_the_other_branch(whole: Flat, tmp_path: Path) -> None:
+    for seed in range(20, 25):
+        fork = flat_of(history(ENTRIES, seed=seed), tmp_path)
+        assert not is_found(fork.bytes())
+        assert is_found(fork.bytes(), since=head_of(whole.lines[:1500]))
+
+
+@pytest.mark.soak
+def test_a_file_signed_by_another_key_is_found(whole: Flat) -> None:
+    thief = key_of("thief")
+    note = checkpoint.sign(head_of(whole.lines), thief)
+    assert is_found(Flat(whole.lines, note).bytes())
+    with pytest.raises(CorruptJournal):
+        verify(Flat(whole.lines, note).bytes(), thief.public)
