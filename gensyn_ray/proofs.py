@@ -82,7 +82,8 @@ def consistency(log: Log, parameters: Parameters) -> Any:
     if not 0 < first <= log.size:
         raise NoSuchThing(f"the log has {log.size} entries")
     proof = log.tree.consistency_proof(first, log.size)
-    return {"checkpoint": log.note, "proof": [signing.to_base64(one) for one in proof]}
+    encoded = [signing.to_base64(one) for one in proof]
+    return {"checkpoint": log.note, "size": log.size, "proof": encoded}
 
 
 def why(log: Log, parameters: Parameters) -> Any:

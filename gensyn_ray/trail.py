@@ -4,7 +4,6 @@ It holds numbers only. What an entry says is read from the entry itself, and pro
 """
 
 from array import array
-from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from functools import cache, lru_cache
 from typing import Any, cast
@@ -25,44 +24,46 @@ class Trail:
 
     def fold(self, entry: Entry) -> None:
         """Note what an entry speaks of."""
-        for subject in {entry.header.party, *_named(entry)}:
-            self._entries.setdefault(subject, array("Q")).append(entry.index)
+        named = {entry.header.party}
+        for event in entry.events:
+            _name(event, named)
+        for subject in named:
+            if (known := self._entries.get(subject)) is None:
+                known = self._entries[subject] = array("Q")
+            known.append(entry.index)
 
     def of(self, subject: str) -> list[int]:
         """Numbers of the entries that speak of a subject; empty if none does."""
         return list(self._entries.get(subject, ()))
 
 
-def _named(entry: Entry) -> Iterator[str]:
-    for event in entry.events:
-        yield from _named_in(event)
-
-
-def _named_in(event: Event) -> Iterator[str]:
-    if isinstance(event, Moved):
-        yield from _owners(event.debit)
-        yield from _owners(event.credit)
+def _name(event: Event, named: set[str]) -> None:
+    """Add the subjects of an event."""
+    if type(event) is Moved:
+        named.update(_owners(event.debit), _owners(event.credit))
         if event.slot:
-            yield event.slot
+            named.add(event.slot)
         return
-    names = _fields_of(type(event))
-    yield from _in_fields({name: getattr(event, name) for name in names})
+    for name in _fields_of(type(event)):
+        _name_value(getattr(event, name), named)
     if isinstance(event, Recorded):
-        yield from _in_fields(event.content)
+        for name in (*_SUBJECTS, *_LISTS):
+            _name_value(event.content.get(name), named)
     if isinstance(event, TaskStarted | TaskFinished):
-        yield f"{event.job}/{event.task}"
+        named.add(f"{event.job}/{event.task}")
 
 
-def _in_fields(content: Mapping[str, Any]) -> Iterator[str]:
-    for name in _SUBJECTS:
-        if isinstance(value := content.get(name), str) and value:
-            yield value
-    for name in _LISTS:
-        for one in content.get(name) or ():
-            if isinstance(one, str):
-                yield one
-            elif isinstance(one, dict):
-                yield from (text for text in cast("dict[str, Any]", one).values() if text)
+def _name_value(value: Any, named: set[str]) -> None:
+    if isinstance(value, str):
+        if value:
+            named.add(value)
+    elif isinstance(value, list):
+        for one in cast("list[Any]", value):
+            _name_value(one, named)
+    elif isinstance(value, dict):
+        for text in cast("dict[str, Any]", value).values():
+            if isinstance(text, str) and text:
+                named.add(text)
 
 
 @cache

@@ -64,10 +64,16 @@ def open_books(ledger: str, journal: Path | None, key: str, ca_file: str | None 
         if not key:
             raise UsageError("--journal needs --key: the network's public key, as hex")
         return check_file(journal, key)
+    return open_ledger(ledger, ca_file)
+
+
+def open_ledger(ledger: str, ca_file: str | None = None) -> Ledger:
+    """The running ledger that the options or the environment name. Raises `UsageError`."""
     address = ledger or os.environ.get(LEDGER_VARIABLE, "")
     if not address:
         raise UsageError(
-            f"give --ledger ADDRESS (or set {LEDGER_VARIABLE}), or --journal FILE --key KEY"
+            f"give --ledger ADDRESS (or set {LEDGER_VARIABLE}); some commands take "
+            "--journal FILE --key KEY instead"
         )
     return Ledger(address, ca_file)
 
@@ -116,4 +122,8 @@ def subject_of(receipt: str) -> str:
         for event in events:
             if event.get(name):
                 return str(event[name])
+    for event in events:
+        for account in (event.get("debit", ""), event.get("credit", "")):
+            if "/" in account:
+                return account.rpartition("/")[2]
     raise UsageError(f"{path}: the receipt names no segment, party or job")

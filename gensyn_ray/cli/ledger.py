@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gensyn_ray.authority_home import journal_of, load
-from gensyn_ray.cli.books import check_file, open_books, subject_of
+from gensyn_ray.cli.books import check_file, open_books, open_ledger, subject_of
 from gensyn_ray.domain.errors import OperationError, UsageError
 from gensyn_ray.domain.money import format_credits
 from gensyn_ray.domain.signing import SigningKey
@@ -183,6 +183,27 @@ def check(page: Path, *, key: str) -> None:
     except (OSError, ValueError) as error:
         raise UsageError(f"{page} is not a page: {error}") from None
     print(f"{page}: {_prove(content, key)}")
+
+
+@app.command
+def witness(
+    *, home: Path, name: str, ledger: Ledger = "", key: str, ca_file: CaFile = None
+) -> None:
+    """Cosign the ledger's head, if it continues the one that this witness cosigned last.
+
+    Parameters
+    ----------
+    home: Where the witness keeps its key and the last head.
+    name: The witness's name in the cosignature.
+    key: The network's public key, as hex.
+    """
+    from gensyn_ray.cli.witness import cosign_once
+
+    try:
+        network_key = bytes.fromhex(key)
+    except ValueError:
+        raise UsageError("--key is the network's public key, as hex") from None
+    print(cosign_once(home, open_ledger(ledger, ca_file), name, network_key), end="")
 
 
 def _prove(page: Any, key: str) -> str:

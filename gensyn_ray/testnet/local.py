@@ -22,7 +22,7 @@ from gensyn_ray import authority_home, cluster
 from gensyn_ray.agent import AgentConfig
 from gensyn_ray.domain import canonical, records
 from gensyn_ray.domain.errors import OperationError, Unreachable
-from gensyn_ray.domain.signing import SigningKey
+from gensyn_ray.domain.signing import Envelope, SigningKey
 from gensyn_ray.local_agent import SOCKET_VARIABLE
 from gensyn_ray.testnet.processes import Child, free_port, stop_all
 from gensyn_ray.wall_clock import now_ms
@@ -179,13 +179,17 @@ class LocalNetwork:
 
     def send(self, key: SigningKey, role: str, command: Command) -> str:
         """Sign and send one command; returns its body hash. Raises `Refused`."""
+        envelope = self.sign(key, role, command)
+        self.ledger.submit(envelope)
+        return envelope.body_hash
+
+    def sign(self, key: SigningKey, role: str, command: Command) -> Envelope:
+        """One command for this network."""
         facts = self.facts
         signer = Signer(
             key, role=role, network=facts["network"], genesis=facts["genesis"], clock=now_ms
         )
-        envelope = signer.sign(command)
-        self.ledger.submit(envelope)
-        return envelope.body_hash
+        return signer.sign(command)
 
     def kill_node(self, name: str) -> None:
         """SIGKILL a node's raylet, as a power cut would."""
@@ -228,6 +232,10 @@ class LocalNetwork:
             "authority", [*command, str(self.home / "authority"), self._ledger_address], {}
         )
         child.wait_until(self._authority_answers, timeout_s=START_S)
+
+    def stop_authority(self) -> None:
+        """Ask the authority to end, as its service manager would, and wait until it has."""
+        stop_all([self._children.pop("authority")])
 
     def _authority_answers(self) -> bool:
         try:

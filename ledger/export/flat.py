@@ -24,6 +24,8 @@ from ledger.core.journal import CorruptJournal, Duplicate, Entry, Journal, parse
 from ledger.core.refusals import Rejected
 
 HEADER = b"gensyn-ray journal v1\n"
+NOTE_LINES = 5
+"""Origin, size, root, an empty line, the network's signature."""
 
 
 def write_flat(lines: Iterable[bytes], key: SigningKey, origin: str, path: Path) -> Checkpoint:
@@ -98,6 +100,9 @@ def _split(data: bytes, public_key: bytes) -> tuple[list[bytes], Checkpoint, str
         head = checkpoints.read(note, public_key)
     except ValueError as error:
         raise CorruptJournal(str(error)) from None
+    if note.count("\n") != NOTE_LINES:
+        # A line of an unknown witness would be a part of the file that nothing covers.
+        raise CorruptJournal("the checkpoint has more than the network's signature")
     return body.split(b"\n"), head, note
 
 

@@ -89,3 +89,13 @@ def test_a_drivers_malformed_record_is_refused(kind: str, content: dict[str, Any
     assert "receipt" in network.open_job()
     assert "refused" in network.send("d", Record(kind=kind, content=content))
     assert "receipt" in network.send("d", Record(kind="harden", content={"job": "5", "tasks": []}))
+
+
+@pytest.mark.parametrize("odd", [[{"a": [1]}], {"a": [1]}, [[[]]], [{"b": {}}], 5, [None], "x"])
+@pytest.mark.parametrize("name", ["slots", "drawn", "spoilt", "slot", "operator", "tasks"])
+def test_odd_names_in_evidence_do_not_end_the_authority(name: str, odd: Any) -> None:
+    network = Network()
+    network.open_job()
+    content = {"job": "5", "tasks": [], name: odd}
+    network.send("d", Record(kind="harden", content=content))
+    assert network.authority.read("health", {})["entries"] >= 4
