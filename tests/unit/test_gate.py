@@ -323,6 +323,23 @@ def test_only_who_leads_at_the_end_is_audited_whole(
     assert judge(gate, "a", "b", idle=True, over=True) == [RELEASE, RELEASE]
 
 
+def test_all_who_share_the_best_value_are_audited_whole(driver: FakeDriver) -> None:
+    gate = make_gate(driver)
+    tasks = {"a": "t000", "b": "t001", "c": "t002"}
+    for trial in tasks:
+        gate.started(trial, CONFIG)
+    for trial, value in (("a", 0.9), ("b", 0.5), ("c", 0.9)):
+        held(gate, driver, trial, make_leaf(task=tasks[trial], accuracy=value), unaudited=1)
+    judge(gate, *tasks)
+    for _ in range(2):
+        assert judge(gate, *tasks, idle=True, over=True) == [WAIT] * 3
+    assert driver.asked_for("harden") == [("harden", ["t000", "t002"])]
+    driver.says("t000", good=1)
+    assert judge(gate, *tasks, idle=True, over=True) == [WAIT] * 3
+    driver.says("t002", good=1)
+    assert judge(gate, *tasks, idle=True, over=True) == [RELEASE] * 3
+
+
 def test_when_the_leader_falls_it_runs_again_and_the_next_is_audited(driver: FakeDriver) -> None:
     gate = make_gate(driver)
     for trial in ("a", "b"):

@@ -1,9 +1,9 @@
 """What may pass between a job's trials and the user's searcher and scheduler. Plain: no Ray.
 
 Two rules. No metric passes whose receipt does not check. No searcher hears of a trial's end before
-every segment that it stands on is judged, and no trial is complete before the search is: then the
-leader is audited whole. A trial that a ruling takes states from, at any time until then, goes back
-to work at its last good one; if it was the leader, the next one is audited.
+every segment that it stands on is judged, and no trial is complete before the search is: then all
+trials with the best value are audited whole. A trial that a ruling takes states from, at any time
+until then, goes back to work at its last good one; if it was the leader, the next one is audited.
 """
 
 import math
@@ -157,7 +157,7 @@ class Gate:
                 self._flushed = True
                 self._driver.harden([])
             return judged
-        if is_over and self._leader_stands(names, tasks):
+        if is_over and self._leaders_stand(names, tasks):
             for name in names:
                 self._trials[name].held = False
             return dict.fromkeys(names, Judgement.RELEASE)
@@ -174,18 +174,23 @@ class Gate:
         self._driver.finish_task(trial.task)
         return Judgement.KEEP
 
-    def _leader_stands(self, names: list[str], tasks: Mapping[str, Mapping[str, Any]]) -> bool:
-        """Whether every segment of the best trial was audited; has them drawn if not."""
-        scored = [name for name in names if self._trials[name].value is not None]
-        if not scored:
-            return True
-        leader = self._trials[max(scored, key=lambda one: self._sign * (self.value(one) or 0.0))]
-        if not tasks[leader.task]["unaudited"]:
-            return True
-        if not leader.hardened:
-            leader.hardened = True
-            self._driver.harden([leader.task])
-        return False
+    def _leaders_stand(self, names: list[str], tasks: Mapping[str, Mapping[str, Any]]) -> bool:
+        """Whether every segment of the best trials was audited; has them drawn if not.
+
+        Several trials may share the best value: which of them Tune calls the best is Tune's affair.
+        """
+        values = {
+            name: self._sign * value for name in names if (value := self.value(name)) is not None
+        }
+        leaders = [
+            self._trials[name] for name, value in values.items() if value == max(values.values())
+        ]
+        missing = [leader for leader in leaders if tasks[leader.task]["unaudited"]]
+        if fresh := [leader for leader in missing if not leader.hardened]:
+            self._driver.harden([leader.task for leader in fresh])
+            for leader in fresh:
+                leader.hardened = True
+        return not missing
 
 
 def _plain(value: Any) -> Any:
