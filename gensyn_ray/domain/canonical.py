@@ -9,7 +9,6 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import rfc8785
@@ -25,28 +24,15 @@ class NotCanonical(ValueError):
     """The bytes are not the canonical encoding of the value that they spell."""
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A value that `encode` need not walk through again, for what is encoded more than once."""
-
-    spelt: Any
-    is_plain: bool
-
-
-def prepare(value: Any, *, depth: int) -> Prepared:
-    """A value made ready to stand `depth` levels deep in another. Raises as `encode` does."""
-    walk = _Walk(_write_amount)
-    return Prepared(walk.over(value, depth), walk.is_plain)
-
-
-def encode(value: Any) -> bytes:
+def encode(value: Any, *, depth: int = 0) -> bytes:
     """Canonical bytes of a JSON value (dicts, lists, text, whole and finite numbers, bool, None).
 
-    Raises `ValueError` for anything that `decode` would not give back: NaN and infinities, keys
-    that are not text, amounts that are not whole numbers, more than `MAX_DEPTH` levels.
+    `depth`: how deep in another value it is going to stand. Raises `ValueError` for anything that
+    `decode` would not give back: NaN and infinities, keys that are not text, amounts that are not
+    whole numbers, more than `MAX_DEPTH` levels.
     """
-    walk = _Walk(_write_amount)
-    return _dump(walk.over(value, 0), walk.is_plain)
+    walk = _Walk(write_amount)
+    return _dump(walk.over(value, depth), walk.is_plain)
 
 
 def decode(data: bytes) -> Any:
@@ -61,6 +47,17 @@ def decode(data: bytes) -> Any:
     if again != data:
         raise NotCanonical("the bytes are not in canonical form")
     return value
+
+
+def encode_object(members: Mapping[str, str]) -> bytes:
+    """Canonical bytes of an object whose members are canonical text already; its keys are plain
+    ASCII names."""
+    return ("{" + ",".join(f'"{key}":{members[key]}' for key in sorted(members)) + "}").encode()
+
+
+def text(value: Any, *, depth: int = 0) -> str:
+    """`encode` as text, for `encode_object`."""
+    return encode(value, depth=depth).decode()
 
 
 def digest(value: Any) -> str:
@@ -86,9 +83,6 @@ class _Walk:
             return value
         if kind is int:
             return self._whole(value)
-        if kind is Prepared:
-            self.is_plain = self.is_plain and value.is_plain
-            return value.spelt
         if kind is dict or kind is list or isinstance(value, Mapping | list | tuple):
             inside: Any = value  # pyright: ignore[reportUnknownVariableType]
             if depth == MAX_DEPTH and inside:
@@ -126,7 +120,8 @@ def _dump(value: Any, is_plain: bool) -> bytes:
     return _PLAIN.encode(value).encode() if is_plain else rfc8785.dumps(value)
 
 
-def _write_amount(key: str, item: Any) -> str:
+def write_amount(key: str, item: Any) -> str:
+    """The digits of an amount. Raises `ValueError` if it is not a whole number in range."""
     if not isinstance(item, int) or isinstance(item, bool) or not _AMOUNT.fullmatch(str(item)):
         raise ValueError(f"{key} is an amount: a whole number of micro-credits, not {item!r}")
     return str(item)

@@ -72,7 +72,13 @@ class MerkleTree:
         """Root over the first `size` leaves. Raises `ValueError` if there are fewer."""
         if not 0 <= size <= len(self):
             raise ValueError(f"the tree has {len(self)} leaves, not {size}")
-        return self._subtree(0, size) if size else EMPTY_ROOT
+        # The complete subtrees that make up the tree, one for each bit of its size, smallest first.
+        top = b""
+        for level in range(size.bit_length()):
+            if size >> level & 1:
+                peak = self._node(level, (size >> level) - 1)
+                top = node_hash(peak, top) if top else peak
+        return top or EMPTY_ROOT
 
     def inclusion_proof(self, index: int, size: int | None = None) -> list[bytes]:
         """Audit path of a leaf in the tree of the first `size` leaves, by default of all (RFC 6962,

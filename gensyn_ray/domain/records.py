@@ -4,6 +4,7 @@ A union of records travels with its class name under `"type"`. Unknown or missin
 values of another type are refused: what comes over a socket is checked here, once.
 """
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from functools import cache
@@ -11,7 +12,12 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from gensyn_ray.domain import canonical
+
 T = TypeVar("T")
+
+_EXACT = 1 << 53
+_quoted = json.encoder.encode_basestring
 
 
 class BadRecord(ValueError):
@@ -47,6 +53,38 @@ def _names_of(kind: type) -> frozenset[str]:
 def to_tagged(record: Any) -> dict[str, Any]:
     """A record as a JSON value that names its class."""
     return {"type": type(record).__name__, **to_json(record)}
+
+
+def tagged_text(record: object, *, depth: int = 0) -> str:
+    """`to_tagged` as canonical text, `depth` levels deep in another value.
+
+    The same as `canonical.text(to_tagged(record))`, which it spares the way through JSON values:
+    most of what a record holds is text, whole numbers and amounts.
+    """
+    members = [key + _member(record, name, depth) for key, name in _plan(type(record))]
+    return "{" + ",".join(members) + "}"
+
+
+@cache
+def _plan(kind: type) -> tuple[tuple[str, str], ...]:
+    """Keys in canonical order, each as it is written, with the attribute that it stands for."""
+    return tuple((f'"{name}":', name) for name in sorted((*_names_of(kind), "type")))
+
+
+def _member(record: object, name: str, depth: int) -> str:
+    if name == "type":
+        return f'"{type(record).__name__}"'
+    value = getattr(record, name)
+    kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
+    if kind is str:
+        return _quoted(value)
+    if name.endswith("_micro"):
+        return f'"{canonical.write_amount(name, value)}"'
+    if kind is bool:
+        return "true" if value else "false"
+    if kind is int and abs(value) < _EXACT:
+        return str(value)
+    return canonical.text(msgspec.to_builtins(value), depth=depth + 1)
 
 
 def from_tagged(kinds: Iterable[type[T]], value: Mapping[str, Any]) -> T:

@@ -83,6 +83,12 @@ def seal(key: SigningKey, tag: bytes, body: dict[str, Any]) -> Envelope:
     return Envelope(body=data, signature=key.sign(tag, data))
 
 
+def seal_text(key: SigningKey, tag: bytes, members: dict[str, str]) -> Envelope:
+    """The same for a body whose members are canonical text already."""
+    data = canonical.encode_object({**members, "key": f'"{key.public.hex()}"'})
+    return Envelope(body=data, signature=key.sign(tag, data))
+
+
 def unseal(envelope: Envelope, tag: bytes, *, expected_key: bytes | None = None) -> dict[str, Any]:
     """The body of an envelope whose signature holds.
 

@@ -59,11 +59,12 @@ def resolve_dispute(book: Book, command: ResolveDispute) -> Decision:
 
 def expire_dispute(book: Book, header: Header, command: ExpireDispute, now_ms: int) -> Decision:
     """Nobody answered in time: that is not the opener's fault, and the bond returns."""
+    known = book.disputes.get(command.dispute)
+    if known and header.role != "network" and header.party != known.opened.party:
+        return reject(Reason.ROLE_NOT_ALLOWED, "another party's dispute")
     dispute = _open_dispute_of(book, command.dispute)
     if isinstance(dispute, Rejected):
         return dispute
-    if header.role != "network" and header.party != dispute.opened.party:
-        return reject(Reason.ROLE_NOT_ALLOWED, "another party's dispute")
     if now_ms < dispute.opened.expires_ms:
         return reject(Reason.DISPUTE_NOT_EXPIRED, f"until {dispute.opened.expires_ms}")
     return _end(dispute, DisputeState.EXPIRED, "no answer in time")

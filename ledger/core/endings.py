@@ -22,10 +22,10 @@ def settle(book: Book, command: Settle, now_ms: int) -> Decision:
         entry = job.slots.get(item.slot)
         if entry is None:
             return reject(Reason.UNKNOWN_SLOT, item.slot[:200])
-        if entry.state is not SlotState.COMMITTED or item.slot in seen:
-            return reject(Reason.SLOT_NOT_OPEN, entry.state.value)
         if item.pay and book.parties[entry.operator].tombstoned:
             return reject(Reason.OPERATOR_TOMBSTONED, entry.operator)
+        if entry.state is not SlotState.COMMITTED or item.slot in seen:
+            return reject(Reason.SLOT_NOT_OPEN, entry.state.value)
         seen.add(item.slot)
         settled = SlotSettled(
             slot=item.slot, paid=item.pay, reason=item.reason, release_ms=release_ms

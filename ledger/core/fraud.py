@@ -97,23 +97,20 @@ def _leaf_for(command: object, slot: str) -> dict[str, Any] | None:
 
 
 def _take_stake(book: Book, command: Slash, now_ms: int) -> Decision:
-    operator = command.operator
-    if book.parties[operator].tombstoned:
-        return reject(Reason.OPERATOR_TOMBSTONED)
-    job = book.jobs.get(command.job)
-    if job is None:
-        return reject(Reason.UNKNOWN_JOB, command.job[:64])
-    if operator not in job.backing_micro:
-        return reject(Reason.UNKNOWN_PARTY, "this operator never worked for the job")
-    proof = job.slots.get(command.evidence)
-    if proof is None:
-        return reject(Reason.UNKNOWN_SLOT, command.evidence[:200])
-    if proof.operator != operator:
-        return reject(Reason.NOT_YOUR_SLOT, "the evidence is another operator's slot")
-    if unknown := [slot for slot in command.spoilt if slot not in job.slots]:
-        return reject(Reason.UNKNOWN_SLOT, unknown[0][:200])
+    operator, job = command.operator, book.jobs.get(command.job)
     if command.reporter and command.reporter not in book.parties:
         return reject(Reason.UNKNOWN_PARTY, command.reporter[:64])
+    if job is not None and operator not in job.backing_micro:
+        return reject(Reason.UNKNOWN_PARTY, "this operator never worked for the job")
+    if book.parties[operator].tombstoned:
+        return reject(Reason.OPERATOR_TOMBSTONED)
+    if job is None:
+        return reject(Reason.UNKNOWN_JOB, command.job[:64])
+    for slot in (command.evidence, *command.spoilt):
+        if slot not in job.slots:
+            return reject(Reason.UNKNOWN_SLOT, slot[:200])
+    if job.slots[command.evidence].operator != operator:
+        return reject(Reason.NOT_YOUR_SLOT, "the evidence is another operator's slot")
     if job.closed and now_ms > job.evidence_until_ms:
         return reject(Reason.EVIDENCE_TOO_OLD)
     taken = _taken(book, command, job)

@@ -30,14 +30,14 @@ class CorruptJournal(ValueError):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
     """One accepted command. `line` is its canonical form, without a line end; `header` what its
-    envelope says of itself; `told` its events as JSON, which a receipt repeats."""
+    envelope says of itself; `told` its events as canonical text, which a receipt repeats."""
 
     index: int
     time_ms: int
     envelope: Envelope
     header: Header
     events: list[Event]
-    told: canonical.Prepared
+    told: str
     line: bytes
 
 
@@ -50,12 +50,12 @@ class Duplicate:
 
 def make_entry(index: int, time_ms: int, order: Order, happened: list[Event]) -> Entry:
     """An entry with its canonical line."""
-    told = canonical.prepare([records.to_tagged(event) for event in happened], depth=1)
-    line = canonical.encode(
+    told = "[" + ",".join([records.tagged_text(event, depth=2) for event in happened]) + "]"
+    line = canonical.encode_object(
         {
-            "index": index,
-            "time_ms": time_ms,
-            "envelope": order.envelope.to_json(),
+            "index": str(index),
+            "time_ms": str(time_ms),
+            "envelope": canonical.text(order.envelope.to_json()),
             "events": told,
         }
     )
@@ -88,7 +88,7 @@ def parse_entry(line: bytes) -> Entry:
             envelope=envelope,
             header=orders.header_of(envelope),
             events=[_event(event) for event in value["events"]],
-            told=canonical.prepare(value["events"], depth=1),
+            told=canonical.text(value["events"], depth=1),
             line=line,
         )
     except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -117,10 +117,15 @@ class Journal:
         self, envelope: Envelope, now_ms: int, admit: Admit | None = None
     ) -> Entry | Duplicate | Rejected:
         """What would be written for this envelope now. Changes nothing."""
-        order = orders.read(envelope)
+        return self.propose_read(orders.read(envelope), now_ms, admit)
+
+    def propose_read(
+        self, order: Order | Rejected, now_ms: int, admit: Admit | None = None
+    ) -> Entry | Duplicate | Rejected:
+        """The same for an envelope that `orders.read` has opened, on another thread perhaps."""
         if isinstance(order, Rejected):
             return order
-        if (before := self._index_of.get(envelope.body_hash)) is not None:
+        if (before := self._index_of.get(order.envelope.body_hash)) is not None:
             return Duplicate(index=before)
         founded = self.book.founded
         here = (self.genesis, founded.network if founded else "")

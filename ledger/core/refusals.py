@@ -1,8 +1,9 @@
 """Why a command is not carried out.
 
 Where several reasons hold, the first below is given: checks run from the envelope inwards. A
-command over several items is checked item by item. The last two come from the rules of settlement,
-after everything that the book itself can say.
+command over several items is checked item by item, and keys, anchors and envelopes that a command
+carries are checked after its signer, before what they would change. The last two come from the
+rules of settlement, after everything that the book itself can say.
 """
 
 from dataclasses import dataclass

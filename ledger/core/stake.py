@@ -87,11 +87,11 @@ def unbond(book: Book, header: Header, command: Unbond, now_ms: int) -> Decision
 
 def mature(book: Book, header: Header, command: Mature, now_ms: int) -> Decision:
     """What has unbonded long enough is the party's own again."""
+    if header.role != "network" and header.party != command.party:
+        return reject(Reason.ROLE_NOT_ALLOWED, "another party's stake")
     party = book.parties.get(command.party)
     if party is None:
         return reject(Reason.UNKNOWN_PARTY, command.party[:64])
-    if header.role != "network" and header.party != command.party:
-        return reject(Reason.ROLE_NOT_ALLOWED, "another party's stake")
     # Oldest first; settings may have changed in between, so the first one not over ends the count.
     count = 0
     while count < len(party.unbonding) and party.unbonding[count].mature_ms <= now_ms:

@@ -28,14 +28,13 @@ CORRECTABLE = (accounts.TREASURY, accounts.JACKPOT)
 
 def found(book: Book, order: Order, command: Found) -> Decision:
     """The first command of every journal."""
-    header = order.header
-    if book.founded is not None:
-        return reject(Reason.ALREADY_FOUNDED)
-    if header.key != command.network_key or header.network != command.network:
-        return reject(Reason.ROLE_NOT_ALLOWED, "the network's own key founds it")
-    keys = command.treasury_keys
+    header, keys = order.header, command.treasury_keys
     if not all(is_digest(text) for text in (*keys, command.beacon_anchor)):
         return reject(Reason.MALFORMED, "keys and anchors are 64 hex digits")
+    if header.key != command.network_key or header.network != command.network:
+        return reject(Reason.ROLE_NOT_ALLOWED, "the network's own key founds it")
+    if book.founded is not None:
+        return reject(Reason.ALREADY_FOUNDED)
     if len(set(keys)) != len(keys) or not 1 <= command.treasury_threshold <= len(keys):
         return reject(Reason.UNSAFE_PARAMETERS, "the treasury's keys differ, and enough of them")
     if problem := parameters.problem(command.parameters):

@@ -15,7 +15,7 @@ from ledger.core.decision import (
     open_job_of,
     reject,
 )
-from ledger.core.entries import SlotState
+from ledger.core.entries import SlotState, Standing
 from ledger.core.events import (
     Event,
     JobOpened,
@@ -33,12 +33,12 @@ from ledger.core.refusals import Reason, Rejected
 def open_job(book: Book, header: Header, command: OpenJob, now_ms: int) -> Decision:
     """Budget from the submitter into the job's escrow."""
     source = accounts.available(header.party)
+    if not (is_digest(command.secret_anchor) and is_digest(command.driver_key)):
+        return reject(Reason.MALFORMED, "keys and anchors are 64 hex digits")
     if command.job in book.jobs:
         return reject(Reason.JOB_EXISTS)
     if not is_safe_id(command.job):
         return reject(Reason.BAD_ID, command.job[:64])
-    if not (is_digest(command.secret_anchor) and is_digest(command.driver_key)):
-        return reject(Reason.MALFORMED, "keys and anchors are 64 hex digits")
     if not (in_range(command.budget_micro) and in_range(command.price_micro)):
         return reject(Reason.AMOUNT_OUT_OF_RANGE, "budget and price are above zero")
     if not 0 <= command.audit_ppm <= 1_000_000 or command.draw_batch < 1:
@@ -112,6 +112,8 @@ def finish_task(book: Book, header: Header, command: FinishTask) -> Decision:
 
 def request_slot(book: Book, header: Header, command: RequestSlot, now_ms: int) -> Decision:
     """Stake and escrow for one segment, or the reason why not."""
+    if book.parties[header.party].standing is Standing.JAILED:
+        return reject(Reason.OPERATOR_JAILED)
     job = open_job_of(book, command.job)
     if isinstance(job, Rejected):
         return job
