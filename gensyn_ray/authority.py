@@ -219,6 +219,8 @@ class Authority:
             network=self._config.network,
             genesis=self.journal.genesis,
             clock=self._clock,
+            # Unique, and the same for the same history: equal commands give equal logs.
+            nonce=lambda: f"entry {len(self.journal.tree)}",
         )
 
     def _found(self) -> None:

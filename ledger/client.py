@@ -5,6 +5,7 @@ Holds no key. A caller signs with `Signer`, which needs one.
 
 import secrets
 import ssl
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -98,16 +99,24 @@ def _trust(address: str, ca_file: str | None) -> ssl.SSLContext:
 
 
 class Signer:
-    """Signs commands in one role for one network."""
+    """Signs commands in one role for one network. `nonce` gives a new text every time."""
 
     def __init__(
-        self, key: SigningKey, *, role: str, network: str, genesis: str, clock: Clock
+        self,
+        key: SigningKey,
+        *,
+        role: str,
+        network: str,
+        genesis: str,
+        clock: Clock,
+        nonce: Callable[[], str] = lambda: secrets.token_hex(8),
     ) -> None:
         self.key = key
         self._role = role
         self._network = network
         self._genesis = genesis
         self._clock = clock
+        self._nonce = nonce
         self._size = 0
         self._head = ""
 
@@ -123,7 +132,7 @@ class Signer:
             network=self._network,
             genesis=self._genesis,
             role=self._role,
-            nonce=secrets.token_hex(8),
+            nonce=self._nonce(),
             expiry_ms=self._clock() + COMMAND_LIFE_MS,
             head=self._head,
         )

@@ -111,6 +111,10 @@ class AuthorityKit:
         self.accept(name, "operator", self.answer(name, slot))
         return slot
 
+    def request(self, slot: str) -> Command:
+        """What asks for a slot."""
+        return ledger_kit.request_slot(slot)
+
     def answer(self, name: str, slot: str, **changes: Any) -> Commit:
         """The commitment of an honest operator."""
         at = Slot.parse(slot)

@@ -3,6 +3,7 @@
 import functools
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from ledger.core.checkpoint import Checkpoint
 from ledger.core.commands import Bond, CloseJob, Record
 from ledger.core.events import Moved
 from ledger.core.journal import CorruptJournal, Entry, make_entry, parse_entry
+from ledger.core.orders import Order, read
 from ledger.export.flat import HEADER, verify, write_flat
 from tests.unit.ledger_kit import (
     PRICE_MICRO,
@@ -23,6 +25,7 @@ from tests.unit.ledger_kit import (
     found,
     key_of,
     kit_with_parties,
+    parameters,
     party_of,
     slot_of,
 )
@@ -200,7 +203,7 @@ def test_missing_last_lines_are_noticed() -> None:
 
 
 def test_a_line_of_another_network_is_noticed() -> None:
-    other = lines_of(history(kit_with_parties(found(reserve_micro=99))))
+    other = lines_of(history(kit_with_parties(found(parameters=parameters(reserve_micro=99)))))
     mine = lines_of(kit())
     assert len(other) == len(mine)
     for at in (0, 1, 20, len(mine) - 1):
@@ -253,6 +256,12 @@ def test_not_even_the_network_itself_can_change_an_amount() -> None:
 # -- a network that rewrites its own journal, and signs it -----------------------------------
 
 
+def order_of(envelope: Envelope) -> Order:
+    order = read(envelope)
+    assert isinstance(order, Order)
+    return order
+
+
 def rewritten(at: int, change: Callable[[Entry], Entry]) -> bytes:
     entries = [*kit().entries]
     entries[at] = change(entries[at])
@@ -273,7 +282,8 @@ def test_it_cannot_put_entries_into_another_order() -> None:
 
 def test_it_cannot_journal_a_command_twice() -> None:
     entries = kit().entries
-    again = make_entry(len(entries), entries[-1].time_ms, entries[-1].envelope, entries[-1].events)
+    last = entries[-1]
+    again = make_entry(len(entries), last.time_ms, order_of(last.envelope), last.events)
     assert_corrupt(flat([*lines_of(kit()), again.line]))
 
 
@@ -282,7 +292,8 @@ def test_it_cannot_speak_for_anyone_else() -> None:
         body = canonical.decode(entry.envelope.body)
         data = canonical.encode({**body, "nonce": "another"})
         envelope = Envelope(body=data, signature=KEY.sign(signing.COMMAND, data))
-        return make_entry(entry.index, entry.time_ms, envelope, entry.events)
+        order = replace(order_of(entry.envelope), envelope=envelope)
+        return make_entry(entry.index, entry.time_ms, order, entry.events)
 
     for at, entry in list(enumerate(kit().entries))[::5]:
         if f'"key":"{PUBLIC.hex()}"'.encode() not in entry.envelope.body:
@@ -298,7 +309,8 @@ def test_it_cannot_add_a_payment_to_an_entry() -> None:
     )
 
     def give(entry: Entry) -> Entry:
-        return make_entry(entry.index, entry.time_ms, entry.envelope, [*entry.events, gift])
+        order = order_of(entry.envelope)
+        return make_entry(entry.index, entry.time_ms, order, [*entry.events, gift])
 
     for at in range(0, len(kit().entries), 6):
         assert_corrupt(rewritten(at, give), "other things happened")
@@ -306,7 +318,8 @@ def test_it_cannot_add_a_payment_to_an_entry() -> None:
 
 def test_it_cannot_leave_out_what_happened() -> None:
     def hush(entry: Entry) -> Entry:
-        return make_entry(entry.index, entry.time_ms, entry.envelope, entry.events[:-1])
+        order = order_of(entry.envelope)
+        return make_entry(entry.index, entry.time_ms, order, entry.events[:-1])
 
     for at in range(0, len(kit().entries), 6):
         assert_corrupt(rewritten(at, hush), "other things happened")
@@ -321,13 +334,14 @@ def test_it_cannot_take_a_command_that_must_be_refused() -> None:
         amount_micro=10**6,
         memo="bond",
     )
-    entry = make_entry(len(one.entries), one.clock(), envelope, [moved])
+    entry = make_entry(len(one.entries), one.clock(), order_of(envelope), [moved])
     assert_corrupt(flat([*lines_of(one), entry.line]), "insufficient funds")
 
 
 def test_it_cannot_take_a_command_after_its_expiry() -> None:
     def late(entry: Entry) -> Entry:
-        return make_entry(entry.index, entry.time_ms + 10**6, entry.envelope, entry.events)
+        order = order_of(entry.envelope)
+        return make_entry(entry.index, entry.time_ms + 10**6, order, entry.events)
 
     assert_corrupt(rewritten(5, late), "expired")
 

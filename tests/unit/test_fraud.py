@@ -449,7 +449,7 @@ def test_a_spoilt_segment_of_a_cheat_that_was_paid_out_is_made_good_by_one_of_th
         (1_000_000, 0, [("reporter share", 101)]),
         (0, 1_000_000, [("jackpot share", 101)]),
         (0, 0, [("burn", 101)]),
-        (9_900, 9_901, [("burn", 101)]),
+        (9_900, 9_900, [("burn", 101)]),
         (9_901, 9_900, [("reporter share", 1), ("burn", 100)]),
     ],
 )

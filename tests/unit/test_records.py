@@ -9,19 +9,47 @@ from gensyn_ray.domain import canonical, records
 from gensyn_ray.domain.ids import Slot
 from gensyn_ray.domain.records import BadRecord
 from ledger.core import commands, events
+from ledger.core.parameters import Parameters
+
+SETTINGS = Parameters(
+    reserve_micro=10**17,
+    dispute_bond_micro=2,
+    job_ms=3,
+    holdback_ms=4,
+    dispute_ms=5,
+    appeal_ms=6,
+    unbonding_ms=7,
+    evidence_ms=8,
+    proposal_ms=9,
+    reporter_ppm=10,
+    jackpot_ppm=11,
+)
 
 COMMANDS: list[commands.Command] = [
     commands.Found(
         network="testnet",
         network_key="aa",
-        treasury_key="bb",
+        treasury_keys=["bb", "cc"],
+        treasury_threshold=2,
         beacon_anchor="cc",
         vetted=["bundle-1", "bundle-2"],
-        reserve_micro=10**17,
+        parameters=SETTINGS,
     ),
     commands.Deposit(party="party", amount_micro=5),
+    commands.Grant(party="party", amount_micro=5, reason="thanks"),
+    commands.Correct(
+        debit="available/a", credit="treasury", amount_micro=5, entry=7, reason="wrong"
+    ),
+    commands.SetParameters(parameters=SETTINGS),
+    commands.ReverseSlash(operator="party", reason="wrong"),
+    commands.Approve(proposal="hash"),
     commands.Join(name="node-1", numerics="class-a"),
+    commands.Withdraw(amount_micro=7),
     commands.Bond(amount_micro=7),
+    commands.Unbond(amount_micro=7),
+    commands.Mature(party="party"),
+    commands.Jail(operator="party", until_ms=1_700_000_000_000, reason="slow"),
+    commands.Unjail(),
     commands.OpenJob(
         job="job",
         kind="sweep",
@@ -46,21 +74,51 @@ COMMANDS: list[commands.Command] = [
             commands.SettleItem(slot="job/task/4/1", pay=False, reason="rejected"),
         ],
     ),
-    commands.Slash(job="job", operator="party", evidence="job/task/3/1", spoilt=["job/task/4/1"]),
+    commands.Release(job="job", slots=["job/task/3/1", "job/task/4/1"]),
     commands.CloseJob(job="job"),
+    commands.ExpireJob(job="job"),
+    commands.Slash(
+        job="job",
+        operator="party",
+        evidence="job/task/3/1",
+        spoilt=["job/task/4/1"],
+        reporter="another",
+    ),
+    commands.ReportEquivocation(
+        slot="job/task/3/1",
+        first={"body": "{}", "signature": "AA=="},
+        second={"body": "{}", "signature": "BB=="},
+    ),
+    commands.DistributeSlash(operator="party"),
+    commands.OpenDispute(dispute="d-1", slot="job/task/3/1", claim="wrong"),
+    commands.ResolveDispute(dispute="d-1", upheld=True, reason="replayed"),
+    commands.ExpireDispute(dispute="d-1"),
+    commands.PayJackpot(party="party", amount_micro=5, evidence="job/task/3/1"),
 ]
 
 EVENTS: list[events.Event] = [
     events.Founded(
         network="testnet",
         network_key="aa",
-        treasury_key="bb",
+        treasury_keys=[],
+        treasury_threshold=1,
         beacon_anchor="cc",
         vetted=[],
-        reserve_micro=0,
+        parameters=SETTINGS,
     ),
+    events.ParametersSet(parameters=SETTINGS),
+    events.Proposed(
+        proposal="hash", operation="Deposit", arguments={"party": "a", "deep": [{}]}, expires_ms=9
+    ),
+    events.Approved(proposal="hash", key="aa"),
+    events.Executed(proposal="hash"),
     events.PartyJoined(party="party", role="operator", key="aa", name="node-1", numerics=""),
     events.Moved(debit="external", credit="available/party", amount_micro=5, memo="deposit"),
+    events.UnbondingStarted(party="party", amount_micro=5, mature_ms=10**13),
+    events.UnbondingMatured(party="party", count=2),
+    events.UnbondingCut(party="party", amount_micro=5),
+    events.Jailed(operator="party", until_ms=10**13, reason="slow"),
+    events.Unjailed(operator="party"),
     events.JobOpened(
         job="job",
         kind="sweep",
@@ -73,17 +131,39 @@ EVENTS: list[events.Event] = [
         draw_batch=12,
         secret_anchor="dd",
         driver_key="ee",
+        deadline_ms=10**13,
     ),
     events.TaskStarted(job="job", task="task", trial="trial", spec="spec", attempt=0),
     events.TaskFinished(job="job", task="task"),
+    events.StakeReserved(job="job", operator="party", amount_micro=100),
     events.SlotIssued(slot="job/task/0/0", operator="party", price_micro=10),
     events.SlotCommitted(
         slot="job/task/0/0", operator="party", root="ff", index=2, leaf={"metrics": {"loss": 1}}
     ),
     events.Recorded(kind="draw", role="network", party="party", content={"drawn": []}),
-    events.SlotSettled(slot="job/task/0/0", paid=True, reason="not drawn"),
-    events.Tombstoned(operator="party", job="job", evidence="job/task/0/0", slashed_micro=100),
-    events.JobClosed(job="job"),
+    events.SlotSettled(slot="job/task/0/0", paid=True, reason="not drawn", release_ms=10**13),
+    events.SlotReleased(slot="job/task/0/0"),
+    events.JobClosed(job="job", expired=False, evidence_until_ms=10**13),
+    events.Tombstoned(
+        operator="party",
+        job="job",
+        evidence="job/task/0/0",
+        slashed_micro=100,
+        spoilt=["job/task/1/0"],
+        reporter="",
+        appeal_until_ms=10**13,
+    ),
+    events.SlashDistributed(operator="party", refunded=["job/task/1/0"]),
+    events.SlashReversed(operator="party", reason="wrong"),
+    events.DisputeOpened(
+        dispute="d-1",
+        slot="job/task/0/0",
+        party="party",
+        claim="wrong",
+        bond_micro=7,
+        expires_ms=10**13,
+    ),
+    events.DisputeEnded(dispute="d-1", outcome="upheld", reason="replayed"),
 ]
 
 RECORDS: list[Any] = [*COMMANDS, *EVENTS]
