@@ -1,0 +1,45 @@
+"""A million random commands over a thousand networks; what happens is what the tables say."""
+
+import pytest
+
+from ledger.core import commands
+from ledger.core.machines import FLOWS, MACHINES
+from tests.sim.random_books import Summary, run_many
+
+
+def check_against_the_tables(summary: Summary, *, whole: bool) -> None:
+    """Nothing happens that is not declared; over many seeds everything declared happens."""
+    declared = {
+        (machine.name, *transition) for machine in MACHINES for transition in machine.transitions
+    }
+    flows = {
+        (flow.memo, flow.debit, flow.credit, operation)
+        for flow in FLOWS
+        for operation in flow.operations
+    }
+    assert summary.transitions - declared == set()
+    assert summary.flows - flows == set()
+    if whole:
+        assert declared - summary.transitions == set()
+        # A treasury of two keys never carries anything out on the first one's word.
+        alone = {
+            (flow.memo, flow.debit, flow.credit, operation)
+            for flow in FLOWS
+            for operation in flow.operations
+            if "Approve" in flow.operations and operation != "Approve"
+        }
+        assert flows - summary.flows == alone
+        assert set(summary.accepted) == {kind.__name__ for kind in commands.KINDS}
+        assert {name for name, _ in summary.refused} == set(summary.accepted)
+
+
+def test_random_books_hold() -> None:
+    check_against_the_tables(run_many(range(20), 500), whole=False)
+
+
+@pytest.mark.soak
+def test_a_million_random_commands_leave_the_books_in_order() -> None:
+    summary = run_many(range(1_000), 1_100)
+    print(f"{summary.operations} operations, {len(summary.refused)} kinds of refusals")
+    assert summary.operations >= 1_000_000
+    check_against_the_tables(summary, whole=True)
