@@ -71,7 +71,7 @@ def forged(facts: dict[str, str]) -> list[dict[str, str]]:
 
 
 def attack(seconds: float) -> dict[str, int]:
-    """Runs as a Ray task on the head: everything that a member of the cluster can do to the relay."""
+    """Runs as a Ray task on the head: all that a member of the cluster can do to the relay."""
     end = time.monotonic() + seconds
     done = {"killed": 0, "impersonated": 0, "relayed": 0, "posted": 0, "accepted": 0}
     facts: dict[str, str] = ray.get(ray.get_actor(RELAY_NAME, namespace=NAMESPACE).facts.remote())
