@@ -219,9 +219,15 @@ def _committed(bench: Bench, job: str, first: int) -> Settle:
         request = RequestSlot(job=job, task="t", segment=segment, attempt=0)
         bench.must(bench.sign("op-0", "operator", request))
         leaf = {
-            "job": job, "task": "t", "segment": segment, "attempt": 0, "numerics": "c",
-            "state_before": "" if segment == 0 else str(segment), "metrics": {},
-            "state_after": str(segment + 1), "data_digest": "d",
+            "job": job,
+            "task": "t",
+            "segment": segment,
+            "attempt": 0,
+            "numerics": "c",
+            "state_before": "" if segment == 0 else str(segment),
+            "metrics": {},
+            "state_after": str(segment + 1),
+            "data_digest": "d",
             "operator": key_of("op-0").party,
         }
         root = merkle.root_of([canonical.encode(leaf)]).hex()
