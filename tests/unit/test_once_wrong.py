@@ -209,6 +209,23 @@ def test_a_trained_tensor_attribute_replays() -> None:
 # -- task run ---------------------------------------------------------------------------------
 
 
+class Forgetful(small_programs.Dropout):
+    """Its `step` relies on the mode that `init` left, and its `evaluate` leaves another."""
+
+    def step(self, data: dict[str, torch.Tensor], rng: Rng) -> None:
+        is_training = self.model.training
+        super().step(data, rng)
+        assert is_training, "evaluate's mode reached the next segment"
+
+
+def test_the_mode_that_evaluate_leaves_does_not_reach_the_next_segment() -> None:
+    program = Forgetful()
+    spec = TaskSpec(bundle="b", config={"lr": 0.1}, seed=0, task="t")
+    runner = Runner(program, spec, program.load_data())
+    for _ in range(2):
+        runner.run_segment()
+
+
 def test_a_caught_operators_trial_waits_when_its_first_slot_is_refused() -> None:
     agent, slept = test_task_run.FakeAgent(), []
     agent.refuse_slot[0] = Refused(Reason.OPERATOR_TOMBSTONED)

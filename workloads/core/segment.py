@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 
 from gensyn_ray.domain import canonical
 from gensyn_ray.domain.ids import Slot
@@ -61,6 +62,7 @@ class Runner:
         rng = self._rng("init")
         torch.manual_seed(rng.seed())
         program.init(spec.config, data, rng)
+        self._modes = _modes(program)
 
     @property
     def segments_done(self) -> int:
@@ -94,6 +96,9 @@ class Runner:
         """The present state with its digest and metrics."""
         with torch.no_grad():
             metrics = _finite(self._program.evaluate(self._data))
+        # A replay of the next segment begins in the modes that `init` gives, not in `evaluate`'s.
+        for module, is_training in self._modes:
+            module.training = is_training
         state = self._program.get_state()
         state[STEP] = torch.tensor(self._step, dtype=torch.int64)
         state[RNG_KEY] = torch.frombuffer(bytearray(self._rng().key), dtype=torch.uint8)
@@ -101,6 +106,12 @@ class Runner:
 
     def _rng(self, *purpose: str | int) -> Rng:
         return Rng(self._spec.seed, self._spec.task, *purpose)
+
+
+def _modes(program: Program) -> list[tuple[nn.Module, bool]]:
+    """Each module that a program holds, with its training mode."""
+    held = [one for one in vars(program).values() if isinstance(one, nn.Module)]
+    return [(module, module.training) for one in held for module in one.modules()]
 
 
 def make_leaf(
