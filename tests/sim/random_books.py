@@ -12,7 +12,7 @@ import hashlib
 import os
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
@@ -25,7 +25,7 @@ from ledger.core import accounts, commands, events, invariants, orders
 from ledger.core.book import Book
 from ledger.core.commands import Command
 from ledger.core.decide import decide
-from ledger.core.entries import DisputeState, SlashState, SlotState, Standing
+from ledger.core.entries import DisputeState, JobEntry, SlashState, SlotState, Standing
 from ledger.core.machines import kind_of
 from ledger.core.orders import Header, Order
 from ledger.core.parameters import Parameters
@@ -254,9 +254,17 @@ class RandomBooks:
             return self.chance.choice(open_jobs)
         return self.chance.choice([*self.book.jobs, "job-none"])
 
-    def slot(self, *states: SlotState) -> str:
+    def proof(self) -> str:
+        """A slot to accuse someone with, of a closed job as often as of an open one."""
+        closed = [name for name, job in self.book.jobs.items() if job.closed]
+        name = self.chance.choice(closed) if closed and self.chance.random() < 0.5 else self.job()
+        return self.slot(*SlotState, job=name)
+
+    def slot(self, *states: SlotState, job: str = "") -> str:
         """A slot in one of these states, or one that was never issued."""
-        job = self.book.jobs.get(self.job())
+        return self._slot_of(self.book.jobs.get(job or self.job()), states)
+
+    def _slot_of(self, job: JobEntry | None, states: Sequence[SlotState]) -> str:
         if job is None:
             return "job-none/t/0/0"
         found = [slot for slot, entry in job.slots.items() if entry.state in states]
@@ -332,7 +340,11 @@ def bond(books: RandomBooks) -> Asked:
 
 
 def unbond(books: RandomBooks) -> Asked:
-    return books.anyone(), commands.Unbond(amount_micro=books.amount())
+    """A part, or everything that is free: then a slash must reach into what unbonds."""
+    name = books.anyone()
+    free_micro = books.book.balances[accounts.free_stake(party_of(name))]
+    amount_micro = books.chance.choice([books.amount(), free_micro])
+    return name, commands.Unbond(amount_micro=amount_micro)
 
 
 def mature(books: RandomBooks) -> Asked:
@@ -426,11 +438,11 @@ def record(books: RandomBooks) -> Asked:
 
 
 def settle(books: RandomBooks) -> Asked:
-    slots = {books.slot(SlotState.COMMITTED) for _ in range(books.chance.randint(1, 3))}
-    job = next(iter(slots)).split("/")[0]
+    slots = [books.slot(SlotState.COMMITTED) for _ in range(books.chance.randint(1, 3))]
+    job = slots[0].split("/")[0]
     items = [
         commands.SettleItem(slot=slot, pay=books.chance.random() < 0.8, reason="r")
-        for slot in sorted(slots)
+        for slot in dict.fromkeys(slots)
         if slot.startswith(f"{job}/")
     ]
     return "network", commands.Settle(job=job, items=items)
@@ -450,7 +462,7 @@ def expire_job(books: RandomBooks) -> Asked:
 
 
 def slash(books: RandomBooks) -> Asked:
-    slot = books.slot(*SlotState)
+    slot = books.proof()
     job = books.book.jobs.get(slot.split("/")[0])
     every = list(job.slots) if job else []
     command = commands.Slash(
@@ -464,7 +476,7 @@ def slash(books: RandomBooks) -> Asked:
 
 
 def report_equivocation(books: RandomBooks) -> Asked:
-    slot = books.slot(*SlotState)
+    slot = books.proof()
     name = books.holder_of(slot)
     shown = [
         orders.write(
@@ -534,8 +546,8 @@ WEIGHTS: dict[Callable[[RandomBooks], Asked], int] = {
     **dict.fromkeys((bond, unbond, mature, withdraw, deposit, finish_task, record), 4),
     **dict.fromkeys((jail, unjail, open_dispute, resolve_dispute, expire_dispute), 4),
     **dict.fromkeys((distribute_slash, pay_jackpot, grant, correct, reverse_slash), 3),
-    **dict.fromkeys((expire_job, set_parameters, join), 2),
-    **dict.fromkeys((slash, report_equivocation, found_again), 1),
+    **dict.fromkeys((expire_job, set_parameters, join, report_equivocation), 2),
+    **dict.fromkeys((slash, found_again), 1),
 }
 _NAMES, _WEIGHTS = list(WEIGHTS), list(WEIGHTS.values())
 

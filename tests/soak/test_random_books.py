@@ -1,5 +1,9 @@
 """A million random commands over a thousand networks; what happens is what the tables say."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from ledger.core import commands
@@ -31,6 +35,21 @@ def check_against_the_tables(summary: Summary, *, whole: bool) -> None:
         assert flows - summary.flows == alone
         assert set(summary.accepted) == {kind.__name__ for kind in commands.KINDS}
         assert {name for name, _ in summary.refused} == set(summary.accepted)
+
+
+def test_a_seed_gives_the_same_books_in_every_process() -> None:
+    command = "from tests.sim.random_books import run; print(run(3, 2_000).accepted)"
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", command],
+            env={**os.environ, "PYTHONHASHSEED": number},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for number in ("1", "2")
+    ]
+    assert said[0] == said[1] != ""
 
 
 def test_random_books_hold() -> None:
