@@ -23,6 +23,7 @@ from ledger.core.events import (
     Founded,
     JobClosed,
     JobOpened,
+    Moved,
     PartyJoined,
     Recorded,
     SlashReversed,
@@ -134,7 +135,8 @@ class Settlement:
     def fold(self, events: Iterable[Event], time_ms: int) -> None:
         """Fold the events of one journal entry."""
         for event in events:
-            self._fold_one(event, time_ms)
+            if not isinstance(event, Moved):  # most are, and money means nothing here
+                self._fold_one(event, time_ms)
 
     def _fold_one(self, event: Event, time_ms: int) -> None:
         match event:
