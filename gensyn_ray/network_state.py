@@ -44,9 +44,20 @@ class NetworkState:
         Raises `NoSuchThing` if the view or what it should show does not exist.
         """
         if view in proofs.VIEWS:
-            log = proofs.Log(tree=self.journal.tree, trail=self.trail, line=line, note=note())
+            log = proofs.Log(
+                tree=self.journal.tree,
+                trail=self.trail,
+                line=line,
+                note=note(),
+                is_final=self._is_final,
+            )
             return proofs.VIEWS[view](log, parameters)
         if view in readings.VIEWS:
             return readings.VIEWS[view](self.journal, self.settlement, parameters)
         names = ", ".join((*readings.VIEWS, *proofs.VIEWS))
         raise NoSuchThing(f"there is no view {view[:64]!r}; there are {names}")
+
+    def _is_final(self, slot: str) -> bool:
+        """Whether no verifier will be asked about a segment any more."""
+        job = self.settlement.jobs[slot.split("/", 1)[0]]
+        return job.closed or job.segments[slot].outcome is not None

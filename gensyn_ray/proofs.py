@@ -8,8 +8,10 @@
 
 A page from `why` needs no trust: `check_page` proves every line of it from the network's key alone.
 
-Not shown: what an unjudged segment claims. Replay is blind only while nobody can read what it is
-going to be compared with, so a commitment's entry is left out until its segment is settled.
+Not shown: what a segment claims, and what its first verifier found, while any verifier may still be
+asked about it. Replay is blind only while nobody can read what it is going to be compared with, so
+these entries are left out until there is a ruling or the job is closed; being settled is not
+enough, because the leaders are audited last.
 """
 
 import json
@@ -48,12 +50,14 @@ Parameters = Mapping[str, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Log:
-    """The durable log. `line(i)`: bytes of entry i; `note`: its signed checkpoint."""
+    """The durable log. `line(i)`: bytes of entry i; `note`: its signed checkpoint; `is_final`:
+    whether a slot has a ruling or its job is closed."""
 
     tree: MerkleTree
     trail: Trail
     line: Callable[[int], bytes]
     note: str
+    is_final: Callable[[str], bool]
 
     @property
     def size(self) -> int:
@@ -72,7 +76,9 @@ def entry(log: Log, parameters: Parameters) -> Any:
     if index >= log.size:
         raise NoSuchThing(f"the log has {log.size} entries, none at {index}")
     if _hides_claims(parse_entry(log.line(index)), log):
-        raise NoSuchThing(f"entry {index} is shown when its segments are settled")
+        raise NoSuchThing(
+            f"entry {index} is shown when its segments are ruled on or their job is closed"
+        )
     return {"checkpoint": log.note, **_proven(log, index)}
 
 
@@ -247,17 +253,14 @@ def _told_record(event: Recorded, subject: str) -> str:
 
 
 def _hides_claims(one: Entry, log: Log) -> bool:
-    """Whether this entry holds a claim that a verifier may still have to judge blindly."""
+    """Whether this entry tells something that a verifier may still have to find out blindly."""
     slots = [event.slot for event in one.events if isinstance(event, SlotCommitted)]
-    return any(not _is_settled(log, slot) for slot in slots)
-
-
-def _is_settled(log: Log, slot: str) -> bool:
-    for index in log.trail.of(slot):
-        settled = parse_entry(log.line(index)).events
-        if any(isinstance(event, SlotSettled) and event.slot == slot for event in settled):
-            return True
-    return False
+    slots += [
+        event.content["slot"]
+        for event in one.events
+        if isinstance(event, Recorded) and event.kind == "verdict"
+    ]
+    return not all(log.is_final(slot) for slot in slots)
 
 
 def _number(parameters: Parameters, name: str) -> int:

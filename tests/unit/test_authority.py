@@ -17,6 +17,7 @@ from ledger.core import accounts, checkpoint
 from ledger.core.commands import (
     CloseJob,
     OpenDispute,
+    Record,
     ReportEquivocation,
     Unbond,
     Withdraw,
@@ -37,7 +38,7 @@ from tests.unit.ledger_kit import (
     party_of,
     request_slot,
 )
-from verifier_actors.core.outcome import Outcome
+from verifier_actors.core.outcome import Outcome, result_digest
 
 SETTINGS = parameters()
 
@@ -410,10 +411,38 @@ def test_an_unjudged_claim_is_shown_nowhere() -> None:
     hidden = [index for index, line in enumerate(lines) if b"state task-0 0" in line]
     assert hidden
     for index in hidden:
-        with pytest.raises(UnknownView, match="when its segments are settled"):
+        with pytest.raises(UnknownView, match="when its segments are ruled on"):
             kit.authority.read("entry", {"index": str(index)})
     kit.replay()
     assert "state task-0 0" in json.dumps(kit.authority.read("why", {"subject": slot}))
+
+
+def test_a_claim_that_was_paid_undrawn_stays_hidden_because_it_may_be_audited_yet() -> None:
+    kit = AuthorityKit().begin(audit_ppm=0)
+    slot = kit.work("op-a", "task-0", 0)
+    kit.reveal()
+    assert kit.authority.settlement.segment(slot).settled
+    assert "state task-0 0" not in json.dumps(kit.authority.read("why", {"subject": slot}))
+    kit.accept("driver", "driver", CloseJob(job="job-1"))
+    assert "state task-0 0" in json.dumps(kit.authority.read("why", {"subject": slot}))
+
+
+def test_the_first_verdict_is_hidden_while_a_second_verifier_is_asked() -> None:
+    kit = AuthorityKit().begin()
+    kit.accept("op-a", "operator", request_slot("job-1/task-0/0/0"))
+    kit.accept("op-a", "operator", kit.answer("op-a", "job-1/task-0/0/0", state_after="made up"))
+    kit.reveal()
+    names = {party_of(name): name for name in ("v-1", "v-2")}
+    (asked,) = kit.authority.read("audits", {})
+    found = result_digest("state task-0 0", {"loss": 0.5})
+    content = {"job": "job-1", "slot": asked["slot"], "result": found}
+    kit.accept(names[asked["party"]], "verifier", Record(kind="verdict", content=content))
+    (referee,) = kit.authority.read("audits", {})
+    assert referee["party"] != asked["party"]
+    for subject in (asked["slot"], "job-1", asked["party"], party_of("op-a")):
+        assert found not in json.dumps(kit.authority.read("why", {"subject": subject}))
+    kit.replay()
+    assert found in json.dumps(kit.authority.read("why", {"subject": asked["slot"]}))
 
 
 def test_an_entry_and_the_logs_growth_can_be_proven() -> None:
