@@ -30,7 +30,7 @@ from gensyn_ray.authority_home import (
 )
 from gensyn_ray.domain import signing
 from gensyn_ray.domain.clock import Clock
-from gensyn_ray.domain.errors import OperationError
+from gensyn_ray.domain.errors import GensynError, OperationError
 from gensyn_ray.domain.signing import Envelope, SigningKey
 from gensyn_ray.network_state import NetworkState
 from gensyn_ray.readings import NoSuchThing
@@ -350,4 +350,8 @@ def serve(
 
 
 if __name__ == "__main__":
-    serve(Path(sys.argv[1]), sys.argv[2])
+    try:
+        serve(Path(sys.argv[1]), sys.argv[2])
+    except GensynError as error:
+        print(f"gensyn-ray authority: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
