@@ -63,7 +63,7 @@ def decide(book: Book, order: Order, now_ms: int) -> Decision:
     if header.expiry_ms < now_ms:
         return reject(Reason.EXPIRED)
     if header.role not in ALLOWED_ROLES[type(command)]:
-        return reject(Reason.ROLE_NOT_ALLOWED, f"{header.role}, {header.operation}")
+        return reject(Reason.ROLE_NOT_ALLOWED, f"{header.role[:64]}, {header.operation}")
     if isinstance(command, Found):
         return treasury.found(book, order, command)
     if (no := _check_signer(book, order)) is not None:

@@ -78,7 +78,7 @@ def read(envelope: Envelope) -> Order | Rejected:
         if key.hex() != header.key:
             raise ValueError("a key is lower-case hex")
     except (ValueError, TypeError, KeyError) as error:
-        return Rejected(reason=Reason.MALFORMED, detail=str(error))
+        return Rejected(reason=Reason.MALFORMED, detail=str(error)[:200])
     if not signing.verify(key, signing.COMMAND, envelope.body, envelope.signature):
         return Rejected(reason=Reason.BAD_SIGNATURE)
     kind = _KIND_OF.get(header.operation)
@@ -87,7 +87,7 @@ def read(envelope: Envelope) -> Order | Rejected:
     try:
         command = records.from_json(kind, arguments)
     except records.BadRecord as error:
-        return Rejected(reason=Reason.MALFORMED, detail=str(error))
+        return Rejected(reason=Reason.MALFORMED, detail=str(error)[:200])
     return Order(header=header, command=command, envelope=envelope)
 
 

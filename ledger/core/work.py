@@ -198,7 +198,7 @@ def _check_commit(
         return job
     entry = job.slots.get(str(slot))
     if entry is None:
-        return reject(Reason.UNKNOWN_SLOT, str(slot))
+        return reject(Reason.UNKNOWN_SLOT, str(slot)[:200])
     if entry.operator != header.party:
         return reject(Reason.NOT_YOUR_SLOT, str(slot))
     if entry.state is not SlotState.ISSUED:

@@ -101,6 +101,11 @@ def dispute_in(kit: Kit, dispute: str) -> DisputeEntry:
     return kit.journal.book.disputes[dispute]
 
 
+def leaf(slot: str = SECOND, operator: str = "op-a", **changes: Any) -> dict[str, Any]:
+    """What `operator` answers to a slot that the busy kit has issued."""
+    return leaf_of(slot, operator, **changes)
+
+
 # -- commands --------------------------------------------------------------------------------
 
 

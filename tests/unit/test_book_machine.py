@@ -1,5 +1,6 @@
 """Random commands, right and wrong, in any order: the books hold after every one of them."""
 
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import HealthCheck, settings
@@ -11,6 +12,7 @@ from gensyn_ray.domain.money import MAX_MICRO
 from ledger.core import accounts, invariants
 from ledger.core.book import Book
 from ledger.core.commands import (
+    Approve,
     Bond,
     CloseJob,
     Command,
@@ -20,13 +22,17 @@ from ledger.core.commands import (
     ExpireDispute,
     ExpireJob,
     FinishTask,
+    Grant,
     Jail,
     Join,
     Mature,
     OpenDispute,
+    PayJackpot,
+    Record,
     Release,
     ResolveDispute,
     ReverseSlash,
+    SetParameters,
     Settle,
     SettleItem,
     Slash,
@@ -37,13 +43,15 @@ from ledger.core.commands import (
 from ledger.core.entries import JobEntry, SlotState
 from ledger.core.events import Moved, Tombstoned
 from ledger.core.journal import Duplicate, Entry
+from tests.unit.book_kit import TREASURY_KEYS, CouncilKit, two_answers
 from tests.unit.ledger_kit import (
     RESERVE_MICRO,
     Answer,
-    Kit,
     commit,
+    found,
     leaf_of,
     open_job,
+    parameters,
     party_of,
     request_slot,
     slot_of,
@@ -60,6 +68,7 @@ people = st.sampled_from(PEOPLE)
 operators = st.sampled_from(OPERATORS)
 jobs = st.sampled_from([*JOBS, *JOBS, "job-9"])
 tasks = st.sampled_from(TASKS)
+treasury_keys = st.sampled_from(TREASURY_KEYS)
 small = st.integers(min_value=0, max_value=3)
 seldom = st.sampled_from([False, False, False, True])
 amounts = st.one_of(
@@ -73,12 +82,13 @@ class Books(RuleBasedStateMachine):
 
     @initialize()
     def found(self) -> None:
-        self.kit = Kit()
+        self.kit = CouncilKit()
         self.bonded: dict[str, int] = dict.fromkeys(OPERATORS, 0)
         self.kit.join("submitter", "submitter", deposit_micro=5_000)
         for name in OPERATORS[:3]:
             self.kit.join(name, "operator", deposit_micro=500, bond_micro=250)
             self.bonded[name] += 250
+        self.kit.join("verifier", "verifier", deposit_micro=50)
         self.kit.open_job(JOBS[0], *TASKS, budget_micro=1_000)
         self.kit.open_job(JOBS[1], *TASKS, budget_micro=60)
 
@@ -248,6 +258,67 @@ class Books(RuleBasedStateMachine):
         )
         self.send("treasury", "treasury", command)
 
+    @rule(name=people, amount=small)
+    def grant(self, name: str, amount: int) -> None:
+        command = Grant(party=party_of(name), amount_micro=amount, reason="any")
+        self.send("treasury", "treasury", command)
+
+    @rule(
+        name=st.sampled_from(["reserve_micro", "dispute_bond_micro", "holdback_ms", "job_ms"]),
+        value=st.sampled_from([-1, 0, 1, 40, 2_000_000]),
+        sure=seldom,
+    )
+    def set_parameters(self, name: str, value: int, sure: bool) -> None:
+        if sure and (name, value) != ("reserve_micro", 2_000_000):
+            command = SetParameters(parameters=parameters(**{name: value}))
+            self.send("treasury", "treasury", command)
+
+    @rule(name=people, amount=small, key=treasury_keys)
+    def propose(self, name: str, amount: int, key: str) -> None:
+        """Nobody approves at once."""
+        deposit = Deposit(party=party_of(name), amount_micro=amount)
+        self.send(key, "treasury", deposit, alone=True)
+
+    @precondition(lambda self: self.book.proposals)
+    @rule(data=st.data(), key=treasury_keys)
+    def approve(self, data: st.DataObject, key: str) -> None:
+        proposal = data.draw(st.sampled_from(list(self.book.proposals)))
+        self.send(key, "treasury", Approve(proposal=proposal))
+
+    @precondition(lambda self: any(job.slots for job in self.book.jobs.values()))
+    @rule(data=st.data(), two=st.booleans(), sure=seldom)
+    def report_equivocation(self, data: st.DataObject, two: bool, sure: bool) -> None:
+        (slot, *_) = self.some_slots(data, None, min_size=1)
+        party, job = self.operator_of(slot), Slot.parse(slot).job
+        stake = self.stake_that_answers(party, job)
+        command = two_answers(self.kit, NAME_OF[party], slot)
+        if not two or not sure:
+            command = replace(command, second=command.first)
+        answer = self.send("verifier", "verifier", command)
+        if isinstance(answer, Entry):
+            assert two
+            self.check_slash(answer, party, job, stake)
+
+    @precondition(lambda self: any(job.slots for job in self.book.jobs.values()))
+    @rule(data=st.data(), amount=amounts)
+    def pay_jackpot(self, data: st.DataObject, amount: int) -> None:
+        (slot, *_) = self.some_slots(data, None, min_size=1)
+        party = party_of(data.draw(st.sampled_from(["verifier", "op-a"])))
+        amount = min(amount, self.kit.balance(accounts.JACKPOT) + 1)
+        command = PayJackpot(party=party, amount_micro=amount, evidence=slot)
+        self.send("network", "network", command)
+
+    @rule(name=st.sampled_from(["network", "driver", "verifier"]))
+    def record(self, name: str) -> None:
+        before = self.kit.balances()
+        answer = self.send(name, name, Record(kind="any", content={}))
+        assert isinstance(answer, Entry)
+        assert self.kit.balances() == before
+
+    @rule()
+    def found_again(self) -> None:
+        assert not isinstance(self.send("network", "network", found()), Entry)
+
     # -- ends --------------------------------------------------------------------------------
 
     @rule(name=st.sampled_from(["driver", "submitter", "op-a"]), job=jobs, sure=seldom)
@@ -318,13 +389,17 @@ class Books(RuleBasedStateMachine):
     def book(self) -> Book:
         return self.kit.journal.book
 
-    def send(self, name: str, role: str, command: Command) -> Answer:
-        """Send; what is refused must have changed nothing."""
+    def send(self, name: str, role: str, command: Command, *, alone: bool = False) -> Answer:
+        """Send; what is refused must have changed nothing. A second key of the treasury agrees."""
         before, size = self.kit.balances(), len(self.kit.journal.tree)
         answer = self.kit.send(name, role, command)
         if not isinstance(answer, Entry):
             assert self.kit.balances() == before
             assert len(self.kit.journal.tree) == size
+        elif role == "treasury" and not isinstance(command, Approve):
+            assert self.kit.balances() == before
+            if not alone:
+                self.kit.approve("treasury-b", answer.envelope.body_hash)
         return answer
 
     def job(self, job: str) -> JobEntry | None:
