@@ -3,8 +3,7 @@
     checkpoint              the signed head
     entry       index       one line and its proof under the head
     consistency first       proof that the log of `first` entries is the head's past
-    history     party       every entry that speaks of a party
-    why         subject     the same for a slot, party, job or dispute, in order, told in words
+    why         subject     every entry about a slot, party, job or dispute, in order, in words
 
 A page from `why` needs no trust: `check_page` proves every line of it from the network's key alone.
 
@@ -14,7 +13,6 @@ these entries are left out until there is a ruling or the job is closed; being s
 enough, because the leaders are audited last.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -268,8 +266,3 @@ def _number(parameters: Parameters, name: str) -> int:
     if not (text.isascii() and text.isdecimal()) or len(text) > 15:
         raise NoSuchThing(f"{name} is a whole number from 0")
     return int(text)
-
-
-def as_json(page: Mapping[str, Any]) -> str:
-    """A page as text that `check_page` takes after `json.loads`."""
-    return json.dumps(page, indent=2)

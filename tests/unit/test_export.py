@@ -160,6 +160,16 @@ def test_nothing_can_be_added_or_taken_away() -> None:
             assert_corrupt(data[:at] + data[at + 1 :])
 
 
+def test_a_witnesss_line_which_nothing_in_the_file_covers_is_refused() -> None:
+    lines, _, note = whole().partition(b"\n\n")
+    witness = SigningKey(bytes(32))
+    cosigned = checkpoints.cosign(note.decode(), name="w", key=witness, time_s=1)
+    assert checkpoints.read(cosigned, PUBLIC), "a note of its own may have such a line"
+    assert_corrupt(lines + b"\n\n" + cosigned.encode(), "more than the network's signature")
+    unknown = note + "— nobody AAAAAAA=\n".encode()
+    assert_corrupt(lines + b"\n\n" + unknown)
+
+
 @pytest.mark.parametrize("cut", [0, 1, 10, len(HEADER), 500, -200, -100, -2, -1])
 def test_a_cut_file_is_noticed(cut: int) -> None:
     assert_corrupt(whole()[:cut])
