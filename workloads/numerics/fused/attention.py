@@ -1,0 +1,104 @@
+"""Attention, by tiles where the machine has them, else by exact products in float64."""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from workloads.numerics.fused import amx, tile_attention, wide_attention
+from workloads.numerics.fused.gemm import CONFIGURATION
+from workloads.numerics.fused.kernel import array
+from workloads.numerics.fused.slices import SLICES
+from workloads.numerics.plain import attention as plain
+from workloads.numerics.plain.grid import NotFinite
+from workloads.numerics.registry import fuse
+
+aten = torch.ops.aten
+Tensor = torch.Tensor
+Array = np.ndarray[Any, Any]
+
+
+def _heads(x: Tensor) -> Array:
+    """(batch, heads, T, width) as contiguous (batch * heads, T, width)."""
+    return array(x).reshape(-1, *x.shape[2:])
+
+
+def _mask(query: Tensor, key: Tensor, mask: Tensor | None) -> Array:
+    """float32 (batch * heads, queries, keys), or an empty one of the same kind."""
+    if mask is None:
+        return np.zeros((query.shape[0] * query.shape[1], query.shape[2], 0), dtype=np.float32)
+    shape = (*query.shape[:3], key.shape[2])
+    return _heads(mask.to(torch.float32).expand(shape))
+
+
+def _fits(*tensors: Tensor) -> bool:
+    return all(one.dtype == torch.float32 and one.numel() for one in tensors)
+
+
+@fuse(aten._scaled_dot_product_flash_attention_for_cpu.default)
+def attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    *,
+    attn_mask: Tensor | None = None,
+    scale: float | None = None,
+    bits: int,
+) -> tuple[Tensor, Tensor]:
+    if not _fits(query, key, value):
+        return plain.attention(
+            query, key, value, dropout_p, is_causal, attn_mask=attn_mask, scale=scale, bits=bits
+        )
+    batch, heads, queries, width = query.shape
+    out = torch.empty((batch * heads, queries, width), dtype=torch.float32)
+    logs = torch.empty((batch, heads, queries), dtype=torch.float32)
+    inputs = [_heads(one) for one in (query, key, value)]
+    mask, factor = _mask(query, key, attn_mask), plain.factor_of(query, scale)
+    call: tuple[Any, ...] = (*inputs, mask, attn_mask is not None, is_causal, factor, bits)
+    results: tuple[Any, ...] = (array(out), array(logs).reshape(-1, queries))
+    if amx.available():
+        broken = tile_attention.forward(*call, SLICES[bits], CONFIGURATION, *results)
+    else:
+        broken = wide_attention.forward(*call, *results)
+    _refuse(broken, query)
+    return plain.as_stock_lays_it_out(out.view(query.shape)), logs
+
+
+@fuse(aten._scaled_dot_product_flash_attention_for_cpu_backward.default)
+def attention_backward(
+    grad_out: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    out: Tensor,
+    logsumexp: Tensor,
+    dropout_p: float,
+    is_causal: bool,
+    *,
+    attn_mask: Tensor | None = None,
+    scale: float | None = None,
+    bits: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    tensors = (grad_out, query, key, value, out)
+    if not _fits(*tensors):
+        return plain.attention_backward(
+            *tensors, logsumexp, dropout_p, is_causal, attn_mask=attn_mask, scale=scale, bits=bits
+        )
+    gradients = [torch.empty(one.shape, dtype=torch.float32) for one in (query, key, value)]
+    mask, factor = _mask(query, key, attn_mask), plain.factor_of(query, scale)
+    inputs = [_heads(one) for one in tensors]
+    call: tuple[Any, ...] = (*inputs, mask, attn_mask is not None, is_causal, factor, bits)
+    results = [_heads(one) for one in gradients]
+    if amx.available():
+        broken = tile_attention.backward(*call, SLICES[bits], CONFIGURATION, *results)
+    else:
+        broken = wide_attention.backward(*call, *results)
+    _refuse(broken, query)
+    return gradients[0], gradients[1], gradients[2]
+
+
+def _refuse(broken: int, query: Tensor) -> None:
+    if broken:
+        raise NotFinite(f"attention over queries of shape {tuple(query.shape)} met NaN or infinity")

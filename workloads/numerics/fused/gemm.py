@@ -1,0 +1,213 @@
+"""Matrix products by int8 tiles (AMX) or by float64, whichever this machine does faster.
+
+Both multiply the same integers exactly, so which one ran does not show in a bit of the result.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from workloads.numerics.fused import amx, slices, wide
+from workloads.numerics.fused.kernel import array
+from workloads.numerics.fused.tiles import multiply_tiles
+from workloads.numerics.plain import products
+from workloads.numerics.plain.grid import NotFinite
+from workloads.numerics.registry import fuse
+
+aten = torch.ops.aten
+Tensor = torch.Tensor
+Array = np.ndarray[Any, Any]
+CACHE_BYTES = 3 << 18
+"""Slices of the right factor that are kept in a core's cache while the left one streams by."""
+CONFIGURATION = amx.configuration()
+
+_workspaces = threading.local()
+
+
+def _workspace(name: str, count: int) -> Array:
+    """int8 (count,), aligned to 64 bytes, this thread's own and kept for the next product."""
+    kept = getattr(_workspaces, name, None)
+    if kept is None or kept.size < count:
+        fresh = np.empty(count + 64, dtype=np.int8)
+        skip = -fresh.ctypes.data % 64
+        kept = fresh[skip : skip + count]
+        setattr(_workspaces, name, kept)
+    return kept[:count]
+
+
+def _cut(x: Tensor, bits: int, right: bool) -> tuple[Array, Array]:
+    """Tiles and units of the rows of x, (n, K) float32 of any strides. Raises `NotFinite`."""
+    n, depth = x.shape
+    panels, tiles, count = -(-n // 16), max(1, -(-depth // 64)), slices.SLICES[bits]
+    space = _workspace("right" if right else "left", panels * tiles * count * amx.TILE_BYTES)
+    cut = space.reshape(panels, tiles, count, amx.TILE_BYTES)
+    units = np.ones(panels * 16, dtype=np.float64)
+    if _lies_in_columns(x):
+        scales = np.ones(panels * 16, dtype=np.float32)
+        columns = array(x.t())
+        broken = slices.column_scales(columns, bits, scales, units)
+        slices.cut_columns(columns, scales, count, right, cut)
+    else:
+        broken = slices.cut_rows(array(x), count, bits, right, cut, units)
+    _refuse(broken, x)
+    return cut, units
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Task:
+    """a (M, K) x b (K, N) * alpha + bias * beta, all float32.
+
+    The bias has 1 or M rows, each padded to whole panels."""
+
+    a: Tensor
+    b: Tensor
+    bias: Array
+    alpha: float
+    beta: float
+    bits: int
+
+    @property
+    def size(self) -> tuple[int, int, int]:
+        """M, K, N."""
+        return self.a.shape[0], self.a.shape[1], self.b.shape[1]
+
+
+def _by_tiles(task: _Task) -> Tensor:
+    m, _, n = task.size
+    left, left_units = _cut(task.a, task.bits, right=False)
+    right, right_units = _cut(task.b.t(), task.bits, right=True)
+    out = torch.empty((m, n), dtype=torch.float32)
+    step = max(1, CACHE_BYTES // (right.shape[1] * right.shape[2] * amx.TILE_BYTES))
+    for first in range(0, right.shape[0], step):
+        multiply_tiles(
+            left,
+            right[first : first + step],
+            left_units,
+            right_units,
+            first,
+            task.bias,
+            task.alpha,
+            task.beta,
+            CONFIGURATION,
+            array(out),
+        )
+    return out
+
+
+def _snap(x: Tensor, bits: int) -> tuple[Tensor, Array]:
+    """Whole float64 numbers and units of the rows of x, (n, K) float32. Raises `NotFinite`."""
+    n, depth = x.shape
+    units = np.empty(n, dtype=np.float64)
+    if _lies_in_columns(x):
+        scales = np.empty(n, dtype=np.float32)
+        broken = slices.column_scales(array(x.t()), bits, scales, units)
+        snapped = torch.empty((depth, n), dtype=torch.float64)
+        wide.snap_columns(array(x.t()), scales, array(snapped))
+        snapped = snapped.t()
+    else:
+        snapped = torch.empty((n, depth), dtype=torch.float64)
+        broken = wide.snap_rows(array(x), bits, array(snapped), units)
+    _refuse(broken, x)
+    return snapped, units
+
+
+def _by_float64(task: _Task) -> Tensor:
+    m, depth, n = task.size
+    left, left_units = _snap(task.a, task.bits)
+    right, right_units = _snap(task.b.t(), task.bits)
+    chunk = 1 << (53 - 2 * task.bits)
+    if depth <= chunk:
+        total = torch.mm(left, right.t())
+    else:
+        parts = zip(left.split(chunk, 1), right.split(chunk, 1), strict=True)
+        exact = sum(torch.mm(one, other.t()).to(torch.int64) for one, other in parts)
+        total = torch.as_tensor(exact).to(torch.float64)
+    out = torch.empty((m, n), dtype=torch.float32)
+    wide.finish(array(total), left_units, right_units, task.bias, task.alpha, task.beta, array(out))
+    return out
+
+
+def _lies_in_columns(x: Tensor) -> bool:
+    return x.shape[0] > 1 and x.stride(0) == 1 and x.stride(1) == x.shape[0]
+
+
+def _refuse(broken: int, x: Tensor) -> None:
+    if broken:
+        raise NotFinite(f"a factor of shape {tuple(x.shape)} holds NaN or infinity")
+
+
+_fastest: dict[tuple[int, ...], Callable[[_Task], Tensor]] = {}
+
+
+def _run(task: _Task) -> Tensor:
+    """By the route that was faster when a product of about this size came first."""
+    if not amx.available():
+        return _by_float64(task)
+    key = (*(size.bit_length() for size in task.size), task.bits, torch.get_num_threads())
+    route = _fastest.get(key)
+    if route is not None:
+        return route(task)
+    seconds: dict[Callable[[_Task], Tensor], float] = {}
+    for candidate in (_by_tiles, _by_float64):
+        candidate(task)  # compiles, allocates, warms caches
+        start = time.perf_counter()
+        result = candidate(task)
+        seconds[candidate] = time.perf_counter() - start
+    _fastest[key] = min(seconds, key=seconds.__getitem__)
+    return result
+
+
+def matmul(
+    a: Tensor,
+    b: Tensor,
+    bias: Tensor | None = None,
+    *,
+    alpha: float = 1,
+    beta: float = 1,
+    bits: int,
+) -> Tensor:
+    """(..., M, K) x (..., K, N) * alpha + bias * beta, float32, any strides; `bias` broadcasts.
+
+    Raises `NotFinite` for NaN or infinity in a factor.
+    """
+    if a.dim() > 2:
+        batch = a.shape[:-2]
+        shape = (*batch, a.shape[-2], b.shape[-1])
+        pairs = zip(a.flatten(0, -3), b.flatten(0, -3), strict=True)
+        biases = [None] * batch.numel() if bias is None else bias.expand(shape).flatten(0, -3)
+        done = [
+            matmul(one, other, added, alpha=alpha, beta=beta, bits=bits)
+            for (one, other), added in zip(pairs, biases, strict=True)
+        ]
+        return torch.stack(done).reshape(shape) if done else a.new_empty(shape)
+    (m, depth), n = a.shape, b.shape[1]
+    if m == 0 or n == 0 or depth == 0 or a.dtype != torch.float32 or b.dtype != torch.float32:
+        if bias is None:
+            return products.mm(a, b, bits=bits)
+        return products.addmm(bias, a, b, beta=beta, alpha=alpha, bits=bits)
+    rows = 1 if bias is None or bias.dim() < 2 or bias.shape[0] == 1 else m
+    spread = torch.zeros((rows, -(-n // 16) * 16), dtype=torch.float32)
+    if bias is not None and beta != 0:
+        spread[:, :n] = bias
+    return _run(
+        _Task(a=a, b=b, bias=array(spread), alpha=float(alpha), beta=float(beta), bits=bits)
+    )
+
+
+@fuse(aten.mm.default)
+@fuse(aten.bmm.default)
+def mm(a: Tensor, b: Tensor, *, bits: int) -> Tensor:
+    return matmul(a, b, bits=bits)
+
+
+@fuse(aten.addmm.default)
+@fuse(aten.baddbmm.default)
+def addmm(
+    bias: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1, bits: int
+) -> Tensor:
+    return matmul(a, b, bias, alpha=alpha, beta=beta, bits=bits)

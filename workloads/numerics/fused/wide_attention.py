@@ -1,0 +1,241 @@
+"""Attention where there are no tiles: the exact products by float64, everything else in one pass.
+
+The same definition as `attention`; heads are taken a few at a time, so that their scores stay in
+the processor's caches.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numba import prange
+
+from workloads.numerics.fused import wide
+from workloads.numerics.fused.kernel import array, inlined, kernel
+from workloads.numerics.fused.reductions import power
+from workloads.numerics.fused.shares import (
+    along,
+    attended,
+    divide,
+    log_of,
+    shares,
+    steepen,
+    sum_bits_of,
+)
+from workloads.numerics.fused.slices import largest_columns, scales_of
+from workloads.numerics.fused.wide import MAGIC32
+
+Array = np.ndarray[Any, Any]
+CACHED_SCORES = 1 << 19
+"""Scores of the heads that are worked on together."""
+_MAGIC = 1.5 * 2.0**52
+
+
+@inlined
+def snap_columns(x, bits, out, units):
+    """A head's columns, (K, n) float32, as whole float64 numbers. Returns how many broke."""
+    largest = np.zeros(x.shape[1], dtype=np.int32)
+    scales = np.empty(x.shape[1], dtype=np.float32)
+    largest_columns(x, 0, x.shape[0], largest)
+    broken = scales_of(largest, bits, scales, units)
+    for k in range(x.shape[0]):
+        line, row = x[k], out[k]
+        for i in range(line.size):
+            row[i] = np.float64((line[i] * scales[i] + MAGIC32) - MAGIC32)
+    return broken
+
+
+@kernel
+def snap_head_columns(x, bits, out, units):
+    """x (heads, K, n) float32 -> whole float64 numbers; units (heads, n)."""
+    broken = 0
+    for head in prange(x.shape[0]):
+        broken += snap_columns(x[head], bits, out[head], units[head])
+    return broken
+
+
+@inlined
+def scale_scores(line, unit, units, scores):
+    """Exact integers of one query become its products."""
+    for k in range(scores.size):
+        scores[k] = line[k] * (unit * units[k]) + 0.0
+
+
+@kernel
+def weigh(exact, q_units, k_units, mask, has_mask, causal, factor, bits, t, whole, sums, logs):
+    """Exact score integers (heads, T, keys) -> t, t in whole units of 2^-bits, sums, logs.
+
+    Returns how many rows met NaN or infinity."""
+    heads, queries, keys = exact.shape
+    fine, broken = sum_bits_of(keys), 0
+    for head in prange(heads):
+        scores = np.empty(keys)
+        for row in range(queries):
+            count = attended(row, keys, causal)
+            line = t[head, row]
+            scale_scores(exact[head, row], q_units[head, row], k_units[head], scores[:count])
+            total, largest = shares(
+                scores[:count], factor, mask[head, row], has_mask, fine, line[:count]
+            )
+            broken += not largest < np.inf
+            line[count:] = 0.0
+            sums[head, row], logs[head, row] = total, log_of(total, largest)
+            grid, scale = whole[head, row], power(bits)
+            for k in range(keys):
+                grid[k] = (line[k] * scale + _MAGIC) - _MAGIC
+    return broken
+
+
+@kernel
+def mix(exact, v_units, unit, sums, out):
+    """Exact integers of t V (heads, T, width), divided by the sums of t."""
+    for head in prange(exact.shape[0]):
+        for row in range(exact.shape[1]):
+            divisor = sums[head, row] if sums[head, row] else 1.0
+            line, result, units = exact[head, row], out[head, row], v_units[head]
+            for j in range(line.size):
+                result[j] = np.float32((line[j] * (unit * units[j]) + 0.0) / divisor)
+
+
+@kernel
+def slope_of(exact, g_units, v_units, t, sums, g, o, factor, causal, slopes, shared):
+    """Gradients of the scores and dO / S, float32, from the exact integers of dO V'."""
+    heads, queries, keys = exact.shape
+    thin = sum_bits_of(g.shape[2])
+    for head in prange(heads):
+        towards = np.empty(keys)
+        for row in range(queries):
+            count = attended(row, keys, causal)
+            here, total = along(g[head, row], o[head, row], thin), sums[head, row]
+            scale_scores(exact[head, row], g_units[head, row], v_units[head], towards)
+            slope = slopes[head, row]
+            divide(g[head, row], total, shared[head, row])
+            steepen(t[head, row, :count], total, towards, here, factor, slope)
+            slope[count:] = 0.0
+
+
+@kernel
+def finish(exact, row_units, column_units, out):
+    """float32 of exact integers (heads, M, N) and units (heads, M), (heads, N)."""
+    for head in prange(exact.shape[0]):
+        for i in range(exact.shape[1]):
+            line, result = exact[head, i], out[head, i]
+            unit, units = row_units[head, i], column_units[head]
+            for j in range(line.size):
+                result[j] = np.float32(line[j] * (unit * units[j]) + 0.0)
+
+
+class _Heads:
+    """A few heads' matrices, snapped once by rows and by columns as they are asked for."""
+
+    def __init__(self, x: Array, bits: int) -> None:
+        self._x, self._bits = np.ascontiguousarray(x), bits
+        self.broken = 0
+
+    def rows(self) -> tuple[torch.Tensor, Array]:
+        """Whole float64 numbers (heads, n, K) and units (heads, n)."""
+        heads, n, depth = self._x.shape
+        whole, units = np.empty((heads, n, depth)), np.empty((heads, n))
+        flat = (heads * n, depth)
+        self.broken += wide.snap_rows(
+            self._x.reshape(flat), self._bits, whole.reshape(flat), units.reshape(-1)
+        )
+        return torch.from_numpy(whole), units
+
+    def columns(self) -> tuple[torch.Tensor, Array]:
+        """Whole float64 numbers (heads, K, n) and units (heads, n)."""
+        heads, depth, n = self._x.shape
+        whole, units = np.empty((heads, depth, n)), np.empty((heads, n))
+        self.broken += snap_head_columns(self._x, self._bits, whole, units)
+        return torch.from_numpy(whole), units
+
+
+def _exact(left: torch.Tensor, right: torch.Tensor, bits: int) -> Array:
+    """Product of whole numbers up to 2^bits, as float64."""
+    depth, chunk = left.shape[2], 1 << (53 - 2 * bits)
+    if depth <= chunk:
+        return array(torch.bmm(left, right))
+    parts = zip(left.split(chunk, 2), right.split(chunk, 1), strict=True)
+    total = sum(torch.bmm(one, other).to(torch.int64) for one, other in parts)
+    return array(torch.as_tensor(total).to(torch.float64))
+
+
+def _groups(q: Array, k: Array) -> list[slice]:
+    step = max(1, CACHED_SCORES // (q.shape[1] * k.shape[1]))
+    return [slice(at, at + step) for at in range(0, q.shape[0], step)]
+
+
+def _weigh(q: _Heads, k: _Heads, shape: Any, options: Any, bits: int, logs: Array) -> Any:
+    """t, t in whole units and its sums for a few heads, and how many rows broke."""
+    (whole_q, q_units), (whole_k, k_units) = q.rows(), k.rows()
+    t, whole, sums = np.empty(shape), np.empty(shape), np.empty(shape[:2])
+    exact = _exact(whole_q, whole_k.transpose(1, 2), bits)
+    broken = weigh(exact, q_units, k_units, *options, bits, t, whole, sums, logs)
+    return t, torch.from_numpy(whole), sums, broken
+
+
+def forward(
+    q: Array,
+    k: Array,
+    v: Array,
+    mask: Array,
+    has_mask: bool,
+    causal: bool,
+    factor: float,
+    bits: int,
+    out: Array,
+    logs: Array,
+) -> int:
+    """q (heads, T, width), k and v (heads, keys, width), mask (heads, T, keys or 0) float32.
+
+    Fills out (heads, T, width) and logs (heads, T); returns how much was not finite."""
+    broken = 0
+    for few in _groups(q, k):
+        heads = [_Heads(one[few], bits) for one in (q, k, v)]
+        shape = (len(q[few]), q.shape[1], k.shape[1])
+        options = (mask[few], has_mask, causal, factor)
+        _, whole, sums, bad = _weigh(heads[0], heads[1], shape, options, bits, logs[few])
+        whole_v, v_units = heads[2].columns()
+        mix(_exact(whole, whole_v, bits), v_units, 2.0**-bits, sums, out[few])
+        broken += bad + sum(one.broken for one in heads)
+    return broken
+
+
+def backward(
+    g: Array,
+    q: Array,
+    k: Array,
+    v: Array,
+    o: Array,
+    mask: Array,
+    has_mask: bool,
+    causal: bool,
+    factor: float,
+    bits: int,
+    gq: Array,
+    gk: Array,
+    gv: Array,
+) -> int:
+    """As `forward`; fills gq (heads, T, width), gk and gv (heads, keys, width)."""
+    broken = 0
+    for few in _groups(q, k):
+        heads = [_Heads(one[few], bits) for one in (q, k, v, g)]
+        shape = (len(q[few]), q.shape[1], k.shape[1])
+        options = (mask[few], has_mask, causal, factor)
+        unused = np.empty(shape[:2], dtype=np.float32)
+        t, whole, sums, bad = _weigh(heads[0], heads[1], shape, options, bits, unused)
+        (whole_g, g_units), (whole_v, v_units) = heads[3].rows(), heads[2].rows()
+        slopes, shared = np.empty(shape, dtype=np.float32), np.empty_like(q[few])
+        towards = _exact(whole_g, whole_v.transpose(1, 2), bits)
+        steepen(towards, g_units, v_units, t, sums, g[few], o[few], factor, causal, slopes, shared)
+        heads += [_Heads(slopes, bits), _Heads(shared, bits)]
+        whole_s, s_units = heads[5].columns()
+        share_units = np.full(shape[::2], 2.0**-bits)
+        finish(_exact(whole.transpose(1, 2), whole_s, bits), share_units, s_units, gv[few])
+        (rows, row_units), (columns, column_units) = heads[4].rows(), heads[4].columns()
+        whole_k, k_units = heads[1].columns()
+        finish(_exact(rows, whole_k, bits), row_units, k_units, gq[few])
+        whole_q, q_units = heads[0].columns()
+        finish(_exact(columns.transpose(1, 2), whole_q, bits), column_units, q_units, gk[few])
+        broken += bad + sum(one.broken for one in heads)
+    return broken

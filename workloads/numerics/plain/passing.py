@@ -1,0 +1,152 @@
+"""Operators whose stock kernels are exact: they move values, compare, count, or round once.
+
+Not here, though they look harmless: `relu`, `clamp` and `maximum` (which zero they return depends
+on the lane), `sqrt` and `rsqrt` (not correctly rounded), `add` with `alpha` (fused on some
+machines), anything that sums floats.
+"""
+
+import torch
+
+from workloads.numerics.registry import passes
+
+aten = torch.ops.aten
+
+# Views and copies.
+passes(
+    aten._reshape_alias.default,
+    aten._to_copy.default,
+    aten._unsafe_view.default,
+    aten.alias.default,
+    aten.as_strided.default,
+    aten.cat.default,
+    aten.clone.default,
+    aten.constant_pad_nd.default,
+    aten.copy_.default,
+    aten.detach.default,
+    aten.detach_.default,
+    aten.diagonal.default,
+    aten.expand.default,
+    aten.flip.default,
+    aten.gather.default,
+    aten.im2col.default,
+    aten.index.Tensor,
+    aten.index_select.default,
+    aten.lift.default,
+    aten.lift_fresh.default,
+    aten.masked_select.default,
+    aten.permute.default,
+    aten.repeat.default,
+    aten.roll.default,
+    aten.select.int,
+    aten.select_backward.default,
+    aten.slice.Tensor,
+    aten.slice_backward.default,
+    aten.split.Tensor,
+    aten.split_with_sizes.default,
+    aten.squeeze.default,
+    aten.squeeze.dim,
+    aten.squeeze.dims,
+    aten.stack.default,
+    aten.t.default,
+    aten.transpose.int,
+    aten.transpose_.default,
+    aten.tril.default,
+    aten.triu.default,
+    aten.unbind.int,
+    aten.unfold.default,
+    aten.unsafe_split.Tensor,
+    aten.unsqueeze.default,
+    aten.unsqueeze_.default,
+    aten.view.default,
+    aten.view.dtype,
+    aten.where.self,
+    aten.where.ScalarOther,
+    aten.where.ScalarSelf,
+    aten.where.Scalar,
+    aten.masked_fill.Scalar,
+    aten.masked_fill.Tensor,
+    aten.masked_fill_.Scalar,
+    aten.masked_fill_.Tensor,
+    aten.embedding.default,
+)
+# Fresh tensors.
+passes(
+    aten._efficientzerotensor.default,
+    aten.arange.default,
+    aten.arange.start,
+    aten.arange.start_step,
+    aten.empty.memory_format,
+    aten.empty_like.default,
+    aten.empty_strided.default,
+    aten.eye.default,
+    aten.fill.Scalar,
+    aten.fill_.Scalar,
+    aten.fill_.Tensor,
+    aten.full.default,
+    aten.full_like.default,
+    aten.new_empty.default,
+    aten.new_empty_strided.default,
+    aten.new_full.default,
+    aten.new_ones.default,
+    aten.new_zeros.default,
+    aten.ones.default,
+    aten.ones_like.default,
+    aten.scalar_tensor.default,
+    aten.zero_.default,
+    aten.zeros.default,
+    aten.zeros_like.default,
+)
+# Comparisons and logic, and what reads a value out.
+passes(
+    aten._local_scalar_dense.default,
+    aten.all.default,
+    aten.all.dim,
+    aten.any.default,
+    aten.any.dim,
+    aten.argmax.default,
+    aten.argmin.default,
+    aten.argsort.default,
+    aten.bitwise_and.Scalar,
+    aten.bitwise_and.Tensor,
+    aten.bitwise_not.default,
+    aten.bitwise_or.Scalar,
+    aten.bitwise_or.Tensor,
+    aten.bitwise_xor.Tensor,
+    aten.equal.default,
+    aten.is_same_size.default,
+    aten.isfinite.default,
+    aten.isinf.default,
+    aten.isnan.default,
+    aten.is_nonzero.default,
+    aten.item.default,
+    aten.logical_and.default,
+    aten.logical_not.default,
+    aten.logical_or.default,
+    aten.nonzero.default,
+    aten.sort.stable,
+    *(
+        getattr(getattr(aten, name), kind)
+        for name in ("eq", "ne", "lt", "le", "gt", "ge")
+        for kind in ("Scalar", "Tensor")
+    ),
+)
+# One rounding each, whatever the instruction set.
+passes(
+    aten.abs.default,
+    aten.ceil.default,
+    aten.div.Scalar,
+    aten.div.Tensor,
+    aten.floor.default,
+    aten.floor_divide.default,
+    aten.mul.Scalar,
+    aten.mul.Tensor,
+    aten.neg.default,
+    aten.reciprocal.default,
+    aten.remainder.Scalar,
+    aten.round.default,
+    aten.sign.default,
+    aten.sgn.default,
+    aten.trunc.default,
+    aten.div.Tensor_mode,
+    aten.div.Scalar_mode,
+)
