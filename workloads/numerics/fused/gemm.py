@@ -24,6 +24,8 @@ Tensor = torch.Tensor
 Array = np.ndarray[Any, Any]
 CACHE_BYTES = 3 << 18
 """Slices of the right factor that are kept in a core's cache while the left one streams by."""
+CACHED_NUMBERS = 1 << 22
+"""float64 numbers of a block of rows and of its results."""
 CONFIGURATION = amx.configuration()
 
 _workspaces = threading.local()
@@ -99,37 +101,54 @@ def _by_tiles(task: _Task) -> Tensor:
     return out
 
 
-def _snap(x: Tensor, bits: int) -> tuple[Tensor, Array]:
+def _room(name: str, rows: int, columns: int) -> Tensor:
+    """float64 (rows, columns) of this thread's own memory, kept for the next product."""
+    space = _workspace(name, rows * columns * 8).view(np.float64)
+    return torch.from_numpy(space.reshape(rows, columns))
+
+
+def _snap(x: Tensor, bits: int, name: str) -> tuple[Tensor, Array]:
     """Whole float64 numbers and units of the rows of x, (n, K) float32. Raises `NotFinite`."""
     n, depth = x.shape
     units = np.empty(n, dtype=np.float64)
     if _lies_in_columns(x):
         scales = np.empty(n, dtype=np.float32)
         broken = slices.column_scales(array(x.t()), bits, scales, units)
-        snapped = torch.empty((depth, n), dtype=torch.float64)
+        snapped = _room(name, depth, n)
         wide.snap_columns(array(x.t()), scales, array(snapped))
         snapped = snapped.t()
     else:
-        snapped = torch.empty((n, depth), dtype=torch.float64)
+        snapped = _room(name, n, depth)
         broken = wide.snap_rows(array(x), bits, array(snapped), units)
     _refuse(broken, x)
     return snapped, units
 
 
 def _by_float64(task: _Task) -> Tensor:
+    """In blocks of rows, so that what is snapped and what is summed stay in cache."""
     m, depth, n = task.size
-    left, left_units = _snap(task.a, task.bits)
-    right, right_units = _snap(task.b.t(), task.bits)
-    chunk = 1 << (53 - 2 * task.bits)
-    if depth <= chunk:
-        total = torch.mm(left, right.t())
-    else:
-        parts = zip(left.split(chunk, 1), right.split(chunk, 1), strict=True)
-        exact = sum(torch.mm(one, other.t()).to(torch.int64) for one, other in parts)
-        total = torch.as_tensor(exact).to(torch.float64)
+    right, right_units = _snap(task.b.t(), task.bits, "right")
+    step = m if _lies_in_columns(task.a) else max(64, CACHED_NUMBERS // (depth + n))
     out = torch.empty((m, n), dtype=torch.float32)
-    wide.finish(array(total), left_units, right_units, task.bias, task.alpha, task.beta, array(out))
+    for first in range(0, m, step):
+        rows = slice(first, min(first + step, m))
+        left, left_units = _snap(task.a[rows], task.bits, "left")
+        total = _multiply(left, right.t(), task.bits)
+        bias = task.bias[rows] if len(task.bias) > 1 else task.bias
+        wide.finish(
+            array(total), left_units, right_units, bias, task.alpha, task.beta, array(out[rows])
+        )
     return out
+
+
+def _multiply(left: Tensor, right: Tensor, bits: int) -> Tensor:
+    """The exact product of whole numbers up to 2^bits, as float64."""
+    chunk = 1 << (53 - 2 * bits)
+    if left.shape[1] <= chunk:
+        return torch.mm(left, right, out=_room("total", left.shape[0], right.shape[1]))
+    parts = zip(left.split(chunk, 1), right.split(chunk, 0), strict=True)
+    exact = sum(torch.mm(one, other).to(torch.int64) for one, other in parts)
+    return torch.as_tensor(exact).to(torch.float64)
 
 
 def _lies_in_columns(x: Tensor) -> bool:
