@@ -7,6 +7,7 @@ link that does not follow the chain, contents that the fold could not read.
 
 from typing import Any, cast
 
+from gensyn_ray.domain.numerics import classes_in
 from gensyn_ray.settlement import Job, Settlement
 from ledger.core.commands import Commit, Record, RequestSlot
 from ledger.core.orders import Order
@@ -31,28 +32,37 @@ def admit(settlement: Settlement, order: Order) -> Rejected | None:
 
 
 def _admit_slot(settlement: Settlement, operator: str, request: RequestSlot) -> Rejected | None:
-    task = settlement.jobs[request.job].tasks[request.task]
+    job = settlement.jobs[request.job]
+    task = job.tasks[request.task]
     if request.segment not in (len(task.good), len(task.good) + 1):
         return Rejected(reason=Reason.WRONG_PREDECESSOR, detail=f"{len(task.good)} are good")
-    numerics = settlement.parties[operator].numerics
-    if not settlement.verifiers(numerics, not_of=operator):
-        return Rejected(reason=Reason.NO_VERIFIER, detail=numerics)
+    classes = _classes(settlement, operator, job)
+    if not classes:
+        return Rejected(reason=Reason.NUMERICS_NOT_SERVED, detail=job.opened.numerics)
+    if not any(settlement.verifiers(one, not_of=operator) for one in classes):
+        return Rejected(reason=Reason.NO_VERIFIER, detail=", ".join(classes))
     return None
 
 
+def _classes(settlement: Settlement, operator: str, job: Job) -> list[str]:
+    """Numerics classes in which an operator may answer this job's slots."""
+    return classes_in(settlement.parties[operator].numerics, job.opened.numerics)
+
+
 def _admit_leaf(settlement: Settlement, operator: str, leaf: dict[str, Any]) -> Rejected | None:
-    task = settlement.jobs[leaf["job"]].tasks[leaf["task"]]
+    job = settlement.jobs[leaf["job"]]
+    task = job.tasks[leaf["task"]]
     texts = ("state_before", "state_after", "numerics")
     if not all(isinstance(leaf.get(name), str) for name in texts) or not isinstance(
         leaf.get("metrics"), dict
     ):
         return Rejected(reason=Reason.WRONG_LEAF, detail="fields are missing")
-    if leaf["numerics"] != settlement.parties[operator].numerics:
-        return Rejected(reason=Reason.WRONG_LEAF, detail="not the class that the node joined as")
+    if leaf["numerics"] not in _classes(settlement, operator, job):
+        return Rejected(reason=Reason.WRONG_LEAF, detail="not a class that the node joined as")
     if leaf["segment"] != len(task.good):
         return Rejected(reason=Reason.WRONG_PREDECESSOR, detail=f"{len(task.good)} are good")
     if task.good:
-        before = settlement.jobs[leaf["job"]].segments[task.good[-1]].leaf["state_after"]
+        before = job.segments[task.good[-1]].leaf["state_after"]
         allowed = leaf["state_before"] == before
     else:
         allowed = leaf["state_before"] == "" or _is_good_state(settlement, leaf)

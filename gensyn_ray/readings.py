@@ -32,6 +32,7 @@ def task_of_trial(journal: Journal, settlement: Settlement, parameters: Paramete
                 "state": _tip(job, task),
                 "bundle": job.opened.bundle,
                 "data_digest": job.opened.data_digest,
+                "numerics": job.opened.numerics,
                 "vetted": job.opened.bundle in settlement.vetted,
             }
     raise NoSuchThing("no task has been started for this trial")

@@ -148,7 +148,8 @@ class Unjail:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenJob:
     """`audit_ppm`: sampling rate per segment in millionths. `draw_batch`: commitments of one
-    operator that share a beacon link. `secret_anchor`: hex end of the submitter's hash chain."""
+    operator that share a beacon link. `secret_anchor`: hex end of the submitter's hash chain.
+    `numerics`: the mode that its segments are computed in (`gensyn_ray.domain.numerics`)."""
 
     job: str
     kind: str
@@ -160,6 +161,7 @@ class OpenJob:
     draw_batch: int
     secret_anchor: str
     driver_key: str
+    numerics: str = PINNED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -114,6 +114,7 @@ class JobOpened:
     draw_batch: int
     secret_anchor: str
     driver_key: str
+    numerics: str
     deadline_ms: int
 
 

@@ -61,6 +61,7 @@ def open_job(book: Book, header: Header, command: OpenJob, now_ms: int) -> Decis
             draw_batch=command.draw_batch,
             secret_anchor=command.secret_anchor,
             driver_key=command.driver_key,
+            numerics=command.numerics,
             deadline_ms=now_ms + book.parameters.job_ms,
         ),
         Moved(
