@@ -1,4 +1,112 @@
-"""Refuses a machine on which the definitions would not give their bits."""
+"""Refuses a process in which the definitions would not give their bits.
+
+They rest on IEEE-754 as every processor can do it: rounding to nearest even, denormals kept, no
+multiply-add that rounds once where two roundings are written. Processors agree on that; settings
+and compilers do not always.
+
+Not covered: a processor that computes wrongly now and then (that is what audits find), and one
+that answers these questions rightly in order to compute wrongly afterwards.
+"""
+
+import math
+from collections.abc import Callable
+from functools import cache
+
+import numpy as np
+import torch
+
+from gensyn_ray.domain.errors import OperationError
+from workloads.numerics.fused.kernel import kernel, use_threads
+
+_TINY = 2.0**-149
+_TORN = (1.0 + 2.0**-27, 1.0 + 2.0**-27, -(1.0 + 2.0**-26))
+"""a * b + c is 0 in two roundings and 2^-54 in one."""
 
 
-def check() -> None: ...
+class UnfitMachine(OperationError):
+    """This process breaks a rule that canonical arithmetic rests on; the message says which."""
+
+
+def check() -> None:
+    """Raises `UnfitMachine`. The first call takes a few milliseconds, later ones microseconds."""
+    _check_once()
+    if not _keeps_denormals():
+        raise UnfitMachine(
+            "denormal numbers are flushed to zero: call torch.set_flush_denormal(False), and load "
+            "no library that was built with -ffast-math"
+        )
+    use_threads()
+
+
+@cache
+def _check_once() -> None:
+    for rule, holds in RULES.items():
+        if not holds():
+            raise UnfitMachine(f"canonical arithmetic needs {rule}, which does not hold here")
+
+
+def _keeps_denormals() -> bool:
+    tiny = torch.tensor([_TINY], dtype=torch.float32)
+    return float(tiny * 1.0) == _TINY and _TINY * 1.0 == _TINY
+
+
+@kernel
+def _torn_sum(a, b, c, out):
+    for i in range(out.size):
+        out[i] = a[i] * b[i] + c[i]
+
+
+def _kernels_round_twice() -> bool:
+    a, b, c = (np.full(16, value) for value in _TORN)
+    out = np.empty(16)
+    _torn_sum(a, b, c, out)
+    return not out.any()
+
+
+def _torch_rounds_twice() -> bool:
+    a, b, c = (torch.full((16,), value, dtype=torch.float64) for value in _TORN)
+    return not bool((a * b + c).any())
+
+
+def _rounds_to_even() -> bool:
+    x = torch.tensor([1.0, 1.0 + 2.0**-23], dtype=torch.float32)
+    return (x + 2.0**-24).tolist() == [1.0, 1.0 + 2.0**-22]
+
+
+def _divides_and_multiplies_rightly() -> bool:
+    """float32 results against float64, whose 53 bits make the second rounding harmless."""
+    x = torch.arange(1, 4097, dtype=torch.float32) * 1.000123
+    y = torch.arange(4097, 1, -1, dtype=torch.float32) * 0.999877
+    wide = (x.to(torch.float64) / y.to(torch.float64)).to(torch.float32)
+    product = (x.to(torch.float64) * y.to(torch.float64)).to(torch.float32)
+    return torch.equal(x / y, wide) and torch.equal(x * y, product)
+
+
+def _takes_roots_rightly() -> bool:
+    numbers = np.arange(1, 4097, dtype=np.float64) * 1.000123
+    roots = np.sqrt(numbers)
+    return all(
+        float(root) == math.sqrt(number) for root, number in zip(roots, numbers, strict=True)
+    )
+
+
+def _multiplies_integers_exactly() -> bool:
+    a = torch.arange(64 * 64, dtype=torch.int64).reshape(64, 64) * 257 - 2**19
+    exact = (a[:, :, None] * a[None, :, :]).sum(1)
+    return torch.equal((a.double() @ a.double()).to(torch.int64), exact)
+
+
+def _wraps_integers() -> bool:
+    largest = torch.tensor([2**63 - 1])
+    return int(largest + 1) == -(2**63)
+
+
+RULES: dict[str, Callable[[], bool]] = {
+    "rounding to the nearest even number": _rounds_to_even,
+    "correctly rounded float32 division and multiplication": _divides_and_multiplies_rightly,
+    "correctly rounded square roots": _takes_roots_rightly,
+    "compiled kernels that round a product before they add to it": _kernels_round_twice,
+    "torch kernels that round a product before they add to it": _torch_rounds_twice,
+    "float64 matrix products that are exact below 2^53": _multiplies_integers_exactly,
+    "64-bit integers that wrap": _wraps_integers,
+}
