@@ -37,6 +37,7 @@ from gensyn_ray.testnet.local import LocalNetwork
 from ledger.core.journal import parse_entry
 from ledger.storage.sqlite import SqliteJournal
 from workloads.core.segment import Runner, TaskSpec
+from workloads.numerics.arithmetic import arithmetic
 from workloads.numerics.pinned import best_profiles
 from workloads.programs.digits import Digits
 from workloads.ray_jobs.sweep import VOLUNTEER
@@ -61,7 +62,7 @@ class BareTrainable(tune.Trainable):
         self._program = Digits()
         self._data = self._program.load_data()
         spec = TaskSpec(bundle="bare", config=dict(new_config), seed=0, task="bare")
-        self._runner = Runner(self._program, spec, self._data)
+        self._runner = Runner(self._program, spec, self._data, arithmetic)
         return True
 
     def step(self) -> dict[str, Any]:

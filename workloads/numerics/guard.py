@@ -14,11 +14,12 @@ from functools import cache
 
 import numpy as np
 import torch
+from numba import prange
 
 from gensyn_ray.domain.errors import OperationError
 from workloads.numerics.fused.kernel import kernel, use_threads
 
-_TINY = 2.0**-149
+_TINY32, _TINY64 = 2.0**-149, 2.0**-1074
 _TORN = (1.0 + 2.0**-27, 1.0 + 2.0**-27, -(1.0 + 2.0**-26))
 """a * b + c is 0 in two roundings and 2^-54 in one."""
 
@@ -46,13 +47,14 @@ def _check_once() -> None:
 
 
 def _keeps_denormals() -> bool:
-    tiny = torch.tensor([_TINY], dtype=torch.float32)
-    return float(tiny * 1.0) == _TINY and _TINY * 1.0 == _TINY
+    narrow = torch.tensor([_TINY32], dtype=torch.float32) * 1.0
+    wide = torch.tensor([_TINY64], dtype=torch.float64) * 1.0
+    return float(narrow) == _TINY32 and float(wide) == _TINY64
 
 
 @kernel
 def _torn_sum(a, b, c, out):
-    for i in range(out.size):
+    for i in prange(out.size):
         out[i] = a[i] * b[i] + c[i]
 
 

@@ -140,7 +140,7 @@ def nll_loss(
     losses = -widened(rows.gather(1, index[:, None])[:, 0]) * each
     total_weight = exact_sum(each, [0])[0]
     if reduction == 0:
-        return losses.to(x.dtype).reshape(target.shape), total_weight.to(x.dtype)
+        return losses.to(x.dtype).reshape(target.shape), torch.zeros((), dtype=x.dtype)
     total = exact_sum(losses, [0])[0]
     loss = total / total_weight if reduction == MEAN else total
     return loss.to(x.dtype), total_weight.to(x.dtype)
