@@ -36,12 +36,9 @@ class Error:
     largest: float
 
 
-def _tensors(value: Any) -> list[torch.Tensor]:
-    if isinstance(value, torch.Tensor):
-        return [value]
-    if isinstance(value, list | tuple):
-        return [one for item in value for one in _tensors(item)]
-    return []
+def _results(value: Any) -> list[torch.Tensor | None]:
+    """A tensor, or each of several; None where a mask left one out."""
+    return list(value) if isinstance(value, list | tuple) else [value]
 
 
 def _widened(value: Any) -> Any:
@@ -64,8 +61,8 @@ def _ulp(x: torch.Tensor) -> torch.Tensor:
 
 def _error(found: Any, truth: Any) -> Error | None:
     worst = [0.0, 0.0]
-    for one, true in zip(_tensors(found), _tensors(truth), strict=True):
-        if not one.is_floating_point() or one.numel() == 0:
+    for one, true in zip(_results(found), _results(truth), strict=True):
+        if one is None or true is None or not one.is_floating_point() or one.numel() == 0:
             continue
         exact = true.detach().to(torch.float64)
         known = torch.isfinite(exact) & (exact.abs() < 3.4e38)

@@ -139,6 +139,8 @@ INSTEAD: Mapping[str, str] = MappingProxyType(
 def _explain(func: Operator) -> str:
     base = func._schema.name.partition("::")[2]
     instead = INSTEAD.get(base) or INSTEAD.get(base.rstrip("_"))
+    if instead is None and base.startswith("_foreach_"):
+        instead = "an optimizer of workloads.numerics.optim, e.g. workloads.numerics.optim.AdamW"
     if instead is None and "out" in str(func).rpartition(".")[2]:
         instead = "the variant without out="
     return (

@@ -37,6 +37,7 @@ passes(
     aten.permute.default,
     aten.repeat.default,
     aten.roll.default,
+    aten.scatter.value,
     aten.select.int,
     aten.select_backward.default,
     aten.slice.Tensor,
@@ -122,6 +123,8 @@ passes(
     aten.logical_and.default,
     aten.logical_not.default,
     aten.logical_or.default,
+    aten.max.dim,
+    aten.min.dim,
     aten.nonzero.default,
     aten.sort.stable,
     *(

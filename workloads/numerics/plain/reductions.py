@@ -166,3 +166,19 @@ def amax(x: Tensor, dim: Sequence[int] = (), keepdim: bool = False) -> Tensor:
 @define(aten.amin.default, example=_some_dimensions)
 def amin(x: Tensor, dim: Sequence[int] = (), keepdim: bool = False) -> Tensor:
     return aten.amin.default(x, dim, keepdim) + 0.0
+
+
+@define(aten.aminmax.default, example=lambda s: (s.tensor((s.whole(1, 9), 3)),))
+def extremes(x: Tensor, *, dim: int | None = None, keepdim: bool = False) -> tuple[Tensor, Tensor]:
+    low, high = aten.aminmax.default(x, dim=dim, keepdim=keepdim)
+    return (low + 0.0, high + 0.0) if x.is_floating_point() else (low, high)
+
+
+@define(aten.max.default, example=lambda s: (s.tensor((s.whole(1, 9), 3)),))
+def largest(x: Tensor) -> Tensor:
+    return aten.max.default(x) + 0.0 if x.is_floating_point() else aten.max.default(x)
+
+
+@define(aten.min.default, example=lambda s: (s.tensor((s.whole(1, 9), 3)),))
+def smallest(x: Tensor) -> Tensor:
+    return aten.min.default(x) + 0.0 if x.is_floating_point() else aten.min.default(x)
