@@ -11,6 +11,8 @@ $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --constraint constraints.txt torch==2.13.0
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	# Compiles the kernels, once for this processor, and tests that it computes what it must.
+	$(BIN)/python -m workloads.numerics.self_test
 	touch $(READY)
 
 demo: $(READY)
@@ -34,6 +36,8 @@ lint: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.sweep_overhead --json
+	$(BIN)/python -m benchmarks.numerics_overhead --quick --json
+	$(BIN)/python -m benchmarks.numerics_matrix --quick --json
 
 clean:
 	rm -rf .venv

@@ -33,6 +33,7 @@ from ray.tune import PlacementGroupFactory, RunConfig
 from gensyn_ray import cluster
 from gensyn_ray.api import Audit, Budget, Network
 from gensyn_ray.domain.money import MICRO_PER_CREDIT
+from gensyn_ray.domain.numerics import PINNED
 from gensyn_ray.testnet.local import LocalNetwork
 from ledger.core.journal import parse_entry
 from ledger.storage.sqlite import SqliteJournal
@@ -108,6 +109,7 @@ def run_verified(network: LocalNetwork, client: Network, trials: int, rate_ppm: 
         Digits,
         param_space=grid(trials),
         tune_config=tune.TuneConfig(metric="accuracy", mode="max"),
+        numerics=PINNED,
         budget=Budget(total_micro=1000 * MICRO_PER_CREDIT, per_segment_micro=MICRO_PER_CREDIT),
         audit=Audit(rate_ppm=rate_ppm),
     )

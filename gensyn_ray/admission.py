@@ -37,10 +37,9 @@ def _admit_slot(settlement: Settlement, operator: str, request: RequestSlot) -> 
     if request.segment not in (len(task.good), len(task.good) + 1):
         return Rejected(reason=Reason.WRONG_PREDECESSOR, detail=f"{len(task.good)} are good")
     classes = _classes(settlement, operator, job)
-    if not classes:
-        return Rejected(reason=Reason.NUMERICS_NOT_SERVED, detail=job.opened.numerics)
     if not any(settlement.verifiers(one, not_of=operator) for one in classes):
-        return Rejected(reason=Reason.NO_VERIFIER, detail=", ".join(classes))
+        why = ", ".join(classes) or f"this node does not serve {job.opened.numerics}"
+        return Rejected(reason=Reason.NO_VERIFIER, detail=why)
     return None
 
 

@@ -24,6 +24,7 @@ from gensyn_ray import cluster
 from gensyn_ray.blobs import Blobs, Missing
 from gensyn_ray.domain import canonical
 from gensyn_ray.domain.errors import OperationError, Refused, Unreachable, UsageError
+from gensyn_ray.domain.numerics import REPRODUCIBLE
 from gensyn_ray.domain.signing import SigningKey
 from gensyn_ray.job import SECRET_LINKS, SweepRequest, request_name, result_name, runs_of
 from gensyn_ray.wall_clock import now_ms
@@ -35,6 +36,7 @@ from verifier_actors.core.draw import PPM
 from workloads.core.bundle import bundle_of
 from workloads.core.program import Program
 from workloads.core.state import state_digest
+from workloads.numerics.arithmetic import MODES
 from workloads.ray_jobs.trainable import SegmentTrainable
 
 DEFAULT_KEY_FILE = Path("~/.gensyn-ray/submitter.key")
@@ -179,22 +181,27 @@ class Network:
         tune_config: tune.TuneConfig,
         budget: Budget,
         audit: Audit | None = None,
+        numerics: str = REPRODUCIBLE,
         seed: int = 0,
         secret_seed: bytes | None = None,
     ) -> Job:
         """Open a job and start its driver on the head.
 
         `tune_config` is Tune's own, with any searcher and scheduler; its `metric` and `mode` are
-        needed. `seed` is the job's: with it the same configs give the same models.
+        needed. `seed` is the job's: with it the same configs give the same models. `numerics`:
+        `reproducible/v1/highest` and `reproducible/v1/high` (faster products, 13 bits) give the
+        same bits on every machine; `pinned` is stock PyTorch, the same on machines of one kind.
 
-        Raises `UsageError` for a program that cannot travel or an incomplete `tune_config`, and
-        `Refused` if the authority does not open the job (no budget, for one).
+        Raises `UsageError` for a program that cannot travel, an incomplete `tune_config` or unknown
+        numerics, and `Refused` if the authority does not open the job (no budget, for one).
         """
         if not tune_config.metric or tune_config.mode not in ("min", "max"):
             raise UsageError("tune_config needs a metric and a mode ('min' or 'max')")
         audit = audit or Audit()
         if not 0 <= audit.rate_ppm <= PPM:
             raise UsageError("an audit rate is between 0 and 1,000,000 millionths")
+        if numerics not in MODES:
+            raise UsageError(f"unknown numerics {numerics!r}: choose from {', '.join(MODES)}")
         bundle = bundle_of(program)
         blobs = Blobs(self.facts["blobs"])
         blobs.put_bundle(bundle)
@@ -205,6 +212,7 @@ class Network:
             job=job,
             facts=self.facts,
             bundle=bundle.digest,
+            numerics=numerics,
             seed=seed,
             driver_seed=driver_seed,
             secret_seed=canonical_seed(seeds, "draws"),
@@ -223,6 +231,7 @@ class Network:
                 draw_batch=audit.draw_batch,
                 secret_anchor=beacon.anchor_of(request.secret_seed, SECRET_LINKS).hex(),
                 driver_key=SigningKey(driver_seed).public.hex(),
+                numerics=numerics,
             )
         )
         blobs.put_file(request_name(job), cloudpickle.dumps(request))

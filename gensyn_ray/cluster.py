@@ -130,13 +130,10 @@ def on_head() -> dict[str, Any]:
     return {"num_cpus": 0, "label_selector": {"ray.io/node-id": head_node_id()}}
 
 
-def start_control(
-    facts: Mapping[str, str], seats: list[VerifierSeat], profiles: Mapping[str, str]
-) -> "RelayKeeper":
+def start_control(facts: Mapping[str, str], seats: list[VerifierSeat]) -> "RelayKeeper":
     """Start the ledger relay, the job desk and the auditor as detached named actors.
 
-    `profiles`: numerics class -> name of the environment profile that computes it. The caller
-    keeps the relay with what is returned: any member of the cluster can kill an actor.
+    The caller keeps the relay with what is returned: any member of the cluster can kill an actor.
     """
     detached = _detached()
     keeper = RelayKeeper(facts)
@@ -146,7 +143,7 @@ def start_control(
     auditor = (
         ray.remote(AuditorActor)
         .options(name=AUDITOR_NAME, max_restarts=-1, **detached)
-        .remote(facts["address"], seats, dict(profiles), facts["blobs"])
+        .remote(facts["address"], seats, facts["blobs"])
     )
     auditor.run.remote()
     return keeper

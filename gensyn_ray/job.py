@@ -45,6 +45,7 @@ class SweepRequest:
     job: str
     facts: dict[str, str]
     bundle: str
+    numerics: str
     seed: int
     driver_seed: bytes
     secret_seed: bytes
@@ -68,7 +69,11 @@ class JobDriver:
 
     def start_task(self, *, task: str, trial: str, config: dict[str, Any], attempt: int) -> None:
         spec = TaskSpec(
-            bundle=self._request.bundle, config=config, seed=self._request.seed, task=task
+            bundle=self._request.bundle,
+            config=config,
+            seed=self._request.seed,
+            task=task,
+            numerics=self._request.numerics,
         )
         if attempt == 0:
             self._blobs.put_spec(spec)

@@ -1,13 +1,14 @@
 """Ray shells: verifier actors that replay, and the auditor that hands them what was drawn.
 
 The auditor runs on the head, reads open audits from the authority and gives each to an actor of the
-party and numerics class that the draw chose. It holds no key. Each verifier actor runs on a
-verifier node, in the environment of one profile, and has its results signed by that node's agent.
+party that the draw chose, in a profile that computes the segment's numerics class. It holds no key.
+Each verifier actor runs on a verifier node, in the environment of one profile, and has its results
+signed by that node's agent.
 """
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -54,11 +55,13 @@ class VerifierActor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifierSeat:
-    """A verifying party: its agent's socket on the verifier node."""
+    """A verifying party: its agent's socket on the verifier node, and the profile (the environment)
+    in which it replays each numerics class that it serves."""
 
     party: str
     name: str
     socket: str
+    profiles: dict[str, str]
 
 
 class Pool(Protocol):
@@ -99,9 +102,8 @@ class Auditor:
 class ActorPool:
     """Verifier actors, one per party and profile, created when first needed."""
 
-    def __init__(self, seats: list[VerifierSeat], profiles: Mapping[str, str], blobs: str) -> None:
+    def __init__(self, seats: list[VerifierSeat], blobs: str) -> None:
         self._seats = {seat.party: seat for seat in seats}
-        self._profiles = profiles
         self._blobs = blobs
         self._actors: dict[tuple[str, str], Any] = {}
         self._tasks: dict[ray.ObjectRef[str], tuple[str, str]] = {}
@@ -134,16 +136,16 @@ class ActorPool:
 
     def warm_up(self, party: str) -> None:
         """Start a party's actors before they are needed."""
-        for numerics in self._profiles:
+        for numerics in self._seats[party].profiles:
             self._actor(party, numerics)
 
     def _actor(self, party: str, numerics: str) -> Any:
-        profile, seat = self._profiles.get(numerics), self._seats.get(party)
-        if profile is None or seat is None:
+        seat = self._seats.get(party)
+        if seat is None or (profile := seat.profiles.get(numerics)) is None:
             return None
-        if (party, numerics) not in self._actors:
+        if (party, profile) not in self._actors:
             environment = {**PROFILES[profile], SOCKET_VARIABLE: seat.socket}
-            self._actors[party, numerics] = (
+            self._actors[party, profile] = (
                 ray.remote(VerifierActor)
                 .options(
                     name=f"{seat.name} {profile}",
@@ -154,7 +156,7 @@ class ActorPool:
                 )
                 .remote(self._blobs)
             )
-        return self._actors[party, numerics]
+        return self._actors[party, profile]
 
     def _forget_dead_actors(self, party: str) -> None:
         for key in [key for key in self._actors if key[0] == party]:
@@ -168,11 +170,10 @@ class AuditorActor:
         self,
         ledger_address: str,
         seats: list[VerifierSeat],
-        profiles: Mapping[str, str],
         blobs: str,
     ) -> None:
         ledger = LedgerClient(ledger_address)
-        self._pool = ActorPool(seats, profiles, blobs)
+        self._pool = ActorPool(seats, blobs)
         self._auditor = Auditor(lambda: ledger.read("audits"), self._pool)
         self._parties = [seat.party for seat in seats]
 

@@ -1,7 +1,8 @@
 """Re-executes one segment from its stored predecessor.
 
 Blind: the arguments say what to run and from where, not what came out. Runs the code that the
-operator ran (`workloads.core.segment`), in a process of the operator's numerics class.
+operator ran (`workloads.core.segment`): in canonical arithmetic anywhere, in pinned numerics in a
+process of the operator's class.
 """
 
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from gensyn_ray.domain.errors import OperationError
 from verifier_actors.core.outcome import UNAVAILABLE_RESULT, result_digest
 from workloads.core.bundle import Bundle, load_program
 from workloads.core.segment import Runner, TaskSpec
+from workloads.numerics.arithmetic import arithmetic
 
 
 class Store(Protocol):
@@ -48,7 +50,7 @@ def replay(request: ReplayRequest, store: Store) -> str:
         return UNAVAILABLE_RESULT
     try:
         program = load_program(bundle)()
-        runner = Runner(program, spec, program.load_data())
+        runner = Runner(program, spec, program.load_data(), arithmetic)
         if state is not None:
             runner.load(state)
         computed = runner.run_segment()

@@ -23,6 +23,7 @@ from gensyn_ray.cli.submitter import (
 )
 from gensyn_ray.domain.errors import OperationError
 from gensyn_ray.domain.money import MICRO_PER_CREDIT, format_credits
+from gensyn_ray.domain.numerics import REPRODUCIBLE, pinned_class
 from gensyn_ray.testnet.local import LocalNetwork
 from ledger.export.flat import write_flat
 from ledger.storage.sqlite import SqliteJournal
@@ -41,6 +42,7 @@ def demo(
     budget: Positive = 500,
     stake: int = STAKE,
     port: int = 0,
+    numerics: str = REPRODUCIBLE,
     out: Path = Path("runs"),
 ) -> None:
     """Run one verified sweep on a local network of real Ray nodes.
@@ -55,6 +57,7 @@ def demo(
     budget: The submitter's budget in credits; a segment costs one.
     stake: Each operator's stake in credits.
     port: Port of the Ray head; 0 takes a free one.
+    numerics: `reproducible/v1/highest` or `/high`: the same bits on every machine; `pinned`: stock.
     out: Where the journal and checkpoint are written.
     """
     chosen = program_called(program)
@@ -75,6 +78,7 @@ def demo(
             tune_config=tpe_with_asha(seed, trials, len(VOLUNTEERS)),
             budget=Budget(total_micro=budget * MICRO_PER_CREDIT, per_segment_micro=PRICE_MICRO),
             audit=AUDIT,
+            numerics=numerics,
             seed=seed,
             secret_seed=network.secret("job"),
         )
@@ -190,7 +194,7 @@ def _show(console: Console, content: dict[str, Any], profiles: dict[str, str]) -
             why = f"{ruling['task']} segment {ruling['segment']}: two replays differ from its claim"
         table.add_row(
             one["name"],
-            f"{one['numerics']} ({profiles[one['name']]})",
+            f"{pinned_class(one['numerics'])} ({profiles[one['name']]})",
             format_credits(one["earned_micro"]),
             format_credits(one["slashed_micro"]),
             format_credits(one["stake_micro"]),

@@ -16,6 +16,7 @@ from rich.table import Table
 from gensyn_ray.api import Audit, Budget, Job, Network, connect
 from gensyn_ray.domain.errors import OperationError, UsageError
 from gensyn_ray.domain.money import MICRO_PER_CREDIT, format_credits
+from gensyn_ray.domain.numerics import REPRODUCIBLE, pinned_class
 from workloads.core.program import Program
 from workloads.programs.catalog import PROGRAMS
 
@@ -62,6 +63,7 @@ def submit(
     at_once: Positive = 3,
     budget: Positive = 200,
     seed: int = 0,
+    numerics: str = REPRODUCIBLE,
     follow: bool = True,
 ) -> None:
     """Open a sweep on a running network, and watch it.
@@ -75,6 +77,7 @@ def submit(
     at_once: How many trials work at the same time.
     budget: The most that the job may cost, in credits; a segment costs one.
     seed: Fixes the job's data order and the search's sampler.
+    numerics: `reproducible/v1/highest` or `/high`: the same bits on every machine; `pinned`: stock.
     follow: Watch until the job is done.
     """
     chosen = program_called(program)
@@ -86,6 +89,7 @@ def submit(
         tune_config=tpe_with_asha(seed, trials, at_once),
         budget=Budget(total_micro=budget * MICRO_PER_CREDIT, per_segment_micro=MICRO_PER_CREDIT),
         audit=AUDIT,
+        numerics=numerics,
         seed=seed,
     )
     print(f"job {job.id} is open; watch it with: gensyn-ray watch {job.id} --address {address}")
@@ -130,11 +134,11 @@ def show_progress(network: Network, job: Job, console: Console) -> None:
 
 def _progress(seen: dict[str, Any], operators: list[dict[str, Any]]) -> Group:
     counts = seen["segments"]
-    table = Table("operator", "numerics", "committed", "accepted", "rejected", "held", "state")
+    table = Table("operator", "class", "committed", "accepted", "rejected", "held", "state")
     for one in operators:
         numbers = [str(one[key]) for key in ("committed", "accepted", "rejected")]
         held = format_credits(one["held_micro"])
-        table.add_row(one["name"], one["numerics"], *numbers, held, one["state"])
+        table.add_row(one["name"], pinned_class(one["numerics"]), *numbers, held, one["state"])
     line = (
         f"{seen['id']}: {seen['tasks']} trials begun, {counts['committed']} segments, "
         f"{counts['drawn']} drawn, {counts['audited']} audited, {counts['settled']} settled"

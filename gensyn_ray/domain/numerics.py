@@ -15,6 +15,11 @@ def is_reproducible(numerics: str) -> bool:
     return numerics.startswith("reproducible/")
 
 
+def pinned_class(joined: str) -> str:
+    """The first class of stock kernels among those that a node joined with, or nothing."""
+    return next(iter(classes_in(joined, PINNED)), "")
+
+
 def classes_in(joined: str, mode: str) -> list[str]:
     """Those of a node's classes (comma-joined) in which it may serve a job of that mode."""
     classes = joined.split(",")

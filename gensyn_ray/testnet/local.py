@@ -12,6 +12,7 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any, Literal
@@ -30,7 +31,8 @@ from ledger.client import LedgerClient, Signer
 from ledger.core.commands import Approve, Bond, Command, Deposit, Join
 from verifier_actors.actor import VerifierSeat
 from workloads.core.bundle import bundle_of
-from workloads.numerics.pinned import PROFILES, class_in
+from workloads.numerics.pinned import PROFILES
+from workloads.numerics.self_test import Node, node_in
 from workloads.programs.catalog import PROGRAMS
 
 Adversary = Literal["none", "lazy"]
@@ -60,7 +62,7 @@ class LocalNetwork:
         self._port = free_port(port)
         self._dashboard = free_port()
         self._children: dict[str, Child] = {}
-        self._classes: dict[str, str] = {}
+        self._nodes: dict[str, Node] = {}
         self._stopping = Event()
         self._keeping: Thread | None = None
         self._treasury = [self.key(f"treasury-{number}") for number in range(3)]
@@ -120,15 +122,24 @@ class LocalNetwork:
         cluster.use_token(self.secret("ray token").hex())
         with ThreadPoolExecutor(2) as pool:
             # Self-tests are started first: they take seconds, and need nothing else.
-            classes = pool.map(lambda profile: class_in(PROFILES[profile]), profiles)
+            nodes = pool.map(lambda profile: node_in(PROFILES[profile]), profiles)
             self.start_authority()
             self._start_head()
-            self._classes = dict(zip(profiles, classes, strict=True))
-        served = ",".join(sorted(set(self._classes.values())))
-        seats = [self._start_verifier_agent(name, served) for name in ("verifier", "referee")]
-        self._start_node("verifier", num_cpus=0, labels={"gensyn.role": "verifier"}, env={})
-        by_class = {numerics: profile for profile, numerics in self._classes.items()}
-        keeper = cluster.start_control(self.facts, seats, by_class)
+            self._nodes = dict(zip(profiles, nodes, strict=True))
+        for profile, node in self._nodes.items():
+            for failure in node.reproducible.failures:
+                print(f"{profile} serves pinned work alone: {failure}", file=sys.stderr)
+        # Each in another profile: what is the same on every machine is judged on different ones.
+        seats = [
+            self._start_verifier_agent(name, profile)
+            for name, profile in zip(
+                ("verifier", "referee"), cycle(reversed(profiles)), strict=False
+            )
+        ]
+        # One thread each: all nodes share this machine, and threads that wait for a core spin.
+        threads = {"OMP_NUM_THREADS": "1"}
+        self._start_node("verifier", num_cpus=0, labels={"gensyn.role": "verifier"}, env=threads)
+        keeper = cluster.start_control(self.facts, seats)
         self._keeping = Thread(target=keeper.keep, args=[self._stopping], daemon=True)
         self._keeping.start()
 
@@ -140,7 +151,7 @@ class LocalNetwork:
             name=name,
             role="operator",
             key=self.key(name),
-            numerics=self._classes[profile],
+            numerics=",".join(self._nodes[profile].classes),
             adversary=adversary,
         )
         self.enrol(member, funds_micro=stake_micro, stake_micro=stake_micro)
@@ -157,7 +168,8 @@ class LocalNetwork:
         labels = {
             "gensyn.role": "volunteer",
             "gensyn.operator": member.key.party,
-            "gensyn.numerics": member.numerics,
+            "gensyn.numerics": self._nodes[profile].pinned,
+            "gensyn.speed": str(round(self._nodes[profile].reproducible.steps_per_second)),
         }
         self._start_node(member.name, num_cpus=1, labels=labels, env=env)
 
@@ -282,11 +294,16 @@ class LocalNetwork:
         command += ["--labels=" + ",".join(f"{key}={value}" for key, value in labels.items())]
         return self._start(f"node {name}", command, env)
 
-    def _start_verifier_agent(self, name: str, numerics: str) -> VerifierSeat:
-        member = Member(name=name, role="verifier", key=self.key(name), numerics=numerics)
+    def _start_verifier_agent(self, name: str, own: str) -> VerifierSeat:
+        """`own`: the profile in which it replays what is the same in all of them."""
+        profiles = {node.pinned: profile for profile, node in self._nodes.items()}
+        profiles |= dict.fromkeys(self._nodes[own].classes, own)
+        member = Member(name=name, role="verifier", key=self.key(name), numerics=",".join(profiles))
         self.enrol(member, funds_micro=0)
         socket = self._start_agent(member)
-        return VerifierSeat(party=member.key.party, name=name, socket=str(socket))
+        return VerifierSeat(
+            party=member.key.party, name=name, socket=str(socket), profiles=profiles
+        )
 
     def _start_agent(self, member: Member) -> Path:
         socket = self.home / f"{member.name}.sock"

@@ -43,6 +43,7 @@ and cannot move a credit anywhere that the job's rules do not send it.
 from dataclasses import dataclass
 from typing import Any
 
+from gensyn_ray.domain.numerics import PINNED
 from ledger.core.parameters import Parameters
 
 ROLES = ("network", "treasury", "submitter", "driver", "operator", "verifier")

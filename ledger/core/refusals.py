@@ -68,7 +68,6 @@ class Reason(StrEnum):
     BUDGET_EXHAUSTED = "budget exhausted"
     SEGMENTS_UNSETTLED = "segments are not settled"
     WRONG_PREDECESSOR = "segment does not follow the task's last good state"
-    NUMERICS_NOT_SERVED = "the node does not serve the job's numerics"
     NO_VERIFIER = "no verifier serves this numerics class"
 
 

@@ -1,6 +1,7 @@
 """An authority in memory with a submitter, operators, verifiers and a clock: tests build on it."""
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 from gensyn_ray.authority import Authority
@@ -86,16 +87,19 @@ class AuthorityKit:
         proposal = self.accept("treasury-0", "treasury", command)["command"]
         self.accept("treasury-1", "treasury", Approve(proposal=proposal))
 
-    def begin(self, **job: Any) -> "AuthorityKit":
-        """Everyone joins; `job-1` opens, of which everything is drawn unless `job` says else."""
+    def begin(self, *, joined: Mapping[str, str] | None = None, **job: Any) -> "AuthorityKit":
+        """Everyone joins, as `class-a` where `joined` does not say else; `job-1` opens, of which
+        everything is drawn unless `job` says else."""
+        joined = joined or {}
         for name, role in (("submitter", "submitter"), ("op-a", "operator"), ("op-b", "operator")):
             numerics = "class-a" if role == "operator" else ""
-            self.accept(name, role, Join(name=name, numerics=numerics))
+            self.accept(name, role, Join(name=name, numerics=joined.get(name, numerics)))
             self.treasury(Deposit(party=party_of(name), amount_micro=10_000))
         for name in ("op-a", "op-b"):
             self.accept(name, "operator", Bond(amount_micro=1_000))
         for name in ("v-1", "v-2"):
-            self.accept(name, "verifier", Join(name=name, numerics="class-a"))
+            numerics = joined.get(name, "class-a")
+            self.accept(name, "verifier", Join(name=name, numerics=numerics))
         defaults: dict[str, Any] = {"audit_ppm": 1_000_000, "draw_batch": 1}
         anchor = beacon.anchor_of(SECRET, LINKS).hex()
         command = ledger_kit.open_job("job-1", secret_anchor=anchor, **{**defaults, **job})

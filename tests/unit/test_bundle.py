@@ -17,6 +17,7 @@ from tests.unit import small_programs
 from workloads.core.bundle import Bundle, bundle_of, load_program
 from workloads.core.program import Program
 from workloads.core.segment import Runner, TaskSpec
+from workloads.numerics.arithmetic import arithmetic
 from workloads.programs.digits import Digits
 
 TORCH = metadata.version("torch").split("+")[0]
@@ -42,11 +43,12 @@ from gensyn_ray.domain import canonical
 from gensyn_ray.domain.records import from_json
 from workloads.core.bundle import Bundle, load_program
 from workloads.core.segment import Runner, TaskSpec
+from workloads.numerics.arithmetic import arithmetic
 
 bundle = from_json(Bundle, canonical.decode(sys.stdin.buffer.read()))
 program = load_program(bundle)()
 spec = TaskSpec(bundle=bundle.digest, config={"lr": 0.1}, seed=1, task="t000")
-print(Runner(program, spec, program.load_data()).run_segment().state_after)
+print(Runner(program, spec, program.load_data(), arithmetic).run_segment().state_after)
 """
 
 
@@ -57,7 +59,7 @@ def bundle_from(source: str, entry: str = "Tiny", **libraries: str) -> Bundle:
 def train_here(program: type[Program], bundle: Bundle) -> str:
     one = program()
     spec = TaskSpec(bundle=bundle.digest, config={"lr": 0.1}, seed=1, task="t000")
-    return Runner(one, spec, one.load_data()).run_segment().state_after
+    return Runner(one, spec, one.load_data(), arithmetic).run_segment().state_after
 
 
 def train_elsewhere(bundle: Bundle) -> str:

@@ -29,6 +29,7 @@ from workloads.core.program import Program
 from workloads.core.rng import Rng
 from workloads.core.segment import Runner, TaskSpec
 from workloads.core.state import state_digest
+from workloads.numerics.arithmetic import arithmetic
 
 # -- A: an accepted segment of an operator slashed in the same batch is paid ------------------
 
@@ -89,10 +90,11 @@ from gensyn_ray.domain import canonical
 from gensyn_ray.domain.records import to_json
 from workloads.core.bundle import bundle_of
 from workloads.core.segment import Runner, TaskSpec
+from workloads.numerics.arithmetic import arithmetic
 bundle = bundle_of(scope["Noted"])
 spec = TaskSpec(bundle=bundle.digest, config={"lr": 0.1}, seed=1, task="t000")
 program = scope["Noted"]()
-after = Runner(program, spec, program.load_data()).run_segment().state_after
+after = Runner(program, spec, program.load_data(), arithmetic).run_segment().state_after
 print(json.dumps({"after": after, "bundle": to_json(bundle)}))
 """
 
@@ -199,9 +201,9 @@ class Line(Program):
 
 def test_a_trained_tensor_attribute_replays() -> None:
     spec = TaskSpec(bundle="b", config={}, seed=1, task="t000")
-    live = Runner(Line(), spec, Line().load_data())
+    live = Runner(Line(), spec, Line().load_data(), arithmetic)
     first, second = live.run_segment(), live.run_segment()
-    again = Runner(Line(), spec, Line().load_data())
+    again = Runner(Line(), spec, Line().load_data(), arithmetic)
     again.load(first.state)
     assert again.run_segment().state_after == second.state_after
 
@@ -221,7 +223,7 @@ class Forgetful(small_programs.Dropout):
 def test_the_mode_that_evaluate_leaves_does_not_reach_the_next_segment() -> None:
     program = Forgetful()
     spec = TaskSpec(bundle="b", config={"lr": 0.1}, seed=0, task="t")
-    runner = Runner(program, spec, program.load_data())
+    runner = Runner(program, spec, program.load_data(), arithmetic)
     for _ in range(2):
         runner.run_segment()
 

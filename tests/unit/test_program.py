@@ -12,6 +12,7 @@ from workloads.core.bundle import Bundle
 from workloads.core.program import Program
 from workloads.core.segment import RNG_KEY, STEP, Computed, Runner, TaskSpec
 from workloads.core.state import NotANumber, state_digest
+from workloads.numerics.arithmetic import arithmetic
 
 SPEC = TaskSpec(bundle="b" * 64, config={"lr": 0.2}, seed=11, task="t003")
 
@@ -21,7 +22,7 @@ each_program = pytest.mark.parametrize("program", small_programs.ALL)
 def fresh(program: type[Program], spec: TaskSpec = SPEC) -> Runner:
     torch.rand(1)  # a node's global random state is anything, and must not count
     one = program()
-    return Runner(one, spec, one.load_data())
+    return Runner(one, spec, one.load_data(), arithmetic)
 
 
 def live(program: type[Program], segments: int, spec: TaskSpec = SPEC) -> list[Computed]:
@@ -69,13 +70,13 @@ def test_the_object_store_keeps_a_state_to_the_bit(program: type[Program], tmp_p
 @each_program
 def test_setting_the_state_that_was_got_changes_nothing(program: type[Program]) -> None:
     one = program()
-    runner = Runner(one, SPEC, one.load_data())
+    runner = Runner(one, SPEC, one.load_data(), arithmetic)
     runner.train(4)
     before = state_digest(one.get_state())
     one.set_state(one.get_state())
     assert state_digest(one.get_state()) == before
     other = program()
-    Runner(other, SPEC, other.load_data())
+    Runner(other, SPEC, other.load_data(), arithmetic)
     other.set_state(one.get_state())
     assert state_digest(other.get_state()) == before
     assert set(other.get_state()) == set(one.get_state())

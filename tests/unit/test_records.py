@@ -131,6 +131,7 @@ EVENTS: list[events.Event] = [
         draw_batch=12,
         secret_anchor="dd",
         driver_key="ee",
+        numerics="pinned",
         deadline_ms=10**13,
     ),
     events.TaskStarted(job="job", task="task", trial="trial", spec="spec", attempt=0),

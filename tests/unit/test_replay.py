@@ -15,6 +15,7 @@ from workloads.core.bundle import Bundle, bundle_of
 from workloads.core.program import Program
 from workloads.core.segment import Computed, Runner, TaskSpec
 from workloads.core.state import State
+from workloads.numerics.arithmetic import arithmetic
 
 
 class FakeStore:
@@ -51,7 +52,7 @@ def request(store: FakeStore, state_before: str = "") -> ReplayRequest:
 def work(store: FakeStore, program: type[Program], segments: int) -> list[Computed]:
     """What an honest operator computes and stores."""
     one = program()
-    runner = Runner(one, store.spec, one.load_data())
+    runner = Runner(one, store.spec, one.load_data(), arithmetic)
     done = [runner.run_segment() for _ in range(segments)]
     store.states.update({computed.state_after: computed.state for computed in done})
     return done
@@ -70,7 +71,7 @@ def test_an_honest_segment_replays_to_the_claimed_result(program: type[Program])
 def test_a_segment_cut_short_does_not_replay() -> None:
     store = FakeStore(small_programs.Small, lr=0.2)
     one = small_programs.Small()
-    runner = Runner(one, store.spec, one.load_data())
+    runner = Runner(one, store.spec, one.load_data(), arithmetic)
     runner.train(2)
     lazy = runner.finish()
     assert replay(request(store), store) != result_digest(lazy.state_after, lazy.metrics)

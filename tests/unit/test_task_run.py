@@ -2,18 +2,21 @@
 
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
 from gensyn_ray.domain.errors import OperationError, Refused, Unreachable
+from gensyn_ray.domain.numerics import PINNED, REPRODUCIBLE
 from ledger.core.refusals import Reason
 from tests.unit import small_programs
 from workloads.core.bundle import Bundle, bundle_of
 from workloads.core.program import Program
 from workloads.core.segment import STEP, Computed, Runner, TaskSpec
 from workloads.core.state import State, state_digest
+from workloads.numerics.arithmetic import arithmetic
 from workloads.ray_jobs.task_run import REFUSED_WAIT_S, Acknowledged, DataCache, TaskRun
 
 BUNDLE = bundle_of(small_programs.Small)
@@ -26,7 +29,8 @@ WAIT_S = 30.0
 class FakeAgent:
     """Issues every slot and accepts every leaf, unless told to refuse."""
 
-    def __init__(self, **task: Any) -> None:
+    def __init__(self, *, joined: str = NUMERICS, **task: Any) -> None:
+        self._joined = joined
         self.events: list[tuple[str, int]] = []
         self.slots: list[dict[str, Any]] = []
         self.leaves: list[dict[str, Any]] = []
@@ -42,12 +46,13 @@ class FakeAgent:
             "state": "",
             "bundle": BUNDLE.digest,
             "data_digest": DATA_DIGEST,
+            "numerics": PINNED,
             "vetted": True,
             **task,
         }
 
     def identity(self) -> dict[str, Any]:
-        return {"party": OPERATOR, "role": "operator", "numerics": NUMERICS}
+        return {"party": OPERATOR, "role": "operator", "numerics": self._joined}
 
     def task(self, *, job: str, trial: str) -> dict[str, Any]:
         assert (job, trial) == ("job", "trial")
@@ -128,7 +133,7 @@ def start(
         trial="trial",
         agent=agent,
         store=store or FakeStore(),
-        numerics=numerics,
+        pinned_class=lambda: numerics,
         data_cache=cache or DataCache(),
         grow_from=grow_from,
         sleep=[].append if slept is None else slept.append,
@@ -145,7 +150,7 @@ def run_to_end(run: TaskRun) -> list[Acknowledged]:
 
 def by_hand(segments: int, spec: TaskSpec = SPEC, state: State | None = None) -> list[Computed]:
     program = small_programs.Small()
-    runner = Runner(program, spec, program.load_data())
+    runner = Runner(program, spec, program.load_data(), arithmetic)
     if state is not None:
         runner.load(state)
     return [runner.run_segment() for _ in range(segments)]
@@ -327,6 +332,42 @@ def test_a_node_of_another_numerics_class_is_stopped_before_it_asks_for_work() -
     agent = FakeAgent()
     with pytest.raises(OperationError, match="c0ffee"):
         start(agent, numerics="decade")
+    assert agent.events == []
+
+
+def reproducible(store: FakeStore) -> TaskSpec:
+    """The same task in canonical arithmetic, stored."""
+    spec = replace(SPEC, numerics=REPRODUCIBLE)
+    store.specs[spec.digest] = spec
+    return spec
+
+
+def test_a_reproducible_task_is_committed_in_its_mode_by_a_node_of_any_class() -> None:
+    store = FakeStore()
+    spec = reproducible(store)
+    agent = FakeAgent(joined=f"other,{REPRODUCIBLE}", spec=spec.digest, numerics=REPRODUCIBLE)
+    done = run_to_end(start(agent, store))
+    assert {one.leaf["numerics"] for one in done} == {REPRODUCIBLE}
+    expected = [one.state_after for one in by_hand(4, spec)]
+    assert [one.leaf["state_after"] for one in done] == expected
+    assert expected != [one.state_after for one in by_hand(4)]
+
+
+def test_a_node_that_did_not_join_as_reproducible_is_stopped() -> None:
+    store = FakeStore()
+    agent = FakeAgent(spec=reproducible(store).digest, numerics=REPRODUCIBLE)
+    with pytest.raises(OperationError, match="join again"):
+        start(agent, store)
+    assert agent.events == []
+
+
+@pytest.mark.parametrize("job", [PINNED, "reproducible/v1/high"])
+def test_a_spec_of_other_numerics_than_the_job_is_refused(job: str) -> None:
+    store = FakeStore()
+    joined = f"{NUMERICS},{REPRODUCIBLE},{job}"
+    agent = FakeAgent(joined=joined, spec=reproducible(store).digest, numerics=job)
+    with pytest.raises(OperationError, match="other numerics than the job"):
+        start(agent, store)
     assert agent.events == []
 
 

@@ -9,7 +9,8 @@ state that it ends in and its metrics.
 # pyright: reportUnknownMemberType=false
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ from torch import nn
 
 from gensyn_ray.domain import canonical
 from gensyn_ray.domain.ids import Slot
+from gensyn_ray.domain.numerics import PINNED
 from gensyn_ray.domain.records import to_json
 from workloads.core.program import Metrics, Program
 from workloads.core.rng import Rng
@@ -26,15 +28,20 @@ from workloads.core.state import State, state_digest
 STEP = "progress/step"
 RNG_KEY = "progress/rng_key"
 
+Arithmetic = Callable[[str], AbstractContextManager[None]]
+"""Enters the arithmetic that a numerics mode names: `workloads.numerics.arithmetic.arithmetic`."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskSpec:
-    """What a task is: with the bundle's code, the same spec gives the same states."""
+    """What a task is: with the bundle's code, the same spec gives the same states; where `numerics`
+    is `pinned`, on nodes of one class."""
 
     bundle: str
     config: dict[str, Any]
     seed: int
     task: str
+    numerics: str = PINNED
 
     @property
     def digest(self) -> str:
@@ -51,17 +58,20 @@ class Computed:
 
 
 class Runner:
-    """One program in one process. Single-threaded, so that sums have one order."""
+    """One program in one process, in the arithmetic that its spec names."""
 
-    def __init__(self, program: Program, spec: TaskSpec, data: State) -> None:
-        torch.set_num_threads(1)
+    def __init__(
+        self, program: Program, spec: TaskSpec, data: State, arithmetic: Arithmetic
+    ) -> None:
+        self._arithmetic = arithmetic
         self._program = program
         self._spec = spec
         self._data = data
         self._step = 0
         rng = self._rng("init")
         torch.manual_seed(rng.seed())
-        program.init(spec.config, data, rng)
+        with arithmetic(spec.numerics):
+            program.init(spec.config, data, rng)
         self._modes = _modes(program)
 
     @property
@@ -86,15 +96,16 @@ class Runner:
 
     def train(self, steps: int) -> None:
         """Take `steps` training steps."""
-        for _ in range(steps):
-            rng = self._rng("step", self._step)
-            torch.manual_seed(rng.seed())
-            self._program.step(self._data, rng)
-            self._step += 1
+        with self._arithmetic(self._spec.numerics):
+            for _ in range(steps):
+                rng = self._rng("step", self._step)
+                torch.manual_seed(rng.seed())
+                self._program.step(self._data, rng)
+                self._step += 1
 
     def finish(self) -> Computed:
         """The present state with its digest and metrics."""
-        with torch.no_grad():
+        with self._arithmetic(self._spec.numerics), torch.no_grad():
             metrics = _finite(self._program.evaluate(self._data))
         # A replay of the next segment begins in the modes that `init` gives, not in `evaluate`'s.
         for module, is_training in self._modes:

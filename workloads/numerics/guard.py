@@ -30,13 +30,13 @@ class UnfitMachine(OperationError):
 
 def check() -> None:
     """Raises `UnfitMachine`. The first call takes a few milliseconds, later ones microseconds."""
+    use_threads()
     _check_once()
     if not _keeps_denormals():
         raise UnfitMachine(
             "denormal numbers are flushed to zero: call torch.set_flush_denormal(False), and load "
             "no library that was built with -ffast-math"
         )
-    use_threads()
 
 
 @cache

@@ -2,21 +2,19 @@
 
 A class is not what a node says it is but what it computes: the digest after a short training run
 that touches the kernels whose results vary (matrix product, convolution, attention, normalisation,
-transcendental functions, reductions). Run as a program, prints the class of its own environment.
+transcendental functions, reductions).
 
-Canonical arithmetic, equal on every machine, takes its place beside this module.
+Canonical arithmetic, equal on every machine, is `workloads.numerics.mode`.
 """
 
-import os
-import subprocess
-import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from gensyn_ray.domain.errors import OperationError
 from workloads.core.rng import Rng
 from workloads.core.state import state_digest
 
@@ -40,12 +38,26 @@ PROFILES: Mapping[str, Mapping[str, str]] = {
 """Environment of `ray start`, by name. Without the instructions a machine falls a class lower."""
 
 
-def numerics_class() -> str:
-    """The class that this process computes: 12 hex digits. About a tenth of a second.
-
-    Leaves torch at one thread: the number of threads is part of a class.
-    """
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Stock kernels on one thread, so that sums have one order: the number of threads is part of a
+    class."""
+    before = torch.get_num_threads()
     torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@cache
+def numerics_class() -> str:
+    """The class that this process computes: 12 hex digits. About a tenth of a second, once."""
+    with one_thread():
+        return _train()[:12]
+
+
+def _train() -> str:
     rng = Rng("numerics-self-test")
     conv, norm = nn.Conv2d(3, 16, 3, padding=1), nn.LayerNorm(64)
     attend, head = nn.Linear(64, 192), nn.Linear(64, 10)
@@ -61,28 +73,10 @@ def numerics_class() -> str:
         optimizer.zero_grad()
         loss.backward()  # pyright: ignore[reportUnknownMemberType]
         optimizer.step()
-    return state_digest(model.state_dict())[:12]
+    return state_digest(model.state_dict())
 
 
 def best_profiles() -> tuple[str, str]:
     """The two best instruction sets of this processor, best first."""
     best = torch.backends.cpu.get_cpu_capability()
     return ("avx512", "avx2") if best == "AVX512" else ("avx2", "baseline")
-
-
-def class_in(environment: Mapping[str, str]) -> str:
-    """The class of this machine under further environment variables. Raises `OperationError`."""
-    done = subprocess.run(
-        [sys.executable, "-m", "workloads.numerics.pinned"],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        raise OperationError(f"the numerics self-test failed: {done.stderr.strip()[-300:]}")
-    return done.stdout.strip()
-
-
-if __name__ == "__main__":
-    print(numerics_class())

@@ -9,6 +9,7 @@ from torch.nn import functional
 from workloads.core.program import Config, Program
 from workloads.core.rng import Rng
 from workloads.core.state import State
+from workloads.numerics.optim import SGD
 
 BATCH = 32
 
@@ -39,7 +40,7 @@ class Digits(Program):
             nn.Linear(32 * width, 10),
         )
         rng.init_linear_(self.model)
-        self.optimizer = torch.optim.SGD(
+        self.optimizer = SGD(
             self.model.parameters(), lr=float(config["lr"]), momentum=float(config["momentum"])
         )
 

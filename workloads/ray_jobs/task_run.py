@@ -1,6 +1,6 @@
 """One start of one task on one node: slots, segments, storage, commitments.
 
-Plain: the agent, the store and the numerics class are arguments, so it is tested without Ray.
+Plain: the agent, the store and the pinned class are arguments, so it is tested without Ray.
 
 Storing and committing run one segment behind the training: while segment k travels, segment k + 1
 is computed. A result is handed out only with the receipt of its own segment, so nothing reaches a
@@ -17,11 +17,13 @@ import torch
 
 from gensyn_ray.domain.errors import OperationError, Refused
 from gensyn_ray.domain.ids import Slot
+from gensyn_ray.domain.numerics import PINNED
 from ledger.core.refusals import Reason
 from workloads.core.bundle import Bundle, load_program
 from workloads.core.program import Program
 from workloads.core.segment import Computed, Runner, TaskSpec, make_leaf
 from workloads.core.state import State, state_digest
+from workloads.numerics.arithmetic import arithmetic
 
 REFUSED_WAIT_S = 2.0
 """How long a caught operator's trial waits before it fails, so that its node is drained by then and
@@ -86,9 +88,10 @@ class DataCache:
 class TaskRun:
     """Goes on from the task's last good state; `advance` gives one acknowledged segment a call.
 
-    `grow_from`: digest of another task's state to begin with, where this task has none of its own.
+    `pinned_class` computes this process's class. `grow_from`: digest of another task's state to
+    begin with, where this task has none of its own.
     Raises `Refused` from the constructor or `advance` when the node may not go on, and
-    `OperationError` if the data or the numerics class differ from what was agreed.
+    `OperationError` if the data or the numerics differ from what was agreed.
     """
 
     def __init__(
@@ -98,29 +101,33 @@ class TaskRun:
         trial: str,
         agent: Agent,
         store: Store,
-        numerics: str,
+        pinned_class: Callable[[], str],
         data_cache: DataCache,
         grow_from: str = "",
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._agent, self._store, self._sleep = agent, store, sleep
         me = agent.identity()
-        self._operator, self._numerics = me["party"], numerics
-        if me["numerics"] != numerics:
-            raise OperationError(
-                f"this process computes numerics class {numerics}, the node joined as "
-                f"{me['numerics']}: set the profile's variables before `ray start`"
-            )
+        self._operator = me["party"]
         task = agent.task(job=job, trial=trial)
         self._job, self._task, self._attempt = job, task["task"], task["attempt"]
         spec = store.get_spec(task["spec"])
         if spec.bundle != task["bundle"]:
             raise OperationError("the task's spec names another bundle than the job")
+        if spec.numerics != task["numerics"]:
+            # Replays of a pinned run would differ among the verifiers of a reproducible job.
+            raise OperationError("the task's spec names other numerics than the job")
+        self._numerics = pinned_class() if spec.numerics == PINNED else spec.numerics
+        if self._numerics not in me["numerics"].split(","):
+            raise OperationError(
+                f"this process computes in {self._numerics}, the node joined as {me['numerics']}: "
+                "set the profile's variables before `ray start`, or join again"
+            )
         program = load_program(store.get_bundle(spec.bundle))()
         data, self._data_digest = data_cache.get(spec.bundle, program)
         if self._data_digest != task["data_digest"]:
             raise OperationError("this node's data are not the job's: the digests differ")
-        self._runner = Runner(program, spec, data)
+        self._runner = Runner(program, spec, data, arithmetic)
         self._total = program.segments
         self._state_before = task["state"] or grow_from
         if self._state_before:

@@ -54,7 +54,6 @@ class SegmentTrainable(tune.Trainable):
 
     def setup(self, config: dict[str, Any], facts: TrialFacts, line: Any) -> None:
         self._facts = facts
-        self._numerics = numerics_class()
         self._agent = LocalAgent.of_this_node()
         self._store = Blobs(facts.blobs)
         self._data_cache = DataCache()
@@ -70,7 +69,7 @@ class SegmentTrainable(tune.Trainable):
                 trial=self.trial_id,
                 agent=self._agent,
                 store=self._store,
-                numerics=self._numerics,
+                pinned_class=numerics_class,
                 data_cache=self._data_cache,
                 grow_from=self._grow_from,
             )

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from workloads.numerics.fused import amx, tile_attention, wide_attention
-from workloads.numerics.fused.gemm import CONFIGURATION
+from workloads.numerics.fused.gemm import CONFIGURATION, DEEPEST
 from workloads.numerics.fused.kernel import array
 from workloads.numerics.fused.slices import SLICES
 from workloads.numerics.plain import attention as plain
@@ -29,6 +29,10 @@ def _mask(query: Tensor, key: Tensor, mask: Tensor | None) -> Array:
         return np.zeros((query.shape[0] * query.shape[1], query.shape[2], 0), dtype=np.float32)
     shape = (*query.shape[:3], key.shape[2])
     return _heads(mask.to(torch.float32).expand(shape))
+
+
+def _has_tiles(query: Tensor, key: Tensor) -> bool:
+    return amx.available() and max(*query.shape[2:], key.shape[2]) <= DEEPEST
 
 
 def _fits(*tensors: Tensor) -> bool:
@@ -58,7 +62,7 @@ def attention(
     mask, factor = _mask(query, key, attn_mask), plain.factor_of(query, scale)
     call: tuple[Any, ...] = (*inputs, mask, attn_mask is not None, is_causal, factor, bits)
     results: tuple[Any, ...] = (array(out), array(logs).reshape(-1, queries))
-    if amx.available():
+    if _has_tiles(query, key):
         broken = tile_attention.forward(*call, SLICES[bits], CONFIGURATION, *results)
     else:
         broken = wide_attention.forward(*call, *results)
@@ -91,7 +95,7 @@ def attention_backward(
     inputs = [_heads(one) for one in tensors]
     call: tuple[Any, ...] = (*inputs, mask, attn_mask is not None, is_causal, factor, bits)
     results = [_heads(one) for one in gradients]
-    if amx.available():
+    if _has_tiles(query, key):
         broken = tile_attention.backward(*call, SLICES[bits], CONFIGURATION, *results)
     else:
         broken = wide_attention.backward(*call, *results)

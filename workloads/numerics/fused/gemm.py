@@ -24,6 +24,8 @@ Tensor = torch.Tensor
 Array = np.ndarray[Any, Any]
 CACHE_BYTES = 3 << 18
 """Slices of the right factor that are kept in a core's cache while the left one streams by."""
+DEEPEST = 1 << 17
+"""Longest sums of tiles: three products of digits up to 64 each, added in int32."""
 CACHED_NUMBERS = 1 << 22
 """float64 numbers of a block of rows and of its results."""
 CONFIGURATION = amx.configuration()
@@ -165,7 +167,7 @@ _fastest: dict[tuple[int, ...], Callable[[_Task], Tensor]] = {}
 
 def _run(task: _Task) -> Tensor:
     """By the route that was faster when a product of about this size came first."""
-    if not amx.available():
+    if not amx.available() or task.size[1] > DEEPEST:
         return _by_float64(task)
     key = (*(size.bit_length() for size in task.size), task.bits, torch.get_num_threads())
     route = _fastest.get(key)

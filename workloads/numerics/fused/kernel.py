@@ -54,7 +54,10 @@ instruction: Any = intrinsic(prefer_literal=True)
 
 def use_threads() -> None:
     """As many threads as torch has in this process."""
-    numba.set_num_threads(min(torch.get_num_threads(), config.NUMBA_NUM_THREADS))
+    threads = torch.get_num_threads()
+    numba.set_num_threads(min(threads, config.NUMBA_NUM_THREADS))
+    # Both share one OpenMP, and starting numba's part of it set torch's to all cores.
+    torch.set_num_threads(threads)
 
 
 @instruction

@@ -38,16 +38,15 @@ def _batch_gradients(s: Source) -> tuple[Any, ...]:
     return s.tensor(tuple(x.shape), spread=1.0), x, weight, *saved
 
 
-def along_channels(x: Tensor | None, like: Tensor) -> Tensor | None:
-    """(C,) as float64 (1, C, 1, ...)."""
-    return None if x is None else widened(x).reshape(-1, *[1] * (like.dim() - 2))
+def along_channels(x: Tensor, like: Tensor) -> Tensor:
+    """(C,) as float64 (C, 1, ...), to go with (N, C, ...)."""
+    return widened(x).reshape(-1, *[1] * (like.dim() - 2))
 
 
 def affine(normal: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
     """normal * weight + bias in float64."""
-    scale, shift = along_channels(weight, normal), along_channels(bias, normal)
-    scaled = normal if scale is None else normal * scale
-    return scaled if shift is None else scaled + shift
+    scaled = normal if weight is None else normal * along_channels(weight, normal)
+    return scaled if bias is None else scaled + along_channels(bias, normal)
 
 
 def statistics(running_mean: Tensor, running_var: Tensor, eps: float) -> tuple[Tensor, Tensor]:
@@ -108,13 +107,14 @@ def batch_norm_backward(
     dims = [at for at in range(x.dim()) if at != 1]
     count = x.numel() // x.shape[1]
     if train:
+        assert save_mean is not None
+        assert save_invstd is not None
         mean, scale = save_mean, save_invstd
     else:
         assert running_mean is not None
         assert running_var is not None
         mean, scale = statistics(running_mean, running_var, eps)
     centre, width = along_channels(mean, x), along_channels(scale, x)
-    assert width is not None
     normal = (widened(x) - centre) * width
     g, bound = widened(gradient), exponents(gradient, dims)
     # In evaluation the values are not normalised by their own statistics: bounded by their largest.

@@ -1,0 +1,270 @@
+"""Golden vectors: what every operator of a version gives, to the bit, on adversarial arguments.
+
+    python -m workloads.numerics.golden record [OPERATOR...]    write the files that are missing
+    python -m workloads.numerics.golden verify                  compute all of them again
+
+One file an operator. A case holds its arguments whole, so it outlives the code that once drew them,
+and digests of what came out. A file is never written again: other bits are another version.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gensyn_ray.domain import canonical
+from gensyn_ray.domain.errors import OperationError, UsageError
+from workloads.core.rng import Rng
+from workloads.numerics import calls, operators
+from workloads.numerics.examples import Drawn, arguments
+from workloads.numerics.mode import BITS, Kernels, Precision
+from workloads.numerics.plain.grid import NotFinite
+from workloads.numerics.registry import (
+    LATEST,
+    Definition,
+    Implementation,
+    Operator,
+    definitions,
+)
+
+HERE = Path(__file__).parent
+SEEDS = 160
+"""Seeds among which adversarial cases are looked for."""
+ORDINARY = 2
+"""Cases beyond those that some feature calls for."""
+INLINE_BYTES = 6000
+"""Arguments larger than this are no vector for a file."""
+
+LONG: Mapping[str, tuple[tuple[int, ...], ...]] = {
+    "aten.mm.default": ((3, -1), (-1, 2)),
+    "aten.addmm.default": ((2,), (3, -1), (-1, 2)),
+    "aten.bmm.default": ((2, 3, -1), (2, -1, 2)),
+    "aten.baddbmm.default": ((2, 3, 2), (2, 3, -1), (2, -1, 2)),
+}
+"""Shapes of products whose inner dimension (-1) exceeds a chunk: drawn, because they are large."""
+LENGTHS = (8193, 24_577, 600_000)
+"""Beyond one chunk of float64 at 20 bits, beyond two, beyond one of int32 sums of int8 digits."""
+
+Case = Mapping[str, Any]
+
+
+def folder_of(version: int) -> Path:
+    """Where a version's files lie."""
+    return HERE / f"golden_v{version}"
+
+
+# -- recording -------------------------------------------------------------------------------
+
+
+def missing(version: int = LATEST, folder: Path | None = None) -> list[str]:
+    """Operators that are defined and have no file yet."""
+    operators.load()
+    known = {path.stem for path in (folder or folder_of(version)).glob("*.json")}
+    return sorted({str(operator) for operator in definitions(version)} - known)
+
+
+def record(name: str, version: int = LATEST, folder: Path | None = None) -> Path:
+    """Write an operator's file. Raises `UsageError` for an unknown operator or one that has a file,
+    `OperationError` if its fused implementation does not give its definition's bits."""
+    folder = folder or folder_of(version)
+    path = folder / f"{name}.json"
+    if path.exists():
+        raise UsageError(
+            f"{path.name} exists: other bits are another version of the operator set, with a "
+            "definition and a file of their own"
+        )
+    known = _by_name(version)
+    if name not in known:
+        raise UsageError(f"no operator of version {version} is called {name}")
+    operator, definition = known[name]
+    cases = [
+        {**case, "gives": dict(_results(operator, definition, case, "plain"))}
+        for case in (*_chosen(operator, definition), *_long_cases(name))
+    ]
+    for number, case in enumerate(cases):
+        for problem in _problems(operator, definition, case, ("fused",)):
+            raise OperationError(f"{name} case {number}, {problem}: not recorded")
+    folder.mkdir(exist_ok=True)
+    lines = ",\n".join(canonical.encode(case).decode() for case in cases)
+    path.write_text(f'{{"operator":"{name}","cases":[\n{lines}\n]}}\n')
+    return path
+
+
+def _chosen(operator: Operator, definition: Definition) -> list[Case]:
+    """A few small cases that together have every feature that any seed has, in order of seeds."""
+    drawn: list[tuple[int, int, Case, set[str]]] = []
+    for seed in range(SEEDS):
+        args, kwargs = arguments(definition.example, Drawn(str(operator), seed))
+        inputs = list(calls.tensors_in((*args, *kwargs.values())))
+        size = sum(x.untyped_storage().nbytes() for x in inputs)
+        if size <= INLINE_BYTES:
+            case = {
+                "seed": seed,
+                "args": calls.to_json(args, calls.bits),
+                "kwargs": {key: calls.to_json(one, calls.bits) for key, one in kwargs.items()},
+            }
+            drawn.append((size, seed, case, set(_features(args, kwargs))))
+    wanted = set[str]().union(*(features for *_, features in drawn))
+    kept: dict[int, Case] = {}
+    while wanted:
+        # The case that covers most; of equals the smallest.
+        _, seed, case, features = max(drawn, key=lambda one: (len(one[3] & wanted), -one[0]))
+        kept[seed], wanted = case, wanted - features
+    for _, seed, case, _ in drawn[:ORDINARY]:
+        kept[seed] = case
+    return [kept[seed] for seed in sorted(kept)]
+
+
+_FEW = range(-2, 5)
+
+
+def _features(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Iterator[str]:
+    """What could break a kernel about these arguments."""
+    for place, value in enumerate((*args, *kwargs.values())):
+        if not isinstance(value, torch.Tensor):
+            if isinstance(value, float | str | None) or (isinstance(value, int) and value in _FEW):
+                yield f"{place} is {value}"
+            continue
+        yield f"{place} {value.dim()}d"
+        if not value.is_contiguous():
+            yield f"{place} strided"
+        if value.numel() == 0:
+            yield f"{place} empty"
+        elif value.is_floating_point():
+            yield from (f"{place} {feature}" for feature in _float_features(value))
+
+
+def _float_features(x: torch.Tensor) -> Iterator[str]:
+    size = x.abs()
+    if bool(((size > 0) & (size < 2.0**-126)).any()):
+        yield "denormal"
+    if bool(((x == 0) & torch.signbit(x)).any()):
+        yield "-0.0"
+    if bool((size > 2.0**110).any()):
+        yield "huge"
+    if bool(((size < 2.0**-30) & (size > 0)).any()) and bool((size > 1.0).any()):
+        yield "unequal rows"
+    if x.numel() > 4 and bool((x * 8 == torch.round(x * 8)).all()) and bool((size > 0).any()):
+        yield "ties"
+
+
+def _long_cases(name: str) -> Iterator[Case]:
+    if name in LONG:
+        for length in LENGTHS:
+            yield {"seed": 0, "length": length}
+
+
+# -- computing -------------------------------------------------------------------------------
+
+
+def verify(
+    version: int = LATEST,
+    *,
+    folder: Path | None = None,
+    kernels: Iterable[Kernels] = ("plain", "fused"),
+    names: Iterable[str] | None = None,
+    quick: bool = False,
+) -> list[str]:
+    """What differs from the files, one line each. `quick`: without the long products."""
+    known, folder = _by_name(version), folder or folder_of(version)
+    differing: list[str] = []
+    for path in sorted(folder.glob("aten.*.json")) + sorted(folder.glob("gensyn.*.json")):
+        if names is not None and path.stem not in names:
+            continue
+        if path.stem not in known:
+            differing.append(f"{path.stem}: version {version} has no such operator any more")
+            continue
+        operator, definition = known[path.stem]
+        for number, case in enumerate(json.loads(path.read_text())["cases"]):
+            if quick and "length" in case:
+                continue
+            for problem in _problems(operator, definition, case, kernels):
+                differing.append(f"{path.stem} case {number}, {problem}")
+    return differing
+
+
+def _by_name(version: int) -> dict[str, tuple[Operator, Definition]]:
+    operators.load()
+    return {str(operator): (operator, one) for operator, one in definitions(version).items()}
+
+
+def _problems(
+    operator: Operator, definition: Definition, case: Case, kernels: Iterable[Kernels]
+) -> Iterator[str]:
+    for kind in kernels:
+        if kind == "fused" and definition.fused is None:
+            continue
+        for precision, given in _results(operator, definition, case, kind):
+            if given != case["gives"][precision]:
+                yield f"{kind} kernels, precision {precision}: the bits differ"
+
+
+def _results(
+    operator: Operator, definition: Definition, case: Case, kernels: Kernels
+) -> Iterator[tuple[str, Any]]:
+    """For each precision that the operator knows, or `any`: digests of the outputs, or the name of
+    the error."""
+    chosen = definition.fused if kernels == "fused" and definition.fused else definition.plain
+    runs: dict[Precision | str, Implementation] = (
+        {precision: partial(chosen, bits=bits) for precision, bits in BITS.items()}
+        if definition.takes_bits
+        else {"any": chosen}
+    )
+    for precision, run in runs.items():
+        args, kwargs = _arguments(str(operator), case)
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(case["seed"])
+            try:
+                yield precision, calls.outputs(operator, args, run(*args, **kwargs))
+            except (NotFinite, IndexError) as error:  # IndexError: the maximum of nothing
+                yield precision, type(error).__name__
+
+
+def _arguments(name: str, case: Case) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """A case's arguments, fresh: an operator may write to them."""
+    if "length" in case:
+        rng = Rng("golden", name, case["length"])
+        shapes = [[case["length"] if n == -1 else n for n in shape] for shape in LONG[name]]
+        return tuple(rng.uniform(shape, -2.0, 2.0) for shape in shapes), {}
+    args = calls.from_json(case["args"], calls.of_bits)
+    return tuple(args), {
+        key: calls.from_json(one, calls.of_bits) for key, one in case["kwargs"].items()
+    }
+
+
+# -- from a shell ----------------------------------------------------------------------------
+
+
+def main(argv: Sequence[str]) -> None:
+    """Record or verify. Raises `UsageError`, and `OperationError` if bits differ."""
+    from workloads.numerics import golden_training  # it stands on this module's folder
+
+    parser = argparse.ArgumentParser(prog="python -m workloads.numerics.golden")
+    parser.add_argument("action", choices=["record", "verify"])
+    parser.add_argument("operator", nargs="*", help="by default all of them")
+    asked = parser.parse_args(argv)
+    if asked.action == "record":
+        for name in asked.operator or missing():
+            print(f"{record(name).name}", flush=True)
+        if not asked.operator and not golden_training.path_of(LATEST).exists():
+            print(golden_training.record().name)
+        return
+    differing = verify(names=asked.operator or None)
+    if not asked.operator:
+        differing += [f"{name} has no file" for name in missing()] + golden_training.verify()
+    if differing:
+        raise OperationError("; ".join(differing))
+    print("every bit is as it was")
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except (UsageError, OperationError) as error:
+        print(f"golden: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

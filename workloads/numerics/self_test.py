@@ -1,0 +1,121 @@
+"""Whether this machine may serve `reproducible` work: it computes what it will be judged by.
+
+    python -m workloads.numerics.self_test      one line of JSON; exit code 1 if it failed
+
+Rules of arithmetic, golden vectors of every operator, a short training; what that took is the
+node's benchmark. A few seconds once the kernels are compiled, about a minute before.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from gensyn_ray.domain import canonical
+from gensyn_ray.domain.errors import OperationError
+from gensyn_ray.domain.records import BadRecord, from_json, to_json
+from workloads.numerics import golden, golden_training, guard
+from workloads.numerics.arithmetic import served
+from workloads.numerics.pinned import numerics_class
+from workloads.numerics.registry import LATEST
+
+TRAINING = "transformer"
+"""The training that is compared and timed."""
+ROUNDS = 3
+REASONS = 3
+"""More differences than these are counted, not told."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SelfTest:
+    """`steps_per_second`: of a tiny transformer, 0 if the test failed. `seconds`: of all of it."""
+
+    numerics: str
+    failures: list[str]
+    seconds: float
+    steps_per_second: float
+
+    @property
+    def passed(self) -> bool:
+        return not self.failures
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """What a node computes: its class of stock kernels, and whether canonical arithmetic holds."""
+
+    pinned: str
+    reproducible: SelfTest
+
+    @property
+    def classes(self) -> list[str]:
+        """The numerics classes that it may join with."""
+        return [self.pinned, *(served(LATEST) if self.reproducible.passed else ())]
+
+
+def run(folder: Path | None = None) -> SelfTest:
+    """Test this process. `folder`: where the golden files lie, if not in the package."""
+    started = time.monotonic()
+    failures: list[str] = []
+    try:
+        failures += _differences(folder)
+    except Exception as error:  # a machine fails in ways of its own; its owner is told which
+        failures.append(f"{type(error).__name__}: {error}")
+    speed = 0.0 if failures else _steps_per_second()
+    return SelfTest(
+        numerics=f"reproducible/v{LATEST}",
+        failures=failures,
+        seconds=round(time.monotonic() - started, 3),
+        steps_per_second=round(speed, 1),
+    )
+
+
+def _differences(folder: Path | None) -> Iterator[str]:
+    """What is wrong here, a line each. Raises `guard.UnfitMachine`."""
+    guard.check()
+    found = golden.verify(folder=folder, quick=True)
+    found += golden_training.verify(folder=folder, names=[TRAINING])
+    yield from found[:REASONS]
+    if len(found) > REASONS:
+        yield f"and {len(found) - REASONS} more"
+
+
+def _steps_per_second() -> float:
+    """The best of a few rounds: what the machine can do, not what else it does."""
+    best = 0.0
+    for _ in range(ROUNDS):
+        begun = time.perf_counter()
+        golden_training.digest(TRAINING, "highest")
+        best = max(best, golden_training.STEPS / (time.perf_counter() - begun))
+    return best
+
+
+def node() -> Node:
+    """Test this process in both modes."""
+    return Node(pinned=numerics_class(), reproducible=run())
+
+
+def node_in(environment: Mapping[str, str]) -> Node:
+    """Test this machine under further environment variables. Raises `OperationError`."""
+    done = subprocess.run(
+        [sys.executable, "-m", "workloads.numerics.self_test"],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    try:
+        return from_json(Node, canonical.decode(done.stdout.strip().encode()))
+    except (canonical.NotCanonical, BadRecord):
+        raise OperationError(f"the self-test broke off: {done.stderr.strip()[-300:]}") from None
+
+
+if __name__ == "__main__":
+    tested = node()
+    print(canonical.encode(to_json(tested)).decode())
+    for failure in tested.reproducible.failures:
+        print(f"self-test: {failure}", file=sys.stderr)
+    sys.exit(0 if tested.reproducible.passed else 1)

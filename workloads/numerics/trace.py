@@ -1,0 +1,178 @@
+"""What one step computed, operator by operator: entries that two parties can bisect.
+
+    trace = Trace()
+    with canonical(observer=trace):
+        program.step(data, rng)
+    trace.root()                                  # one name for all of it
+    entry, proof = trace.entries[k], trace.proof(k)
+
+An entry holds an operator's name, its arguments with each tensor as its digest before the call, and
+the digests of what came out: the sequence links outputs to later inputs. Given the tensors of one
+call, `recompute` repeats it alone, in the definition's own arithmetic.
+
+Memory that nobody has written is zeroed, so that it too has a digest. Not covered: what leaves the
+tensors and comes back (`.item()`, NumPy) and what is written through a view; both show as an input
+that no earlier output explains, so whoever bisects has to know the program.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import blake3
+import torch
+
+from gensyn_ray.domain import canonical, merkle
+from workloads.numerics import calls
+from workloads.numerics.mode import Kernels, Precision
+from workloads.numerics.mode import canonical as canonical_mode
+from workloads.numerics.registry import LATEST, Implementation, Operator
+
+UNWRITTEN = frozenset(
+    {
+        "aten.empty.memory_format",
+        "aten.empty_like.default",
+        "aten.empty_strided.default",
+        "aten.new_empty.default",
+        "aten.new_empty_strided.default",
+    }
+)
+"""Operators whose results hold whatever the memory held."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One call. `generator`: digest of the random generator's state before it, if it drew."""
+
+    operator: str
+    args: list[Any]
+    kwargs: dict[str, Any]
+    generator: str
+    outputs: list[dict[str, Any]]
+
+    @cached_property
+    def leaf(self) -> bytes:
+        """The entry's canonical bytes, a leaf of the step's tree."""
+        return canonical.encode(
+            {
+                "operator": self.operator,
+                "args": self.args,
+                "kwargs": self.kwargs,
+                "generator": self.generator,
+                "outputs": self.outputs,
+            }
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    """What a call started from: its tensors in order, with their memory, and the generator."""
+
+    tensors: list[torch.Tensor]
+    generator: torch.Tensor
+
+
+@dataclass(slots=True)
+class Trace:
+    """An observer for `canonical(observer=...)`. `keep`: index of the call whose inputs are kept,
+    for whoever recomputes it."""
+
+    keep: int | None = None
+    entries: list[Entry] = field(default_factory=list[Entry])
+    kept: Inputs | None = None
+
+    def __call__(
+        self,
+        operator: Operator,
+        implementation: Implementation,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+    ) -> Any:
+        if operator.namespace == "profiler":  # marks of stock optimizers: they compute nothing
+            return implementation(*args, **kwargs)
+        if len(self.entries) == self.keep:
+            self.kept = _copied(args, kwargs)
+        spelt_args, spelt_kwargs, generator = _spelt(operator, args, kwargs)
+        result = implementation(*args, **kwargs)
+        if str(operator) in UNWRITTEN:
+            result.zero_()
+        self.entries.append(
+            Entry(
+                operator=str(operator),
+                args=spelt_args,
+                kwargs=spelt_kwargs,
+                generator=generator,
+                outputs=calls.outputs(operator, args, result),
+            )
+        )
+        return result
+
+    def root(self) -> str:
+        """Hex Merkle root over the entries, in order."""
+        return self._tree().root().hex()
+
+    def proof(self, index: int) -> list[bytes]:
+        """That `entries[index]` stands there: for `merkle.verify_inclusion`."""
+        return self._tree().inclusion_proof(index)
+
+    def _tree(self) -> merkle.MerkleTree:
+        tree = merkle.MerkleTree()
+        for entry in self.entries:
+            tree.append(entry.leaf)
+        return tree
+
+
+def recompute(
+    entry: Entry,
+    inputs: Inputs,
+    *,
+    precision: Precision = "highest",
+    version: int = LATEST,
+    kernels: Kernels = "plain",
+) -> bool:
+    """Whether these are the entry's inputs and its outputs are what they give."""
+    operator = calls.named(entry.operator)
+    tensors = iter(_copy(x) for x in inputs.tensors)
+    args = tuple(calls.from_json(entry.args, lambda _: next(tensors)))
+    kwargs = {
+        key: calls.from_json(one, lambda _: next(tensors)) for key, one in entry.kwargs.items()
+    }
+    if any(one.name == "generator" for one in operator._schema.arguments):
+        kwargs["generator"] = torch.default_generator
+    again = Trace()
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.set_rng_state(inputs.generator)
+        with canonical_mode(precision, version=version, kernels=kernels, observer=again):
+            operator(*args, **kwargs)
+    return [one.leaf for one in again.entries] == [entry.leaf]
+
+
+def _spelt(
+    operator: Operator, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[list[Any], dict[str, Any], str]:
+    """Arguments as JSON. The generator is spelt as its state, whether it was passed or not."""
+    state = ""
+    if calls.is_random(operator):
+        state = blake3.blake3(_generator_state(kwargs).numpy().tobytes()).hexdigest()
+    spelt = {
+        key: calls.to_json(one, calls.digest) for key, one in kwargs.items() if key != "generator"
+    }
+    return calls.to_json(args, calls.digest), spelt, state
+
+
+def _generator_state(kwargs: Mapping[str, Any]) -> torch.Tensor:
+    return (kwargs.get("generator") or torch.default_generator).get_state()
+
+
+def _copied(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Inputs:
+    tensors = [*calls.tensors_in(args), *calls.tensors_in(list(kwargs.values()))]
+    return Inputs(tensors=[_copy(x) for x in tensors], generator=_generator_state(kwargs))
+
+
+def _copy(x: torch.Tensor) -> torch.Tensor:
+    """The same view of a copy of the whole memory: some operators look beyond their view."""
+    memory = torch.empty(0, dtype=x.dtype, device=x.device)
+    return memory.set_(
+        x.detach().untyped_storage().clone(), x.storage_offset(), x.shape, x.stride()
+    )
