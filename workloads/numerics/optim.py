@@ -6,7 +6,8 @@ exponential) take Python's, whose last bits vary with the C library: `cosine` he
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -18,7 +19,9 @@ from workloads.numerics.plain.random import TURN
 from workloads.numerics.registry import definitions
 
 Tensor = torch.Tensor
-Groups = dict[int, list[tuple[Tensor, Tensor, dict[str, Any]]]]
+Gathered = list[tuple[Tensor, Tensor, dict[str, Any]]]
+NEGLIGIBLE = 2.0**-60
+"""One minus anything smaller is 1."""
 
 
 class _Canonical(torch.optim.Optimizer):
@@ -26,8 +29,6 @@ class _Canonical(torch.optim.Optimizer):
     have taken equally many steps."""
 
     operator: Any
-    empty: tuple[str, ...] = ()
-    """State that begins as zeros of the parameter's shape."""
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -37,29 +38,39 @@ class _Canonical(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            for gathered in self._by_age(group["params"]).values():
+            for (step, fresh), gathered in self._by_age(group).items():
                 params, grads, states = (list(one) for one in zip(*gathered, strict=True))
-                self.update(group, params, grads, states)
+                self.update(group, params, grads, states, step, fresh)
         return loss
 
-    def _by_age(self, params: Iterable[Tensor]) -> Groups:
-        found: Groups = {}
-        for p in params:
+    def _by_age(self, group: dict[str, Any]) -> dict[tuple[int, bool], Gathered]:
+        """By the number of this step, and whether the state was begun just now."""
+        found: dict[tuple[int, bool], Gathered] = {}
+        for p in group["params"]:
             if p.grad is None:
                 continue
             state = self.state[p]
-            if not state:
-                state["step"] = 0
-                for name in self.empty:
-                    state[name] = torch.zeros_like(p, memory_format=torch.contiguous_format)
-            found.setdefault(state["step"], []).append((p, p.grad, state))
-            state["step"] += 1
+            state["step"] = int(state.get("step", 0)) + 1  # a tensor, if it was loaded
+            missing = [name for name in self.kept(group) if state.get(name) is None]
+            for name in missing:
+                state[name] = torch.zeros_like(p, memory_format=torch.contiguous_format)
+            found.setdefault((state["step"], bool(missing)), []).append((p, p.grad, state))
         return found
 
+    def kept(self, group: dict[str, Any]) -> tuple[str, ...]:
+        """Names of the state that begins as zeros of the parameter's shape."""
+        raise NotImplementedError
+
     def update(
-        self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor], states: list[Any]
+        self,
+        group: dict[str, Any],
+        params: list[Tensor],
+        grads: list[Tensor],
+        states: list[Any],
+        step: int,
+        fresh: bool,
     ) -> None:
-        """Apply the operator to parameters that have taken equally many steps."""
+        """Apply the operator to parameters whose step this is. `fresh`: their state is zeros."""
         raise NotImplementedError
 
     def run(self, *arguments: Any) -> None:
@@ -68,12 +79,9 @@ class _Canonical(torch.optim.Optimizer):
 
 
 class AdamW(_Canonical):
-    """Loshchilov and Hutter, Decoupled weight decay regularization, 2019, algorithm 2.
-
-    The powers of beta in the bias correction are running products, kept in the state."""
+    """Loshchilov and Hutter, Decoupled weight decay regularization, 2019, algorithm 2."""
 
     operator = ops.adamw_.default
-    empty = ("exp_avg", "exp_avg_sq")
 
     def __init__(
         self,
@@ -89,14 +97,19 @@ class AdamW(_Canonical):
             params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
         )
 
+    def kept(self, group: dict[str, Any]) -> tuple[str, ...]:
+        return ("exp_avg", "exp_avg_sq")
+
     def update(
-        self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor], states: list[Any]
+        self,
+        group: dict[str, Any],
+        params: list[Tensor],
+        grads: list[Tensor],
+        states: list[Any],
+        step: int,
+        fresh: bool,
     ) -> None:
         beta1, beta2 = group["betas"]
-        for state in states:
-            state["beta1_power"] = state.get("beta1_power", 1.0) * beta1
-            state["beta2_power"] = state.get("beta2_power", 1.0) * beta2
-        first = states[0]
         self.run(
             params,
             grads,
@@ -106,8 +119,8 @@ class AdamW(_Canonical):
             beta2,
             group["eps"],
             1.0 - group["lr"] * group["weight_decay"],
-            group["lr"] / (1.0 - first["beta1_power"]),
-            math.sqrt(1.0 - first["beta2_power"]),
+            group["lr"] / (1.0 - power(beta1, step)),
+            math.sqrt(1.0 - power(beta2, step)),
         )
 
 
@@ -128,7 +141,6 @@ class SGD(_Canonical):
         _check(lr=lr, momentum=momentum, weight_decay=weight_decay)
         if nesterov and (momentum <= 0 or dampening != 0):
             raise ValueError("Nesterov momentum needs a momentum and no dampening")
-        self.empty = ("momentum_buffer",) if momentum else ()
         super().__init__(
             params,
             {
@@ -140,12 +152,21 @@ class SGD(_Canonical):
             },
         )
 
+    def kept(self, group: dict[str, Any]) -> tuple[str, ...]:
+        return ("momentum_buffer",) if group["momentum"] else ()
+
     def update(
-        self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor], states: list[Any]
+        self,
+        group: dict[str, Any],
+        params: list[Tensor],
+        grads: list[Tensor],
+        states: list[Any],
+        step: int,
+        fresh: bool,
     ) -> None:
-        buffers = [state["momentum_buffer"] for state in states] if self.empty else params
+        buffers = [state["momentum_buffer"] for state in states] if group["momentum"] else params
         # As stock: the first step begins the buffer with the whole gradient.
-        dampening = group["dampening"] if states[0]["step"] > 1 else 0.0
+        dampening = 0.0 if fresh else group["dampening"]
         self.run(
             params,
             grads,
@@ -162,7 +183,6 @@ class Lion(_Canonical):
     """Chen et al., Symbolic discovery of optimization algorithms, 2023, algorithm 2."""
 
     operator = ops.lion_.default
-    empty = ("exp_avg",)
 
     def __init__(
         self,
@@ -175,12 +195,41 @@ class Lion(_Canonical):
         _check_below_one(*betas)
         super().__init__(params, {"lr": lr, "betas": betas, "weight_decay": weight_decay})
 
+    def kept(self, group: dict[str, Any]) -> tuple[str, ...]:
+        return ("exp_avg",)
+
     def update(
-        self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor], states: list[Any]
+        self,
+        group: dict[str, Any],
+        params: list[Tensor],
+        grads: list[Tensor],
+        states: list[Any],
+        step: int,
+        fresh: bool,
     ) -> None:
         averages = [state["exp_avg"] for state in states]
         decay = 1.0 - group["lr"] * group["weight_decay"]
         self.run(params, grads, averages, group["lr"], *group["betas"], decay)
+
+
+def power(beta: float, count: int) -> float:
+    """beta * ... * beta, `count` times, from the left: `**` depends on the C library. Once it is
+    below `NEGLIGIBLE` it stays as it is."""
+    reached = _reached(beta)
+    known, product = reached[0] if reached[0][0] <= count else (0, 1.0)
+    for _ in range(count - known):
+        if product < NEGLIGIBLE:
+            break
+        product *= beta
+    reached[0] = (count, product)
+    return product
+
+
+@lru_cache(maxsize=32)
+def _reached(beta: float) -> list[tuple[int, float]]:
+    """The last power that was asked for: the next step's is one multiplication away. It can be
+    forgotten at any time, so that a state holds no more than stock's does."""
+    return [(0, 1.0)]
 
 
 def cosine(step: int, *, warmup: int, total: int, least: float = 0.0) -> float:
