@@ -227,7 +227,7 @@ def backward(
         (whole_g, g_units), (whole_v, v_units) = heads[3].rows(), heads[2].rows()
         slopes, shared = np.empty(shape, dtype=np.float32), np.empty_like(q[few])
         towards = _exact(whole_g, whole_v.transpose(1, 2), bits)
-        steepen(towards, g_units, v_units, t, sums, g[few], o[few], factor, causal, slopes, shared)
+        slope_of(towards, g_units, v_units, t, sums, g[few], o[few], factor, causal, slopes, shared)
         heads += [_Heads(slopes, bits), _Heads(shared, bits)]
         whole_s, s_units = heads[5].columns()
         share_units = np.full(shape[::2], 2.0**-bits)

@@ -1,0 +1,43 @@
+"""The routes of a processor without AMX, on whatever processor this is."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from tests.unit.numerics.drawn import bits_of
+from workloads.numerics import operators
+from workloads.numerics.examples import Drawn, arguments
+from workloads.numerics.fused import amx
+from workloads.numerics.registry import definitions
+
+operators.load()
+aten = torch.ops.aten
+TILED = (
+    aten.mm.default,
+    aten.baddbmm.default,
+    aten.convolution.default,
+    aten._scaled_dot_product_flash_attention_for_cpu.default,
+    aten._scaled_dot_product_flash_attention_for_cpu_backward.default,
+)
+
+
+@pytest.mark.parametrize("operator", TILED, ids=str)
+def test_float64_gives_the_bits_of_the_definition(
+    operator: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(amx, "available", lambda: False)
+    definition = definitions()[operator]
+    assert definition.fused is not None
+    for seed in range(25):
+        args, kwargs = arguments(definition.example, Tame("without tiles", str(operator), seed))
+        for bits in (20, 13):
+            expected = bits_of(definition.plain(*args, **kwargs, bits=bits))
+            assert bits_of(definition.fused(*args, **kwargs, bits=bits)) == expected, seed
+
+
+class Tame(Drawn):
+    """Finite values: refusals are compared elsewhere."""
+
+    def tensor(self, shape: tuple[int, ...], spread: float | None = None) -> torch.Tensor:
+        return super().tensor(shape, spread or 4.0)
