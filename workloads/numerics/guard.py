@@ -17,11 +17,15 @@ import torch
 from numba import prange
 
 from gensyn_ray.domain.errors import OperationError
-from workloads.numerics.fused.kernel import kernel, use_threads
+from workloads.numerics.fused.kernel import config, kernel, use_threads
 
 _TINY32, _TINY64 = 2.0**-149, 2.0**-1074
 _TORN = (1.0 + 2.0**-27, 1.0 + 2.0**-27, -(1.0 + 2.0**-26))
 """a * b + c is 0 in two roundings and 2^-54 in one."""
+TORCH_GRAIN = 1 << 15
+"""Elements below which torch starts no further thread."""
+_TINIES = np.full(16 * config.NUMBA_NUM_THREADS, _TINY32, dtype=np.float32)
+_ONES = np.ones_like(_TINIES)
 
 
 class UnfitMachine(OperationError):
@@ -37,19 +41,49 @@ def check() -> None:
             "denormal numbers are flushed to zero: call torch.set_flush_denormal(False), and load "
             "no library that was built with -ffast-math"
         )
+    if not _threads_keep_denormals():
+        raise UnfitMachine(
+            "denormal numbers are flushed to zero in some threads, which took that over from the "
+            "thread that started them: begin a new process, and call "
+            "torch.set_flush_denormal(False) in it before anything runs in parallel"
+        )
 
 
 @cache
 def _check_once() -> None:
     for rule, holds in RULES.items():
         if not holds():
-            raise UnfitMachine(f"canonical arithmetic needs {rule}, which does not hold here")
+            raise UnfitMachine(
+                f"canonical arithmetic needs {rule}, which does not hold here: begin a new process "
+                "without libraries and settings that change floating-point arithmetic; if it does "
+                "not hold then either, this machine can take native jobs only"
+            )
 
 
 def _keeps_denormals() -> bool:
     narrow = torch.tensor([_TINY32], dtype=torch.float32) * 1.0
     wide = torch.tensor([_TINY64], dtype=torch.float64) * 1.0
     return float(narrow) == _TINY32 and float(wide) == _TINY64
+
+
+@kernel
+def _products(a, b, out):
+    for i in prange(out.size):
+        out[i] = a[i] * b[i]
+
+
+def _threads_keep_denormals() -> bool:
+    """Whether every thread that kernels run on does. Torch's are the same ones, if OpenMP serves
+    both; `RULES` asks those of torch once."""
+    out = np.zeros_like(_TINIES)
+    _products(_TINIES, _ONES, out)
+    return bool(out.all())
+
+
+def _torch_threads_keep_denormals() -> bool:
+    """On as many elements as make torch divide the work among all its threads."""
+    tiny = torch.full((TORCH_GRAIN * torch.get_num_threads(),), _TINY32)
+    return bool((tiny * 1.0).all())
 
 
 @kernel
@@ -104,6 +138,7 @@ def _wraps_integers() -> bool:
 
 
 RULES: dict[str, Callable[[], bool]] = {
+    "denormal numbers in every thread of torch": _torch_threads_keep_denormals,
     "rounding to the nearest even number": _rounds_to_even,
     "correctly rounded float32 division and multiplication": _divides_and_multiplies_rightly,
     "correctly rounded square roots": _takes_roots_rightly,

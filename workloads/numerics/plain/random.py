@@ -132,6 +132,8 @@ def fill_uniform(
 
 def spread(unit: Tensor, low: float, high: float) -> Tensor:
     """unit * (high - low) + low, each rounded to float32, and never `high` itself."""
+    if not low <= high:
+        raise ValueError(f"nothing lies from {low} up to {high}")
     span = torch.tensor(high - low, dtype=torch.float32)
     values = unit * span + torch.tensor(low, dtype=torch.float32)
     top = torch.tensor(high, dtype=torch.float32)
@@ -178,6 +180,8 @@ def fill_random_between(
 ) -> Tensor:
     """low + a 63-bit number modulo the span; the bias is below span / 2^63."""
     span = (high if high is not None else 2**63 - 1) - low
+    if not 0 < span < 2**63:
+        raise ValueError(f"no whole numbers to draw from {low} up to {high}, or too many")
     drawn = long_words(key_of(generator, x.device), x.numel(), x.device) % span
     return x.copy_((drawn + low).reshape(x.shape))
 
