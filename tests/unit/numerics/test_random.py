@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.utils.data import DataLoader, TensorDataset
 
 from tests.unit.numerics.drawn import bits_of
 from workloads.numerics.mode import Kernels, canonical
@@ -30,6 +31,12 @@ DRAWS: dict[str, Callable[[], Any]] = {
     "randperm": lambda: torch.randperm(31),
     "rand_like": lambda: torch.rand_like(torch.zeros(5, 7)),
     "bernoulli": lambda: torch.bernoulli(torch.full((5, 7), 0.4)),
+    "random_": lambda: torch.zeros(31, dtype=torch.int64).random_(),
+    "randint_like": lambda: torch.randint_like(torch.zeros(31), 2, 9),
+    "normal of tensors": lambda: torch.normal(torch.zeros(5, 7), torch.ones(7)),
+    "bernoulli_ of a tensor": lambda: torch.zeros(5, 7).bernoulli_(torch.full((7,), 0.4)),
+    "multinomial": lambda: torch.multinomial(torch.ones(4, 9), 5),
+    "batches": lambda: list(DataLoader(TensorDataset(torch.arange(30)), 4, shuffle=True)),
     "exponential_": lambda: torch.empty(31).exponential_(2.0),
     "dropout": lambda: functional.dropout(torch.ones(5, 7), 0.3),
     "dropout2d": lambda: functional.dropout2d(torch.ones(2, 9, 2, 2), 0.3),
@@ -193,3 +200,19 @@ def test_an_empty_range_is_refused(bounds: tuple[int, int]) -> None:
 def test_a_uniform_range_upside_down_is_refused() -> None:
     with canonical(), pytest.raises((ValueError, RuntimeError)):
         torch.empty(4).uniform_(1.0, 0.0)
+
+
+@pytest.mark.parametrize("replacement", [False, True])
+def test_weighted_draws_come_in_proportion(replacement: bool) -> None:
+    weights = torch.tensor([1.0, 2.0, 0.0, 5.0])
+    with canonical():
+        first = torch.multinomial(weights.expand(MANY, 4), 1, replacement)[:, 0]
+        three = torch.multinomial(weights.expand(50, 4), 3)
+    shares = torch.bincount(first, minlength=4).double() / MANY
+    torch.testing.assert_close(shares, weights.double() / 8, atol=0.01, rtol=0.0)
+    assert torch.equal(three.sort(1).values, torch.tensor([0, 1, 3]).expand(50, 3))
+
+
+def test_weights_that_allow_no_draw_are_refused() -> None:
+    with canonical(), pytest.raises(ValueError, match="weights"):
+        torch.multinomial(torch.tensor([1.0, 0.0]), 2)

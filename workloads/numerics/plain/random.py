@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from workloads.numerics.plain import functions
+from workloads.numerics.plain.grid import exponents, snap, sum_bits
 from workloads.numerics.registry import Source, define
 
 aten = torch.ops.aten
@@ -117,6 +118,14 @@ def bernoulli_of(x: Tensor, *, generator: torch.Generator | None = None) -> Tens
     return (unit < x).to(x.dtype)
 
 
+@define(
+    aten.bernoulli_.Tensor,
+    example=lambda s: ((x := s.tensor(s.shape(), spread=1.0)), x.abs().contiguous()),
+)
+def fill_bernoulli_of(x: Tensor, p: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+    return x.copy_(bernoulli_of(p.expand(x.shape), generator=generator))
+
+
 def _unit(key: tuple[int, int], count: int, device: torch.device) -> Tensor:
     """float32 (count,), multiples of 2^-24 in [0, 1)."""
     return (words(key, count, device) >> 8).to(torch.float32) * 2.0**-24
@@ -153,6 +162,35 @@ def fill_normal(
     return x.copy_((normal * std + mean).to(torch.float32).reshape(x.shape))
 
 
+@define(aten.normal.Tensor_float, example=lambda s: (*_any(s), s.choose(1.0, 0.02)))
+@define(aten.normal.float_Tensor, example=lambda s: (1.5, s.tensor(s.shape(), spread=2.0).abs()))
+@define(
+    aten.normal.Tensor_Tensor,
+    example=lambda s: (s.tensor((3, 5), spread=2.0), s.tensor((5,), spread=2.0).abs()),
+)
+def normal(mean: Any, std: Any = 1.0, *, generator: torch.Generator | None = None) -> Tensor:
+    """z * std + mean, each rounded to float32, of a z that `normal_` draws."""
+    given = [one for one in (mean, std) if isinstance(one, Tensor)]
+    shape = torch.broadcast_shapes(*(one.shape for one in given))
+    z = fill_normal(
+        torch.empty(shape, dtype=given[0].dtype, device=given[0].device), generator=generator
+    )
+    return z * std + mean
+
+
+@define(aten.normal.float_float, example=lambda s: (1.5, 0.02, [s.whole(0, 9), 3]))
+def normal_of_shape(
+    mean: float,
+    std: float,
+    shape: Sequence[int],
+    *,
+    generator: torch.Generator | None = None,
+    **kind: Any,
+) -> Tensor:
+    fresh = _fresh(shape, torch.get_default_dtype(), kind)
+    return fill_normal(fresh, mean, std, generator=generator)
+
+
 @define(aten.exponential_.default, example=lambda s: (*_any(s), s.choose(1.0, 3.0)))
 def fill_exponential(
     x: Tensor, lambd: float = 1.0, *, generator: torch.Generator | None = None
@@ -161,12 +199,23 @@ def fill_exponential(
     return x.copy_((functions.log(u) / -lambd).to(torch.float32).reshape(x.shape))
 
 
-@define(aten.randperm.default, example=lambda s: (s.whole(0, 40),))
+@define(aten.randperm.default, aten.randperm.generator, example=lambda s: (s.whole(0, 40),))
 def randperm(count: int, *, generator: torch.Generator | None = None, **kind: Any) -> Tensor:
     device = torch.device(kind.get("device") or "cpu")
     drawn = long_words(key_of(generator, device), count, device)
     order = aten.sort.stable(drawn, stable=True, dim=0)[1]
     return order.to(kind.get("dtype") or torch.int64)
+
+
+@define(aten.random_.default, example=lambda s: (s.integers((9,), 5),))
+def fill_random_all(x: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+    """From 0 to the largest value of x's dtype (of 64 bits: but one); of floats, as far as they
+    hold every whole number."""
+    if x.is_floating_point():
+        largest = int(2.0 / torch.finfo(x.dtype).eps)
+    else:
+        largest = 1 if x.dtype == torch.bool else torch.iinfo(x.dtype).max
+    return fill_random_between(x, 0, min(largest, 2**63 - 2) + 1, generator=generator)
 
 
 @define(aten.random_.to, example=lambda s: (s.integers((9,), 5), s.choose(1, 7, 1000)))
@@ -229,3 +278,48 @@ def rand_like(x: Tensor, **kind: Any) -> Tensor:
 @define(aten.randn_like.default, example=_any)
 def randn_like(x: Tensor, **kind: Any) -> Tensor:
     return fill_normal(_fresh(x.shape, x.dtype, kind))
+
+
+@define(aten.randint_like.default, example=lambda s: (*_any(s), 7))
+def randint_like(x: Tensor, high: int, **kind: Any) -> Tensor:
+    return fill_random(_fresh(x.shape, x.dtype, kind), high)
+
+
+@define(aten.randint_like.low_dtype, example=lambda s: (*_any(s), -2, 7))
+def randint_like_between(x: Tensor, low: int, high: int, **kind: Any) -> Tensor:
+    return fill_random_between(_fresh(x.shape, x.dtype, kind), low, high)
+
+
+def _weights(s: Source) -> tuple[Any, ...]:
+    weights = s.tensor(s.choose((4,), (3, 7)), spread=2.0).abs() + 0.125
+    return weights, s.whole(1, 4), s.choose(True, False)
+
+
+@define(aten.multinomial.default, example=_weights)
+def multinomial(
+    weights: Tensor,
+    count: int,
+    replacement: bool = False,
+    *,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Indices drawn in proportion to the last dimension's weights, int64.
+
+    With replacement: a whole number below the exact total of the snapped weights, looked up in
+    their running sums. Without: each index waits an exponential time at its own rate, and the
+    first ones are taken. Raises `ValueError` if too few weights, or one below 0, allow it.
+    """
+    wanted = 1 if replacement else count
+    if bool((weights < 0).any()) or bool(((weights > 0).sum(-1) < wanted).any()):
+        raise ValueError(f"weights must not be negative, and {wanted} of each row not 0")
+    key = key_of(generator, weights.device)
+    if not replacement:
+        u = (words(key, weights.numel(), weights.device) + 1).to(torch.float64) * 2.0**-32
+        waiting = functions.log(u).reshape(weights.shape) / weights.to(torch.float64)
+        waiting = torch.where(weights > 0, waiting, -torch.inf)
+        return aten.sort.stable(waiting, stable=True, dim=-1, descending=True)[1][..., :count]
+    bits = sum_bits(weights.shape[-1])
+    running = snap(weights, exponents(weights, [weights.dim() - 1]), bits).cumsum(-1)
+    drawn = long_words(key, count * running[..., 0].numel(), weights.device)
+    drawn = drawn.reshape(*weights.shape[:-1], count) % running[..., -1:]
+    return torch.searchsorted(running, drawn, right=True)
