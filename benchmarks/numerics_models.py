@@ -4,6 +4,9 @@ A `Training` takes steps in whatever arithmetic surrounds it, with whatever opti
 so that canonical and stock arithmetic do the same work on the same numbers.
 """
 
+# Some models need packages that neither the network nor its tests do: the extra `bench`.
+# pyright: reportMissingImports=false
+
 import bz2
 import csv
 import gzip

@@ -11,6 +11,9 @@ that there is room on both sides of it. `highest` has to end within the spread, 
 with on real sentences: how far products on a grid are from float64, beside stock float32.
 """
 
+# Some models need packages that neither the network nor its tests do: the extra `bench`.
+# pyright: reportMissingImports=false
+
 import argparse
 import csv
 import json
