@@ -10,6 +10,7 @@ from numba import prange
 from workloads.numerics.fused import functions as f
 from workloads.numerics.fused.kernel import array, kernel
 from workloads.numerics.plain import activations as plain
+from workloads.numerics.plain import elementwise
 from workloads.numerics.registry import definitions, fuse
 
 aten = torch.ops.aten
@@ -101,6 +102,18 @@ def _exp(x, out):
         out[i] = np.float32(f.exp(np.float64(x[i])))
 
 
+@kernel
+def _relu(x, out):
+    for i in prange(x.size):
+        out[i] = np.float32(0.0) if x[i] <= 0 else x[i]
+
+
+@kernel
+def _threshold_backward(g, x, threshold, out):
+    for i in prange(x.size):
+        out[i] = np.float32(0.0) if x[i] <= threshold else g[i]
+
+
 def _one_pass(operator: Any, run: Callable[..., None]) -> None:
     """Fuse an operator of float32 tensors of one shape."""
     plainly = definitions()[operator].plain
@@ -127,6 +140,16 @@ _one_pass(aten.sigmoid_backward.default, _sigmoid_backward)
 _one_pass(aten.tanh.default, _tanh)
 _one_pass(aten.tanh_backward.default, _tanh_backward)
 _one_pass(aten.exp.default, _exp)
+_one_pass(aten.relu.default, _relu)
+
+
+@fuse(aten.threshold_backward.default)
+def threshold_backward(gradient: Tensor, x: Tensor, threshold: float) -> Tensor:
+    if x.dtype != torch.float32 or gradient.dtype != x.dtype or gradient.shape != x.shape:
+        return elementwise.threshold_backward(gradient, x, threshold)
+    out = torch.empty(x.shape, dtype=torch.float32)
+    _threshold_backward(flat(gradient), flat(x), np.float32(threshold), array(out).reshape(-1))
+    return out
 
 
 @fuse(aten.gelu.default)

@@ -1,4 +1,4 @@
-"""Sums of rows and of columns: snapped to the grid of each, added as integers."""
+"""Sums of rows, of columns and of channels: snapped to the grid of each, added as integers."""
 
 from collections.abc import Sequence
 
@@ -81,8 +81,37 @@ def sum_columns(x, bits, out):
     return broken
 
 
+@inlined
+def channel_exponent(x, channel):
+    """Of x (N, C, L): least e with every |x| of the channel below 2^e."""
+    largest = np.int32(0)
+    for n in range(x.shape[0]):
+        line = x[n, channel]
+        for k in range(line.size):
+            largest = larger(largest, line[k])
+    return exponent_of(largest)
+
+
+@kernel
+def sum_channels(x, bits, out):
+    """out float64 (C,): sums of the channels of x, (N, C, L). Returns how many are not finite."""
+    broken = 0
+    for channel in prange(x.shape[1]):
+        exponent = channel_exponent(x, channel)
+        if exponent > 128:
+            broken += 1
+        scale, total = power(bits - exponent), np.int64(0)
+        for n in range(x.shape[0]):
+            line = x[n, channel]
+            for k in range(line.size):
+                total += f.snap(np.float64(line[k]), scale)
+        out[channel] = np.float64(total) * power(exponent - bits)
+    return broken
+
+
 def exact_sums(x: Tensor, dims: list[int]) -> Tensor | None:
-    """Float64 sums of a contiguous float32 tensor over its first or its last dimensions, flat.
+    """Float64 sums of a contiguous float32 tensor, flat: over its first or its last dimensions, or
+    over all but the second.
 
     None where the layout is another. Raises `NotFinite`."""
     kept = x.dim() - len(dims)
@@ -95,6 +124,8 @@ def exact_sums(x: Tensor, dims: list[int]) -> Tensor | None:
         rows, run = x.view(-1, count), sum_rows
     elif dims == list(range(len(dims))):
         rows, run = x.view(count, -1), sum_columns
+    elif kept == 1 and 1 not in dims:
+        rows, run = x.view(x.shape[0], x.shape[1], -1), sum_channels
     else:
         return None
     out = torch.empty(x.numel() // count, dtype=torch.float64)

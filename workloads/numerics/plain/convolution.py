@@ -1,8 +1,8 @@
 """Convolutions of one and two dimensions, each result one exact matrix product.
 
-Windows become rows of a matrix. The gradient of the input is the product of windows of the spread
-output gradient with the mirrored kernel, so that contributions of overlapping windows are added
-inside the product, as integers, and never as floats.
+Windows become rows of a matrix, each ordered by place and then by channel. The gradient of the
+input is the product of windows of the spread output gradient with the mirrored kernel, so that
+contributions of overlapping windows are added inside the product, as integers, and never as floats.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,10 +22,6 @@ Multiply = Callable[[Tensor, Tensor, Tensor | None, int], Tensor]
 """(M, K), (K, N), bias or None, bits -> (M, N) float32."""
 
 
-def multiply_plainly(a: Tensor, b: Tensor, bias: Tensor | None, bits: int) -> Tensor:
-    return products.mm(a, b, bits=bits) if bias is None else products.addmm(bias, a, b, bits=bits)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
     """How windows lie on images; one number for each of two dimensions."""
@@ -36,14 +32,39 @@ class Shape:
     groups: int
 
 
-def windows(x: Tensor, kernel: Sequence[int], stride: list[int], dilation: list[int]) -> Tensor:
-    """View of x (N, C, H, W) as (N, C, OH, OW, KH, KW)."""
+Gather = Callable[[Tensor, list[int], list[int], Shape], list[Tensor]]
+"""Padded images (N, C, H, W), the kernel's size, how many windows down and across, their shape ->
+for each group a matrix of windows (N down across, KH KW C / groups)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Means:
+    """What a convolution is made of."""
+
+    multiply: Multiply
+    gather: Gather
+    total: Callable[[Tensor], Tensor]
+    """(N, C, H, W) -> exact sums of the channels, float64."""
+
+
+def multiply_plainly(a: Tensor, b: Tensor, bias: Tensor | None, bits: int) -> Tensor:
+    return products.mm(a, b, bits=bits) if bias is None else products.addmm(bias, a, b, bits=bits)
+
+
+def places(x: Tensor, kernel: Sequence[int], stride: list[int], dilation: list[int]) -> list[int]:
+    """How many windows fit down and across x (N, C, H, W). Raises `ValueError` if none does."""
     counts = [
         (size - step * (k - 1) - 1) // jump + 1
         for size, k, jump, step in zip(x.shape[2:], kernel, stride, dilation, strict=True)
     ]
     if min(counts) < 1:
         raise ValueError(f"a window of {tuple(kernel)} does not fit on {tuple(x.shape[2:])}")
+    return counts
+
+
+def windows(x: Tensor, kernel: Sequence[int], stride: list[int], dilation: list[int]) -> Tensor:
+    """View of x (N, C, H, W) as (N, C, OH, OW, KH, KW)."""
+    counts = places(x, kernel, stride, dilation)
     inner = [x.stride(2 + i) * stride[i] for i in range(2)]
     outer = [x.stride(2 + i) * dilation[i] for i in range(2)]
     return x.as_strided(
@@ -51,37 +72,40 @@ def windows(x: Tensor, kernel: Sequence[int], stride: list[int], dilation: list[
     )
 
 
+def gather_plainly(x: Tensor, kernel: list[int], counts: list[int], shape: Shape) -> list[Tensor]:
+    view = windows(x, kernel, shape.stride, shape.dilation)[:, :, : counts[0], : counts[1]]
+    return [
+        own.permute(0, 2, 3, 4, 5, 1).reshape(x.shape[0] * counts[0] * counts[1], -1)
+        for own in view.chunk(shape.groups, 1)
+    ]
+
+
+def total_plainly(x: Tensor) -> Tensor:
+    return exact_sum(x, [0, 2, 3])
+
+
+PLAIN = Means(multiply=multiply_plainly, gather=gather_plainly, total=total_plainly)
+
+
 def padded(x: Tensor, top: Sequence[int], bottom: Sequence[int]) -> Tensor:
     """Zeros around the last two dimensions; negative numbers cut."""
     return functional.pad(x, (top[1], bottom[1], top[0], bottom[0]))
 
 
-def rows_of(view: Tensor, groups: int) -> list[Tensor]:
-    """Windows (N, C, OH, OW, KH, KW) as a matrix (N OH OW, C / groups KH KW) for each group."""
-    count = view.shape[1] // groups
-    matrices = []
-    for group in range(groups):
-        own = view[:, group * count : (group + 1) * count].permute(0, 2, 3, 1, 4, 5)
-        matrices.append(own.reshape(own.shape[:3].numel(), -1))
-    return matrices
-
-
 def forward(
-    x: Tensor, weight: Tensor, bias: Tensor | None, shape: Shape, multiply: Multiply, bits: int
+    x: Tensor, weight: Tensor, bias: Tensor | None, shape: Shape, means: Means, bits: int
 ) -> Tensor:
     """(N, O, OH, OW) of x (N, C, H, W) and weight (O, C / groups, KH, KW)."""
-    view = windows(
-        padded(x, shape.padding, shape.padding), weight.shape[2:], shape.stride, shape.dilation
-    )
+    image, kernel = padded(x, shape.padding, shape.padding), list(weight.shape[2:])
+    counts = places(image, kernel, shape.stride, shape.dilation)
     each = weight.shape[0] // shape.groups
     parts = []
-    for group, rows in enumerate(rows_of(view, shape.groups)):
+    for group, rows in enumerate(means.gather(image, kernel, counts, shape)):
         own = slice(group * each, (group + 1) * each)
-        columns = weight[own].reshape(each, -1).t()
-        parts.append(multiply(rows, columns, None if bias is None else bias[own], bits))
+        columns = weight[own].permute(0, 2, 3, 1).reshape(each, -1).t()
+        parts.append(means.multiply(rows, columns, None if bias is None else bias[own], bits))
     flat = parts[0] if len(parts) == 1 else torch.cat(parts, 1)
-    n, _, height, width = view.shape[:4]
-    return flat.reshape(n, height, width, -1).permute(0, 3, 1, 2).contiguous()
+    return flat.reshape(x.shape[0], *counts, -1).permute(0, 3, 1, 2).contiguous()
 
 
 def input_gradient(
@@ -89,7 +113,7 @@ def input_gradient(
     weight: Tensor,
     size: Sequence[int],
     shape: Shape,
-    multiply: Multiply,
+    means: Means,
     bits: int,
     bias: Tensor | None = None,
 ) -> Tensor:
@@ -105,22 +129,22 @@ def input_gradient(
     mirrored = weight.flip([2, 3]).reshape(shape.groups, -1, *weight.shape[1:]).transpose(1, 2)
     swapped = mirrored.reshape(-1, weight.shape[0] // shape.groups, *weight.shape[2:])
     still = Shape(stride=[1, 1], padding=[0, 0], dilation=shape.dilation, groups=shape.groups)
-    return forward(padded(thin, before, after), swapped, bias, still, multiply, bits)
+    return forward(padded(thin, before, after), swapped, bias, still, means, bits)
 
 
 def weight_gradient(
-    gradient: Tensor, x: Tensor, kernel: Sequence[int], shape: Shape, multiply: Multiply, bits: int
+    gradient: Tensor, x: Tensor, kernel: list[int], shape: Shape, means: Means, bits: int
 ) -> Tensor:
     """Gradient (O, C / groups, KH, KW) of the weight."""
-    view = windows(padded(x, shape.padding, shape.padding), kernel, shape.stride, shape.dilation)
-    view = view[:, :, : gradient.shape[2], : gradient.shape[3]]
+    image = padded(x, shape.padding, shape.padding)
     each = gradient.shape[1] // shape.groups
     parts = []
-    for group, rows in enumerate(rows_of(view, shape.groups)):
+    for group, rows in enumerate(means.gather(image, kernel, list(gradient.shape[2:]), shape)):
         own = gradient[:, group * each : (group + 1) * each]
         columns = own.permute(1, 0, 2, 3).reshape(each, -1)
-        parts.append(multiply(columns, rows, None, bits))
-    return torch.cat(parts).reshape(gradient.shape[1], -1, *kernel)
+        parts.append(means.multiply(columns, rows, None, bits))
+    flat = torch.cat(parts).reshape(gradient.shape[1], *kernel, -1)
+    return flat.permute(0, 3, 1, 2).contiguous()
 
 
 def _flat(x: Tensor) -> Tensor:
@@ -176,7 +200,7 @@ def convolution(
     groups: int,
     *,
     bits: int,
-    multiply: Multiply = multiply_plainly,
+    means: Means = PLAIN,
 ) -> Tensor:
     shape = _shape(x, stride, padding, dilation, groups)
     image, kernel = _flat(x), _flat(weight)
@@ -190,9 +214,9 @@ def convolution(
             + 1
             for i in range(2)
         ]
-        out = input_gradient(image, kernel, size, shape, multiply, bits, bias)
+        out = input_gradient(image, kernel, size, shape, means, bits, bias)
     else:
-        out = forward(image, kernel, bias, shape, multiply, bits)
+        out = forward(image, kernel, bias, shape, means, bits)
     return out.squeeze(2) if x.dim() == 3 else out
 
 
@@ -211,21 +235,23 @@ def convolution_backward(
     output_mask: Sequence[bool],
     *,
     bits: int,
-    multiply: Multiply = multiply_plainly,
+    means: Means = PLAIN,
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     shape = _shape(x, stride, padding, dilation, groups)
     g, image, kernel = _flat(gradient), _flat(x), _flat(weight)
     gx = gw = gb = None
     if output_mask[0]:
         if transposed:
-            gx = forward(g, kernel, None, shape, multiply, bits)
+            gx = forward(g, kernel, None, shape, means, bits)
             gx = gx[:, :, : image.shape[2], : image.shape[3]]
         else:
-            gx = input_gradient(g, kernel, image.shape[2:], shape, multiply, bits)
+            gx = input_gradient(g, kernel, image.shape[2:], shape, means, bits)
         gx = gx.reshape(x.shape)
     if output_mask[1]:
         pair = (image, g) if transposed else (g, image)
-        gw = weight_gradient(*pair, kernel.shape[2:], shape, multiply, bits).reshape(weight.shape)
+        gw = weight_gradient(*pair, list(kernel.shape[2:]), shape, means, bits).reshape(
+            weight.shape
+        )
     if output_mask[2]:
-        gb = exact_sum(g, [0, 2, 3]).reshape(-1).to(x.dtype)
+        gb = means.total(g).reshape(-1).to(x.dtype)
     return gx, gw, gb

@@ -70,7 +70,7 @@ def normal_tail(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 def tanh(x: torch.Tensor) -> torch.Tensor:
     """tanh of float64, relative error 2^-36. Below 2^-14 it is x to within 2^-29."""
     doubled = exp(2.0 * torch.where(x > 20.0, 20.0, torch.where(x < -20.0, -20.0, x)))
-    return torch.where(x.abs() < 2.0**-13, x, (doubled - 1.0) / (doubled + 1.0))
+    return torch.where(x.abs() < 2.0**-14, x, (doubled - 1.0) / (doubled + 1.0))
 
 
 def sigmoid(x: torch.Tensor) -> torch.Tensor:
