@@ -36,6 +36,20 @@ def test_float64_gives_the_bits_of_the_definition(
             assert bits_of(definition.fused(*args, **kwargs, bits=bits)) == expected, seed
 
 
+@pytest.mark.parametrize("queries", [65, 128, 150])
+def test_blocks_of_later_keys_are_left_out(queries: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(amx, "available", lambda: False)
+    drawn = Tame("long and causal", queries)
+    q, k, v, g = (drawn.tensor((1, 2, queries, 8), spread=2.0) for _ in range(4))
+    forward, backward = (definitions()[operator] for operator in TILED[-2:])
+    assert forward.fused is not None
+    assert backward.fused is not None
+    out, logs = forward.plain(q, k, v, 0.0, True, bits=20)
+    assert bits_of(forward.fused(q, k, v, 0.0, True, bits=20)) == bits_of((out, logs))
+    rest = (g, q, k, v, out, logs, 0.0, True)
+    assert bits_of(backward.fused(*rest, bits=20)) == bits_of(backward.plain(*rest, bits=20))
+
+
 class Tame(Drawn):
     """Finite values: refusals are compared elsewhere."""
 

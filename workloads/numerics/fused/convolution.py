@@ -16,33 +16,36 @@ aten = torch.ops.aten
 
 
 @kernel
-def gather_windows(images, first, kernel, counts, stride, dilation, out):
-    """Windows of images (N, H, W, C) as rows (N down across, KH KW D): the D channels from the
-    one at `first`."""
-    down, across = counts
-    for image in prange(images.shape[0] * down):
-        n, top = image // down, (image % down) * stride[0]
+def gather_windows(images, first, stride, down, across, height, dilation, runs, step, length, out):
+    """Windows of images (N, H, W C) as rows (N down across, height runs length). `height` lines of
+    a window, `dilation` apart, each give `runs` runs of `length` numbers, `step` apart; the first
+    begins at `first`; `stride`: lines and numbers from one window to the next."""
+    for band in prange(images.shape[0] * down):
+        n, top = band // down, (band % down) * stride[0]
         for place in range(across):
-            row, at = out[image * across + place], 0
-            depth = row.size // (kernel[0] * kernel[1])
-            for y in range(kernel[0]):
-                for x in range(kernel[1]):
-                    pixel = images[n, top + y * dilation[0], place * stride[1] + x * dilation[1]]
-                    for c in range(depth):
-                        row[at + c] = pixel[first + c]
-                    at += depth
+            row, at = band * across + place, 0
+            for y in range(height):
+                for run in range(runs):
+                    begin = first + place * stride[1] + run * step
+                    for k in range(length):
+                        out[row, at + k] = images[n, top + y * dilation, begin + k]
+                    at += length
 
 
 def _gather(x: Tensor, kernel: list[int], counts: list[int], shape: plain.Shape) -> list[Tensor]:
     if x.dtype != torch.float32:
         return plain.gather_plainly(x, kernel, counts, shape)
-    images = array(x.permute(0, 2, 3, 1))
-    depth = x.shape[1] // shape.groups
+    images = array(x.permute(0, 2, 3, 1)).reshape(x.shape[0], x.shape[2], -1)
+    channels, depth = x.shape[1], x.shape[1] // shape.groups
+    step = shape.dilation[1] * channels
+    # Pixels that lie beside each other are one run.
+    runs = (1, 0, kernel[1] * depth) if step == depth else (kernel[1], step, depth)
+    stride = (shape.stride[0], shape.stride[1] * channels)
     matrices: list[Tensor] = []
     for group in range(shape.groups):
         rows = torch.empty((x.shape[0] * counts[0] * counts[1], kernel[0] * kernel[1] * depth))
-        sizes = (tuple(one) for one in (kernel, counts, shape.stride, shape.dilation))
-        gather_windows(images, group * depth, *sizes, array(rows))
+        lines = (*counts, kernel[0], shape.dilation[0])
+        gather_windows(images, group * depth, stride, *lines, *runs, array(rows))
         matrices.append(rows)
     return matrices
 

@@ -26,7 +26,7 @@ CACHE_BYTES = 3 << 18
 """Slices of the right factor that are kept in a core's cache while the left one streams by."""
 DEEPEST = 1 << 17
 """Longest sums of tiles: three products of digits up to 64 each, added in int32."""
-CACHED_NUMBERS = 1 << 22
+CACHED_NUMBERS = 1 << 21
 """float64 numbers of a block of rows and of its results."""
 CONFIGURATION = amx.configuration()
 

@@ -1,9 +1,11 @@
 """Attention where there are no tiles: the exact products by float64, everything else in one pass.
 
 The same definition as `attention`; heads are taken a few at a time, so that their scores stay in
-the processor's caches.
+the processor's caches. Where queries see no later keys, products go by blocks, and what lies beyond
+the block is left out: it is never read, or counts as 0.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -28,6 +30,8 @@ from workloads.numerics.fused.wide import MAGIC32
 Array = np.ndarray[Any, Any]
 CACHED_SCORES = 1 << 19
 """Scores of the heads that are worked on together."""
+BLOCK = 64
+"""Queries, or keys, of a block of a causal product."""
 _MAGIC = 1.5 * 2.0**52
 
 
@@ -107,7 +111,7 @@ def slope_of(exact, g_units, v_units, t, sums, g, o, factor, causal, slopes, sha
         for row in range(queries):
             count = attended(row, keys, causal)
             here, total = along(g[head, row], o[head, row], thin), sums[head, row]
-            scale_scores(exact[head, row], g_units[head, row], v_units[head], towards)
+            scale_scores(exact[head, row], g_units[head, row], v_units[head], towards[:count])
             slope = slopes[head, row]
             divide(g[head, row], total, shared[head, row])
             steepen(t[head, row, :count], total, towards, here, factor, slope)
@@ -150,11 +154,44 @@ class _Heads:
         return torch.from_numpy(whole), units
 
 
-def _exact(left: torch.Tensor, right: torch.Tensor, bits: int) -> Array:
-    """Product of whole numbers up to 2^bits, as float64."""
-    depth, chunk = left.shape[2], 1 << (53 - 2 * bits)
+Part = tuple[slice, slice, slice]
+"""Rows of the left factor, terms of the sum, columns of the right factor."""
+Division = Callable[[int, int, int], list[Part]]
+"""Rows, terms and columns of a product -> the parts that are computed."""
+
+
+def everything(rows: int, terms: int, columns: int) -> list[Part]:
+    return [(slice(0, rows), slice(0, terms), slice(0, columns))]
+
+
+def _blocks(count: int) -> list[slice]:
+    return [slice(at, min(at + BLOCK, count)) for at in range(0, count, BLOCK)]
+
+
+def seen_columns(rows: int, terms: int, columns: int) -> list[Part]:
+    """Each query with the keys up to it; further columns stay as they were."""
+    return [(one, slice(0, terms), slice(0, one.stop)) for one in _blocks(rows)]
+
+
+def seen_terms(rows: int, terms: int, columns: int) -> list[Part]:
+    """Each query's sum over the keys up to it."""
+    return [(one, slice(0, one.stop), slice(0, columns)) for one in _blocks(rows)]
+
+
+def later_terms(rows: int, terms: int, columns: int) -> list[Part]:
+    """Each key's sum over the queries from it on."""
+    return [(one, slice(one.start, terms), slice(0, columns)) for one in _blocks(rows)]
+
+
+def _exact(left: torch.Tensor, right: torch.Tensor, bits: int, divide: Division) -> Array:
+    """Product of whole numbers up to 2^bits, (heads, M, K) x (heads, K, N), as float64."""
+    (heads, rows, depth), columns = left.shape, right.shape[2]
+    chunk = 1 << (53 - 2 * bits)
     if depth <= chunk:
-        return array(torch.bmm(left, right))
+        out = torch.empty((heads, rows, columns), dtype=torch.float64)
+        for own, terms, others in divide(rows, depth, columns):
+            torch.bmm(left[:, own, terms], right[:, terms, others], out=out[:, own, others])
+        return array(out)
     parts = zip(left.split(chunk, 2), right.split(chunk, 1), strict=True)
     total = sum(torch.bmm(one, other).to(torch.int64) for one, other in parts)
     return array(torch.as_tensor(total).to(torch.float64))
@@ -165,11 +202,18 @@ def _groups(q: Array, k: Array) -> list[slice]:
     return [slice(at, at + step) for at in range(0, q.shape[0], step)]
 
 
+def _divisions(causal: bool, shape: tuple[int, ...]) -> tuple[Division, Division, Division]:
+    """Of scores, of sums over keys and of sums over queries."""
+    if causal and shape[1] == shape[2] and shape[1] > BLOCK:
+        return seen_columns, seen_terms, later_terms
+    return everything, everything, everything
+
+
 def _weigh(q: _Heads, k: _Heads, shape: Any, options: Any, bits: int, logs: Array) -> Any:
     """t, t in whole units and its sums for a few heads, and how many rows broke."""
     (whole_q, q_units), (whole_k, k_units) = q.rows(), k.rows()
     t, whole, sums = np.empty(shape), np.empty(shape), np.empty(shape[:2])
-    exact = _exact(whole_q, whole_k.transpose(1, 2), bits)
+    exact = _exact(whole_q, whole_k.transpose(1, 2), bits, _divisions(options[2], shape)[0])
     broken = weigh(exact, q_units, k_units, *options, bits, t, whole, sums, logs)
     return t, torch.from_numpy(whole), sums, broken
 
@@ -196,7 +240,8 @@ def forward(
         options = (mask[few], has_mask, causal, factor)
         _, whole, sums, bad = _weigh(heads[0], heads[1], shape, options, bits, logs[few])
         whole_v, v_units = heads[2].columns()
-        mix(_exact(whole, whole_v, bits), v_units, 2.0**-bits, sums, out[few])
+        over_keys = _divisions(causal, shape)[1]
+        mix(_exact(whole, whole_v, bits, over_keys), v_units, 2.0**-bits, sums, out[few])
         broken += bad + sum(one.broken for one in heads)
     return broken
 
@@ -222,20 +267,23 @@ def backward(
         heads = [_Heads(one[few], bits) for one in (q, k, v, g)]
         shape = (len(q[few]), q.shape[1], k.shape[1])
         options = (mask[few], has_mask, causal, factor)
+        scores, over_keys, over_queries = _divisions(causal, shape)
         unused = np.empty(shape[:2], dtype=np.float32)
         t, whole, sums, bad = _weigh(heads[0], heads[1], shape, options, bits, unused)
         (whole_g, g_units), (whole_v, v_units) = heads[3].rows(), heads[2].rows()
         slopes, shared = np.empty(shape, dtype=np.float32), np.empty_like(q[few])
-        towards = _exact(whole_g, whole_v.transpose(1, 2), bits)
+        towards = _exact(whole_g, whole_v.transpose(1, 2), bits, scores)
         slope_of(towards, g_units, v_units, t, sums, g[few], o[few], factor, causal, slopes, shared)
         heads += [_Heads(slopes, bits), _Heads(shared, bits)]
         whole_s, s_units = heads[5].columns()
         share_units = np.full(shape[::2], 2.0**-bits)
-        finish(_exact(whole.transpose(1, 2), whole_s, bits), share_units, s_units, gv[few])
+        exact = _exact(whole.transpose(1, 2), whole_s, bits, over_queries)
+        finish(exact, share_units, s_units, gv[few])
         (rows, row_units), (columns, column_units) = heads[4].rows(), heads[4].columns()
         whole_k, k_units = heads[1].columns()
-        finish(_exact(rows, whole_k, bits), row_units, k_units, gq[few])
+        finish(_exact(rows, whole_k, bits, over_keys), row_units, k_units, gq[few])
         whole_q, q_units = heads[0].columns()
-        finish(_exact(columns.transpose(1, 2), whole_q, bits), column_units, q_units, gk[few])
+        exact = _exact(columns.transpose(1, 2), whole_q, bits, over_queries)
+        finish(exact, column_units, q_units, gk[few])
         broken += bad + sum(one.broken for one in heads)
     return broken
