@@ -226,3 +226,32 @@ def test_sgd_in_and_out_of_the_mode_takes_the_same_step() -> None:
             optimizer.step()
         weights.append(p.detach())
     assert torch.equal(*weights)
+
+
+def test_a_context_within_a_context_goes_by_the_inner_one() -> None:
+    a, b = torch.rand(64, 64), torch.rand(64, 64)
+
+    def product(precision: Precision) -> torch.Tensor:
+        with canonical(precision):
+            return a @ b
+
+    coarse, fine = product("high"), product("highest")
+    seen: list[str] = []
+
+    def observe(operator: Any, run: Any, args: Any, kwargs: Any) -> Any:
+        seen.append(str(operator))
+        return run(*args, **kwargs)
+
+    with canonical("high", observer=observe):
+        with canonical("highest"):
+            inner = torch.exp(a @ b)
+        outer = a @ b
+    assert torch.equal(inner, _exp(fine))
+    assert torch.equal(outer, coarse)
+    assert not torch.equal(coarse, fine)
+    assert seen == ["aten.mm.default", "aten.exp.default", "aten.mm.default"]
+
+
+def _exp(x: torch.Tensor) -> torch.Tensor:
+    with canonical():
+        return torch.exp(x)
