@@ -3,10 +3,20 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gensyn_ray.api import Audit, Budget, Job, JobResult, Network, connect
+    from gensyn_ray.api import Audit, Budget, Job, JobResult, Network, Plan, Terms, connect
     from workloads.core.program import Program
 
-__all__ = ["Audit", "Budget", "Job", "JobResult", "Network", "Program", "connect"]
+__all__ = [
+    "Audit",
+    "Budget",
+    "Job",
+    "JobResult",
+    "Network",
+    "Plan",
+    "Program",
+    "Terms",
+    "connect",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -8,6 +8,7 @@
 The job runs on the head and outlives this process: `network.job(job.id)` finds it again.
 """
 
+import json
 import secrets
 import time
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from typing import Any
 
 import cloudpickle
 import ray
+import torch
 from pyarrow import fs
 from ray import tune
 from ray.exceptions import GetTimeoutError, RayActorError
@@ -26,7 +28,15 @@ from gensyn_ray.domain import canonical
 from gensyn_ray.domain.errors import OperationError, Refused, Unreachable, UsageError
 from gensyn_ray.domain.numerics import REPRODUCIBLE
 from gensyn_ray.domain.signing import SigningKey
-from gensyn_ray.job import SECRET_LINKS, SweepRequest, request_name, result_name, runs_of
+from gensyn_ray.job import (
+    SECRET_LINKS,
+    JobRequest,
+    Search,
+    Together,
+    request_name,
+    result_name,
+    runs_of,
+)
 from gensyn_ray.wall_clock import now_ms
 from ledger.actor import RELAY_NAME
 from ledger.client import Signer, check_receipt
@@ -37,7 +47,8 @@ from workloads.core.bundle import bundle_of
 from workloads.core.program import Program
 from workloads.core.state import state_digest
 from workloads.numerics.arithmetic import MODES
-from workloads.ray_jobs.trainable import SegmentTrainable
+from workloads.ray_jobs.rounds import Plan
+from workloads.ray_jobs.trainable import LEAF, SegmentTrainable
 
 DEFAULT_KEY_FILE = Path("~/.gensyn-ray/submitter.key")
 ANSWER_S = 60.0
@@ -61,13 +72,51 @@ class Audit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What any job may ask for. `data`: digest of a prepared data set, empty where the program
+    brings its own. `numerics`: `reproducible/v1/highest` and `/high` (faster products, 13 bits)
+    give the same bits on every machine; `pinned` is stock PyTorch, the same on machines of one
+    kind. `seed`: with it the same configs give the same models. `secret_seed`: 32 bytes that fix
+    the job's id and the submitter's part of the draws, for runs that are to be repeated."""
+
+    data: str = ""
+    audit: Audit = field(default_factory=Audit)
+    numerics: str = REPRODUCIBLE
+    seed: int = 0
+    secret_seed: bytes | None = field(default=None, repr=False)
+
+    def check(self) -> None:
+        """Raises `UsageError`."""
+        if not 0 <= self.audit.rate_ppm <= PPM:
+            raise UsageError("an audit rate is between 0 and 1,000,000 millionths")
+        if self.numerics not in MODES:
+            raise UsageError(f"unknown numerics {self.numerics!r}: choose from {', '.join(MODES)}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobResult:
-    """`grid`: Tune's own result. `bill`: the job's books. `receipts`: one per judged segment."""
+    """`summary`: what the driver says of the end, the rounds of a pretraining for one. `bill`: the
+    job's books. `receipts`: one per judged segment. `search`: Tune's own result, if Tune ran it."""
 
     summary: dict[str, Any]
-    grid: tune.ResultGrid
+    search: tune.ResultGrid | None
     bill: dict[str, Any]
     receipts: list[dict[str, Any]] = field(repr=False)
+
+    @property
+    def grid(self) -> tune.ResultGrid:
+        """Tune's own result. Raises `UsageError` if the job was not one of Tune's."""
+        if self.search is None:
+            raise UsageError("this job was no search: its rounds are in `summary`")
+        return self.search
+
+    @property
+    def state(self) -> str:
+        """Digest of the trained state: of the search's best trial, or of the last round."""
+        if self.search is None:
+            return self.summary["rounds"][-1]["state"]
+        best = self.grid.get_best_result()
+        return json.loads((best.metrics or {})[LEAF])["state_after"]
 
 
 class Job:
@@ -106,7 +155,9 @@ class Job:
             raise OperationError(f"job {self.id} was stopped before it had a result") from None
         return JobResult(
             summary=summary,
-            grid=_grid_of(self._network.facts["blobs"], self.id),
+            search=None
+            if "rounds" in summary
+            else _grid_of(self._network.facts["blobs"], self.id, summary),
             bill=self.status(),
             receipts=self._network.read("receipts", job=self.id),
         )
@@ -162,6 +213,10 @@ class Network:
         """(Ray's status of a job's driver, the end of its log if it failed)."""
         return ray.get(self._desk.status.remote(job))
 
+    def state(self, digest: str) -> dict[str, torch.Tensor]:
+        """A state that the network stores: `network.state(result.state)`. Raises `Missing`."""
+        return Blobs(self.facts["blobs"]).get_state(digest)
+
     def join(self, name: str) -> None:
         """Make the submitter's key known, once."""
         if not self.read("balance", party=self.party)["joined"]:
@@ -180,64 +235,105 @@ class Network:
         param_space: dict[str, Any],
         tune_config: tune.TuneConfig,
         budget: Budget,
-        audit: Audit | None = None,
-        numerics: str = REPRODUCIBLE,
-        seed: int = 0,
-        secret_seed: bytes | None = None,
+        **terms: Any,
     ) -> Job:
-        """Open a job and start its driver on the head.
+        """A hyperparameter search under Ray Tune: each trial is a run of the program.
 
         `tune_config` is Tune's own, with any searcher and scheduler; its `metric` and `mode` are
-        needed. `seed` is the job's: with it the same configs give the same models. `numerics`:
-        `reproducible/v1/highest` and `reproducible/v1/high` (faster products, 13 bits) give the
-        same bits on every machine; `pinned` is stock PyTorch, the same on machines of one kind.
-
-        Raises `UsageError` for a program that cannot travel, an incomplete `tune_config` or unknown
-        numerics, and `Refused` if the authority does not open the job (no budget, for one).
+        needed. `terms`: what `Terms` names. Raises as `open` does, and `UsageError` for an
+        incomplete `tune_config`.
         """
         if not tune_config.metric or tune_config.mode not in ("min", "max"):
             raise UsageError("tune_config needs a metric and a mode ('min' or 'max')")
-        audit = audit or Audit()
-        if not 0 <= audit.rate_ppm <= PPM:
-            raise UsageError("an audit rate is between 0 and 1,000,000 millionths")
-        if numerics not in MODES:
-            raise UsageError(f"unknown numerics {numerics!r}: choose from {', '.join(MODES)}")
+        work = Search(param_space=param_space, tune_config=tune_config)
+        return self.open("sweep", program, work, budget, Terms(**terms))
+
+    def finetune(
+        self,
+        program: type[Program],
+        *,
+        config: dict[str, Any],
+        metric: str,
+        mode: str,
+        budget: Budget,
+        **terms: Any,
+    ) -> Job:
+        """One run of a program, on one volunteer after the other: what a sweep does for a space of
+        one point. `metric` and `mode` say which of its metrics a person wants to see."""
+        point = tune.TuneConfig(metric=metric, mode=mode, num_samples=1)
+        work = Search(param_space=config, tune_config=point)
+        return self.open("finetune", program, work, budget, Terms(**terms))
+
+    def pretrain(
+        self,
+        program: type[Program],
+        *,
+        config: dict[str, Any],
+        plan: Plan,
+        workers: tuple[int, int],
+        budget: Budget,
+        **terms: Any,
+    ) -> Job:
+        """One model trained by `workers` = (least, most) volunteers at once, loosely coupled, under
+        Ray Train. `plan`: how many rounds of how many steps. Raises as `open` does."""
+        if not 1 <= workers[0] <= workers[1]:
+            raise UsageError("workers are (least, most), from 1")
+        work = Together(config=config, plan=plan, workers=workers)
+        return self.open("pretrain", program, work, budget, Terms(**terms))
+
+    def open(
+        self,
+        kind: str,
+        program: type[Program],
+        work: Search | Together,
+        budget: Budget,
+        terms: Terms,
+    ) -> Job:
+        """Open a job and start its driver on the head. The ways above come down to this one.
+
+        Raises `UsageError` for a program that cannot travel or unknown numerics, `Missing` if the
+        network has no such prepared data, and `Refused` if the authority does not open the job (no
+        budget, for one).
+        """
+        terms.check()
         bundle = bundle_of(program)
         blobs = Blobs(self.facts["blobs"])
+        if terms.data:
+            blobs.get_manifest(terms.data)
         blobs.put_bundle(bundle)
-        seeds = secret_seed or secrets.token_bytes(32)
+        seeds = terms.secret_seed or secrets.token_bytes(32)
         driver_seed = canonical_seed(seeds, "driver")
-        job = f"sweep-{canonical_seed(seeds, 'id').hex()[:10]}"
-        request = SweepRequest(
+        job = f"{kind}-{canonical_seed(seeds, 'id').hex()[:10]}"
+        request = JobRequest(
             job=job,
             facts=self.facts,
             bundle=bundle.digest,
-            numerics=numerics,
-            seed=seed,
+            data=terms.data,
+            numerics=terms.numerics,
+            seed=terms.seed,
             driver_seed=driver_seed,
             secret_seed=canonical_seed(seeds, "draws"),
-            param_space=param_space,
-            tune_config=tune_config,
+            work=work,
         )
         self.submit(
             OpenJob(
                 job=job,
-                kind="sweep",
+                kind=kind,
                 bundle=bundle.digest,
-                data_digest=state_digest(program().load_data()),
+                data_digest=terms.data or state_digest(program().load_data()),
                 budget_micro=budget.total_micro,
                 price_micro=budget.per_segment_micro,
-                audit_ppm=audit.rate_ppm,
-                draw_batch=audit.draw_batch,
+                audit_ppm=terms.audit.rate_ppm,
+                draw_batch=terms.audit.draw_batch,
                 secret_anchor=beacon.anchor_of(request.secret_seed, SECRET_LINKS).hex(),
                 driver_key=SigningKey(driver_seed).public.hex(),
-                numerics=numerics,
+                numerics=terms.numerics,
             )
         )
         blobs.put_file(request_name(job), cloudpickle.dumps(request))
         entrypoint = f"{self.facts['python']} -m gensyn_ray.job {job} {self.facts['blobs']}"
-        metadata = {"gensyn.job": job, "gensyn.kind": "sweep", "gensyn.submitter": self.party}
-        env = {"RAY_USAGE_STATS_ENABLED": "0"}
+        metadata = {"gensyn.job": job, "gensyn.kind": kind, "gensyn.submitter": self.party}
+        env = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_TRAIN_V2_ENABLED": "1"}
         ray.get(self._desk.submit.remote(job, entrypoint, metadata, env))
         return Job(self, job)
 
@@ -288,14 +384,14 @@ def _unwrap(answer: Any) -> Any:
     return answer  # pyright: ignore[reportUnknownVariableType]
 
 
-def _grid_of(blobs_uri: str, job: str) -> tune.ResultGrid:
+def _grid_of(blobs_uri: str, job: str, summary: dict[str, Any]) -> tune.ResultGrid:
     filesystem, root = fs.FileSystem.from_uri(runs_of(blobs_uri))
     analysis = tune.ExperimentAnalysis(
         f"{root}/{job}",
         storage_filesystem=filesystem,
         trials=None,
-        default_metric=None,
-        default_mode=None,
+        default_metric=summary["metric"],
+        default_mode=summary["mode"],
     )
     _ = SegmentTrainable  # unpickling the trials needs the class
     return tune.ResultGrid(analysis)

@@ -19,6 +19,7 @@ from gensyn_ray.domain import canonical
 from gensyn_ray.domain.errors import OperationError
 from gensyn_ray.domain.records import from_json, to_json
 from workloads.core.bundle import Bundle
+from workloads.core.dataset import Manifest, Prepared
 from workloads.core.segment import TaskSpec
 from workloads.core.state import State, state_digest
 
@@ -63,6 +64,21 @@ class Blobs:
     def get_spec(self, digest: str) -> TaskSpec:
         """A spec whose digest was checked. Raises `Missing`."""
         return from_json(TaskSpec, self._get_json("specs", digest))
+
+    def put_prepared(self, prepared: Prepared) -> None:
+        """Store a data set: everything that its manifest names, then the manifest."""
+        for digest, data in prepared.blobs.items():
+            self._put("data", digest, data)
+        manifest = prepared.manifest
+        self._put("manifests", manifest.digest, canonical.encode(to_json(manifest)))
+
+    def get_manifest(self, digest: str) -> Manifest:
+        """A data set's manifest whose digest was checked. Raises `Missing`."""
+        return from_json(Manifest, self._get_json("manifests", digest))
+
+    def get_data(self, digest: str) -> bytes:
+        """A shard or file of a data set; `DataSet` checks its digest. Raises `Missing`."""
+        return self._get("data", digest)
 
     def put_file(self, name: str, data: bytes) -> None:
         """Store bytes under a name of their own (a job's request): no digest protects it."""

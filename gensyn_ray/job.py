@@ -1,4 +1,4 @@
-"""The job driver: runs Tune on the head, reveals the submitter's links, closes the job.
+"""The job driver: runs Tune or Train on the head, reveals the submitter's links, closes the job.
 
     python -m gensyn_ray.job JOB_ID BLOBS_URI
 
@@ -12,8 +12,8 @@ cluster can read it. A thief could reveal links early or close the job; not take
 import sys
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cloudpickle
@@ -29,9 +29,11 @@ from ledger.client import LedgerClient, Signer
 from ledger.core.commands import CloseJob, Command, FinishTask, Record, StartTask
 from ledger.core.refusals import Reason
 from verifier_actors.core import beacon
-from workloads.core.segment import TaskSpec
+from workloads.core.segment import Merge, Round, TaskSpec
 from workloads.ray_jobs.gate import Gate
+from workloads.ray_jobs.rounds import Plan, Rounds
 from workloads.ray_jobs.sweep import run_sweep
+from workloads.ray_jobs.together import run_rounds
 from workloads.ray_jobs.trainable import TrialFacts
 
 SECRET_LINKS = 4096
@@ -39,27 +41,46 @@ POLL_S = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SweepRequest:
-    """What a driver needs to run a sweep; travels pickled, like any Ray job's code."""
+class Search:
+    """Trials of a program, chosen by Tune: a sweep, or a single run where the space is a point."""
 
-    job: str
-    facts: dict[str, str]
-    bundle: str
-    numerics: str
-    seed: int
-    driver_seed: bytes
-    secret_seed: bytes
     param_space: dict[str, Any]
     tune_config: tune.TuneConfig
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Together:
+    """One model, trained by several loosely coupled workers: at least and at most so many."""
+
+    config: dict[str, Any]
+    plan: Plan
+    workers: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRequest:
+    """What a driver needs to run a job; travels pickled, like any Ray job's code."""
+
+    job: str
+    facts: dict[str, str]
+    bundle: str
+    data: str
+    numerics: str
+    seed: int
+    driver_seed: bytes
+    secret_seed: bytes
+    work: Search | Together
+
+
 class JobDriver:
-    """Signs what the job asks of the authority. Implements the gate's `Driver`."""
+    """Signs what the job asks of the authority. Implements `Driver` of the gate and the rounds."""
 
     def __init__(
-        self, request: SweepRequest, ledger: LedgerClient, blobs: Blobs, signer: Signer
+        self, request: JobRequest, ledger: LedgerClient, blobs: Blobs, signer: Signer
     ) -> None:
         self._request, self._ledger, self._blobs, self._signer = request, ledger, blobs, signer
+        self._config = request.work.config if isinstance(request.work, Together) else {}
+        self._parts: dict[str, TaskSpec] = {}
         self._revealed = 0
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
@@ -68,18 +89,40 @@ class JobDriver:
         return (type(None), ())
 
     def start_task(self, *, task: str, trial: str, config: dict[str, Any], attempt: int) -> None:
-        spec = TaskSpec(
+        self._start(self._spec(task, config), trial, attempt)
+
+    def start_part(
+        self, *, task: str, inputs: Mapping[str, str], round: Round | None, merge: Merge | None
+    ) -> None:
+        spec = self._spec(task, self._config)
+        spec = replace(spec, inputs=dict(inputs), round=round, merge=merge)
+        self._parts[task] = spec
+        self._start(spec, task, 0)
+
+    def start_again(self, *, task: str, attempt: int) -> None:
+        self._start(self._parts[task], task, attempt)
+
+    def _spec(self, task: str, config: dict[str, Any]) -> TaskSpec:
+        return TaskSpec(
             bundle=self._request.bundle,
             config=config,
             seed=self._request.seed,
             task=task,
             numerics=self._request.numerics,
+            data=self._request.data,
         )
+
+    def _start(self, spec: TaskSpec, trial: str, attempt: int) -> None:
         if attempt == 0:
             self._blobs.put_spec(spec)
         self._send(
             StartTask(
-                job=self._request.job, task=task, trial=trial, spec=spec.digest, attempt=attempt
+                job=self._request.job,
+                task=spec.task,
+                trial=trial,
+                spec=spec.digest,
+                attempt=attempt,
+                inputs=list(spec.inputs.values()),
             )
         )
 
@@ -142,8 +185,8 @@ class Watch:
         return self._out_of_budget
 
 
-def run(request: SweepRequest, blobs: Blobs) -> dict[str, Any]:
-    """Run a sweep to its end; returns the job's summary."""
+def run(request: JobRequest, blobs: Blobs) -> dict[str, Any]:
+    """Run a job to its end; returns its summary."""
     facts = request.facts
     ledger = LedgerClient(facts["address"])
     signer = Signer(
@@ -155,7 +198,18 @@ def run(request: SweepRequest, blobs: Blobs) -> dict[str, Any]:
     )
     driver = JobDriver(request, ledger, blobs, signer)
     _in_background(driver.reveal_due)
-    config = request.tune_config
+    watch = Watch(driver)
+    started = time.monotonic()
+    if isinstance(request.work, Search):
+        summary = _search(request, request.work, driver, watch)
+    else:
+        summary = _train_together(request, request.work, driver, watch)
+    driver.close_when_judged(time.sleep)
+    return {**summary, "wall_s": round(time.monotonic() - started, 3)}
+
+
+def _search(request: JobRequest, work: Search, driver: JobDriver, watch: Watch) -> dict[str, Any]:
+    facts, config = request.facts, work.tune_config
     gate = Gate(
         job=request.job,
         network_key=bytes.fromhex(facts["network_key"]),
@@ -164,24 +218,48 @@ def run(request: SweepRequest, blobs: Blobs) -> dict[str, Any]:
         metric=str(config.metric),
         higher_is_better=config.mode == "max",
     )
-    watch = Watch(driver)
-    started = time.monotonic()
     results = run_sweep(
         facts=TrialFacts(job=request.job, blobs=facts["blobs"]),
         gate=gate,
-        param_space=request.param_space,
+        param_space=work.param_space,
         tune_config=config,
         storage_path=runs_of(facts["blobs"]),
         watch=watch,
         is_over=watch.is_over,
     )
-    driver.close_when_judged(time.sleep)
     failed = results.num_errors
     state = "out of budget" if watch.is_over() else f"{failed} trials failed" if failed else "done"
     return {
         "state": state,
         "trials": len(results) - failed,
-        "wall_s": round(time.monotonic() - started, 3),
+        "metric": str(config.metric),
+        "mode": str(config.mode),
+    }
+
+
+def _train_together(
+    request: JobRequest, work: Together, driver: JobDriver, watch: Watch
+) -> dict[str, Any]:
+    rounds = Rounds(driver, work.plan, time.monotonic)
+    run_rounds(
+        facts=TrialFacts(job=request.job, blobs=request.facts["blobs"]),
+        rounds=rounds,
+        workers=work.workers,
+        storage_path=runs_of(request.facts["blobs"]),
+        watch=watch,
+        is_over=watch.is_over,
+    )
+    return {
+        "state": "done" if rounds.is_over else "out of budget",
+        "rounds": [
+            {
+                "task": one.task,
+                "state": one.state,
+                "metrics": one.metrics,
+                "changes": [{"task": made.task, "steps": made.steps} for made in one.changes],
+            }
+            for one in rounds.history
+        ],
     }
 
 
@@ -215,7 +293,7 @@ def _in_background(action: Callable[[], None]) -> None:
 def main(job: str, blobs_uri: str) -> None:
     """Entry point of the Ray job."""
     blobs = Blobs(blobs_uri)
-    request: SweepRequest = cloudpickle.loads(blobs.get_file(request_name(job)))
+    request: JobRequest = cloudpickle.loads(blobs.get_file(request_name(job)))
     cluster.attach("auto")
     blobs.put_file(result_name(job), canonical.encode(run(request, blobs)))
 

@@ -39,7 +39,8 @@ def task_of_trial(journal: Journal, settlement: Settlement, parameters: Paramete
 
 
 def tasks(journal: Journal, settlement: Settlement, parameters: Parameters) -> Any:
-    """Per task: how many segments are good, and how many of those still wait for a judgement."""
+    """Per task: how many segments are good, and how many of those still wait for a judgement; its
+    last good state, and that state's metrics once they are judged."""
     job = _job(settlement, parameters)
     return {
         name: {
@@ -47,9 +48,16 @@ def tasks(journal: Journal, settlement: Settlement, parameters: Parameters) -> A
             "good": len(task.good),
             "unjudged": sum(not job.segments[slot].is_judged for slot in task.good),
             "unaudited": sum(job.segments[slot].outcome is None for slot in task.good),
+            "state": _tip(job, task),
+            "metrics": _judged_metrics(job, task),
         }
         for name, task in job.tasks.items()
     }
+
+
+def _judged_metrics(job: Job, task: Task) -> dict[str, Any]:
+    last = job.segments[task.good[-1]] if task.good else None
+    return last.leaf["metrics"] if last is not None and last.is_judged else {}
 
 
 def job(journal: Journal, settlement: Settlement, parameters: Parameters) -> Any:

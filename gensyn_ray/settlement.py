@@ -84,11 +84,13 @@ class Round:
 
 @dataclass(slots=True, kw_only=True)
 class Task:
-    """`good`: slots of the unbroken chain of acknowledged segments that nothing speaks against."""
+    """`good`: slots of the unbroken chain of acknowledged segments that nothing speaks against.
+    `inputs`: states of other tasks that this one began with."""
 
     trial: str
     spec: str
     attempt: int
+    inputs: list[str] = field(default_factory=list[str])
     good: list[str] = field(default_factory=list[str])
     hardened: bool = False
 
@@ -152,7 +154,13 @@ class Settlement:
             case TaskStarted():
                 tasks = self.jobs[event.job].tasks
                 task = tasks.setdefault(
-                    event.task, Task(trial=event.trial, spec=event.spec, attempt=event.attempt)
+                    event.task,
+                    Task(
+                        trial=event.trial,
+                        spec=event.spec,
+                        attempt=event.attempt,
+                        inputs=event.inputs,
+                    ),
                 )
                 task.attempt = event.attempt
             case SlotCommitted():
@@ -326,7 +334,8 @@ class Settlement:
                 todo.extend(
                     task.good[0]
                     for task in job.tasks.values()
-                    if task.good and job.segments[task.good[0]].leaf["state_before"] == state
+                    if task.good
+                    and state in (job.segments[task.good[0]].leaf["state_before"], *task.inputs)
                 )
         return list(fallen)
 

@@ -14,6 +14,7 @@ import torch
 from gensyn_ray.domain.errors import OperationError
 from verifier_actors.core.outcome import UNAVAILABLE_RESULT, result_digest
 from workloads.core.bundle import Bundle, load_program
+from workloads.core.dataset import DataSet, Manifest
 from workloads.core.segment import Runner, TaskSpec
 from workloads.numerics.arithmetic import arithmetic
 
@@ -24,6 +25,8 @@ class Store(Protocol):
     def get_spec(self, digest: str) -> TaskSpec: ...
     def get_bundle(self, digest: str) -> Bundle: ...
     def get_state(self, digest: str) -> dict[str, torch.Tensor]: ...
+    def get_manifest(self, digest: str) -> Manifest: ...
+    def get_data(self, digest: str) -> bytes: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,11 +49,14 @@ def replay(request: ReplayRequest, store: Store) -> str:
         spec = store.get_spec(request.spec)
         bundle = store.get_bundle(spec.bundle)
         state = store.get_state(request.state_before) if request.state_before else None
+        inputs = {name: store.get_state(digest) for name, digest in spec.inputs.items()}
     except OperationError:
         return UNAVAILABLE_RESULT
     try:
         program = load_program(bundle)()
-        runner = Runner(program, spec, program.load_data(), arithmetic)
+        prepared = DataSet(store.get_manifest(spec.data), store.get_data) if spec.data else None
+        data = program.load_data() if prepared is None else prepared
+        runner = Runner(program, spec, data, arithmetic, inputs)
         if state is not None:
             runner.load(state)
         computed = runner.run_segment()

@@ -40,7 +40,7 @@ A driver is the job's own key, named in `OpenJob`: it can start and finish tasks
 and cannot move a credit anywhere that the job's rules do not send it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from gensyn_ray.domain.numerics import PINNED
@@ -167,13 +167,15 @@ class OpenJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartTask:
-    """`spec`: digest under which the program's specification is stored."""
+    """`spec`: digest under which the program's specification is stored. `inputs`: digests of the
+    states of other tasks that this one begins with."""
 
     job: str
     task: str
     trial: str
     spec: str
     attempt: int
+    inputs: list[str] = field(default_factory=list[str])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

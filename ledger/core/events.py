@@ -125,6 +125,7 @@ class TaskStarted:
     trial: str
     spec: str
     attempt: int
+    inputs: list[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -95,6 +95,7 @@ def start_task(book: Book, header: Header, command: StartTask) -> Decision:
             trial=command.trial,
             spec=command.spec,
             attempt=command.attempt,
+            inputs=command.inputs,
         )
     )
 

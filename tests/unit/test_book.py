@@ -182,7 +182,9 @@ def test_a_job_may_ask_for_the_least_and_the_most(changes: dict[str, int]) -> No
 def test_tasks_start_and_finish() -> None:
     kit = kit_with_job()
     assert kit.entries[-1].events == [
-        TaskStarted(job="job-1", task="task-1", trial="trial-task-1", spec="spec", attempt=0)
+        TaskStarted(
+            job="job-1", task="task-1", trial="trial-task-1", spec="spec", attempt=0, inputs=[]
+        )
     ]
     kit.finish_task("job-1", "task-1")
     assert kit.entries[-1].events == [TaskFinished(job="job-1", task="task-1")]

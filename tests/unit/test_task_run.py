@@ -108,7 +108,7 @@ class CountedData:
         self.cache = DataCache()
         self.loads = 0
 
-    def get(self, bundle: str, program: Program) -> tuple[State, str]:
+    def get(self, spec: TaskSpec, program: Program, store: Any) -> tuple[State, str]:
         load = program.load_data
 
         def counted() -> State:
@@ -116,7 +116,7 @@ class CountedData:
             return load()
 
         program.load_data = counted
-        return self.cache.get(bundle, program)
+        return self.cache.get(spec, program, store)
 
 
 def start(

@@ -11,9 +11,11 @@
 
 Whatever the next step depends on must be a module, an optimizer, a learning-rate scheduler or a
 tensor that is an attribute of the program: that is what is stored, committed and handed to the next
-node. Randomness comes from the `rng` argument; torch's global generator is reseeded from it before
-each call, so that dropout replays too. A program must not read a clock, the host, the network or
-the environment: it would not replay, and would not be vetted.
+node. An attribute whose name begins with an underscore is left out: for what `init` makes of the
+data alone and no step changes, such as the frozen weights under an adapter. Randomness comes from
+the `rng` argument; torch's global generator is reseeded from it before each call, so that dropout
+replays too. A program must not read a clock, the host, the network or the environment: it would not
+replay, and would not be vetted.
 """
 
 from abc import ABC, abstractmethod
@@ -22,6 +24,7 @@ from typing import Any, ClassVar, cast
 
 import torch
 
+from gensyn_ray.domain.errors import UsageError
 from workloads.core.rng import Rng
 from workloads.core.state import State
 
@@ -37,21 +40,46 @@ class Program(ABC):
     segments: ClassVar[int]
     """How many segments a whole run has, if nothing stops it early."""
 
-    @abstractmethod
     def load_data(self) -> State:
-        """The data set as named tensors. Its digest is part of the job."""
+        """The data set as named tensors, if the program brings its own. Its digest is part of the
+        job. Without it the program trains on a prepared data set, which the job names.
+
+        Raises `UsageError` if it brings none."""
+        raise UsageError(
+            f"{type(self).__name__} brings no data: name a prepared data set "
+            "(`gensyn-ray data prepare` gives its digest)"
+        )
 
     @abstractmethod
-    def init(self, config: Config, data: State, rng: Rng) -> None:
-        """Build models and optimizers as attributes."""
+    def init(self, config: Config, data: Any, rng: Rng) -> None:
+        """Build models and optimizers as attributes. `data`: what `load_data` gave, or the job's
+        prepared `DataSet`."""
 
     @abstractmethod
-    def step(self, data: State, rng: Rng) -> None:
+    def step(self, data: Any, rng: Rng) -> None:
         """One training step. `rng` is this step's own stream."""
 
     @abstractmethod
-    def evaluate(self, data: State) -> Mapping[str, float]:
+    def evaluate(self, data: Any) -> Mapping[str, float]:
         """Finite metrics of the present state; must change nothing."""
+
+    def resume_at(self, step: int) -> None:
+        """A round of loosely coupled training begins at this step, with a fresh optimizer:
+        bring schedules there. As it is, it advances every learning-rate scheduler."""
+        for _, owner in self._owners():
+            if isinstance(owner, torch.optim.lr_scheduler.LRScheduler):
+                for _ in range(step):
+                    owner.step()
+
+    def parameters(self) -> dict[str, torch.nn.Parameter]:
+        """What training changes, by the names that the state has for it."""
+        return {
+            f"{name}/{path}": parameter
+            for name, owner in self._owners()
+            if isinstance(owner, torch.nn.Module)
+            for path, parameter in owner.named_parameters()
+            if parameter.requires_grad
+        }
 
     def get_state(self) -> dict[str, torch.Tensor]:
         """Copies of every tensor and number that the next step depends on."""
@@ -78,7 +106,7 @@ class Program(ABC):
 
     def _owners(self) -> Iterator[tuple[str, Any]]:
         for name, value in sorted(vars(self).items()):
-            if isinstance(value, (*_STATEFUL, torch.Tensor)):
+            if isinstance(value, (*_STATEFUL, torch.Tensor)) and not name.startswith("_"):
                 yield name, value
 
     def _items(self) -> Iterator[tuple[str, Any]]:

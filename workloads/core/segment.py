@@ -11,7 +11,7 @@ state that it ends in and its metrics.
 import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ from gensyn_ray.domain import canonical
 from gensyn_ray.domain.ids import Slot
 from gensyn_ray.domain.numerics import PINNED
 from gensyn_ray.domain.records import to_json
+from workloads.core import outer
 from workloads.core.program import Metrics, Program
 from workloads.core.rng import Rng
 from workloads.core.state import State, state_digest
@@ -33,15 +34,43 @@ Arithmetic = Callable[[str], AbstractContextManager[None]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Round:
+    """A worker's round of loosely coupled training (`outer`): from the input `global`, `steps`
+    steps that begin at `first_step` of the run, and what they changed, `bits` bits a number."""
+
+    steps: int
+    first_step: int
+    bits: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Merge:
+    """The outer step: the inputs that `weights` names, in its order, merged into the input
+    `global`. Without weights the global state is made, by `init`."""
+
+    weights: list[tuple[str, int]]
+    lr: float
+    momentum: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TaskSpec:
     """What a task is: with the bundle's code, the same spec gives the same states; where `numerics`
-    is `pinned`, on nodes of one class."""
+    is `pinned`, on nodes of one class.
+
+    `data`: digest of a prepared data set, empty where the program brings its own. `inputs`: name ->
+    digest of the states of other tasks that this one grows from. A task with a `round` or a `merge`
+    is one segment; else it is a run of the program."""
 
     bundle: str
     config: dict[str, Any]
     seed: int
     task: str
     numerics: str = PINNED
+    data: str = ""
+    inputs: dict[str, str] = field(default_factory=dict[str, str])
+    round: Round | None = None
+    merge: Merge | None = None
 
     @property
     def digest(self) -> str:
@@ -58,25 +87,43 @@ class Computed:
 
 
 class Runner:
-    """One program in one process, in the arithmetic that its spec names."""
+    """One program in one process, in the arithmetic that its spec names.
+
+    `inputs`: the states that the spec's inputs name. Raises `KeyError` if one of them is none of
+    this program's."""
 
     def __init__(
-        self, program: Program, spec: TaskSpec, data: State, arithmetic: Arithmetic
+        self,
+        program: Program,
+        spec: TaskSpec,
+        data: Any,
+        arithmetic: Arithmetic,
+        inputs: Mapping[str, State] | None = None,
     ) -> None:
         self._arithmetic = arithmetic
         self._program = program
         self._spec = spec
         self._data = data
+        self._inputs = inputs or {}
         self._step = 0
         rng = self._rng("init")
         torch.manual_seed(rng.seed())
         with arithmetic(spec.numerics):
             program.init(spec.config, data, rng)
         self._modes = _modes(program)
+        if "global" in self._inputs:
+            self._begin_at(self._inputs["global"])
+
+    @property
+    def segments(self) -> int:
+        """How many segments the whole task has."""
+        return 1 if self._spec.round or self._spec.merge else self._program.segments
 
     @property
     def segments_done(self) -> int:
         """Whole segments behind the present state, those of a state it grew from included."""
+        if self._spec.round or self._spec.merge:
+            return 1
         return self._step // self._program.steps_per_segment
 
     def load(self, state: State) -> None:
@@ -87,11 +134,13 @@ class Runner:
         self._program.set_state(rest)
 
     def run_segment(self) -> Computed:
-        """Train `steps_per_segment` steps and evaluate.
+        """Train `steps_per_segment` steps and evaluate; or a round, or a merge.
 
         Raises `NotANumber` if the state holds NaN, `ValueError` if a metric is not finite.
         """
-        self.train(self._program.steps_per_segment)
+        if self._spec.merge:
+            return self._merge(self._spec.merge)
+        self.train(self._spec.round.steps if self._spec.round else self._program.steps_per_segment)
         return self.finish()
 
     def train(self, steps: int) -> None:
@@ -105,15 +154,50 @@ class Runner:
 
     def finish(self) -> Computed:
         """The present state with its digest and metrics."""
+        metrics = self._evaluate()
+        if self._spec.round:
+            start = outer.parameters_of(self._inputs["global"])
+            state = outer.change(start, self._program.parameters(), self._spec.round.bits)
+        else:
+            state = self._program.get_state()
+        state[STEP] = torch.tensor(self._step, dtype=torch.int64)
+        state[RNG_KEY] = torch.frombuffer(bytearray(self._rng().key), dtype=torch.uint8)
+        return Computed(state=state, state_after=state_digest(state), metrics=metrics)
+
+    def _merge(self, merge: Merge) -> Computed:
+        if merge.weights:
+            state = outer.merge(
+                self._inputs["global"],
+                [self._inputs[name] for name, _ in merge.weights],
+                [weight for _, weight in merge.weights],
+                lr=merge.lr,
+                momentum=merge.momentum,
+            )
+        else:
+            parameters = self._program.parameters()
+            state = outer.first_global({n: p.detach().clone() for n, p in parameters.items()})
+        self._begin_at(state)
+        metrics = self._evaluate()
+        return Computed(state=state, state_after=state_digest(state), metrics=metrics)
+
+    def _begin_at(self, state: State) -> None:
+        """The program's parameters become those of a global state."""
+        given = outer.parameters_of(state)
+        with torch.no_grad():
+            for name, parameter in self._program.parameters().items():
+                parameter.copy_(given[name])
+        if self._spec.round:
+            self._step = self._spec.round.first_step
+            with self._arithmetic(self._spec.numerics):
+                self._program.resume_at(self._step)
+
+    def _evaluate(self) -> Metrics:
         with self._arithmetic(self._spec.numerics), torch.no_grad():
             metrics = _finite(self._program.evaluate(self._data))
         # A replay of the next segment begins in the modes that `init` gives, not in `evaluate`'s.
         for module, is_training in self._modes:
             module.training = is_training
-        state = self._program.get_state()
-        state[STEP] = torch.tensor(self._step, dtype=torch.int64)
-        state[RNG_KEY] = torch.frombuffer(bytearray(self._rng().key), dtype=torch.uint8)
-        return Computed(state=state, state_after=state_digest(state), metrics=metrics)
+        return metrics
 
     def _rng(self, *purpose: str | int) -> Rng:
         return Rng(self._spec.seed, self._spec.task, *purpose)

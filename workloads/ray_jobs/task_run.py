@@ -20,6 +20,7 @@ from gensyn_ray.domain.ids import Slot
 from gensyn_ray.domain.numerics import PINNED
 from ledger.core.refusals import Reason
 from workloads.core.bundle import Bundle, load_program
+from workloads.core.dataset import DataSet, Manifest
 from workloads.core.program import Program
 from workloads.core.segment import Computed, Runner, TaskSpec, make_leaf
 from workloads.core.state import State, state_digest
@@ -46,6 +47,8 @@ class Store(Protocol):
     def get_spec(self, digest: str) -> TaskSpec: ...
     def get_state(self, digest: str) -> dict[str, torch.Tensor]: ...
     def put_state(self, digest: str, state: State) -> None: ...
+    def get_manifest(self, digest: str) -> Manifest: ...
+    def get_data(self, digest: str) -> bytes: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,17 +75,22 @@ class _Pending:
 
 
 class DataCache:
-    """Data sets of this process by bundle, loaded and digested once."""
+    """Data sets of this process, loaded and digested once."""
 
     def __init__(self) -> None:
-        self._loaded: dict[str, tuple[State, str]] = {}
+        self._loaded: dict[tuple[str, str], tuple[Any, str]] = {}
 
-    def get(self, bundle: str, program: Program) -> tuple[State, str]:
-        """The program's data and its digest."""
-        if bundle not in self._loaded:
-            data = program.load_data()
-            self._loaded[bundle] = (data, state_digest(data))
-        return self._loaded[bundle]
+    def get(self, spec: TaskSpec, program: Program, store: Store) -> tuple[Any, str]:
+        """What the program trains on and its digest. Raises `OperationError`."""
+        key = (spec.bundle, spec.data)
+        if key not in self._loaded:
+            if spec.data:
+                data = DataSet(store.get_manifest(spec.data), store.get_data)
+                self._loaded[key] = (data, spec.data)
+            else:
+                own = program.load_data()
+                self._loaded[key] = (own, state_digest(own))
+        return self._loaded[key]
 
 
 class TaskRun:
@@ -124,11 +132,12 @@ class TaskRun:
                 "set the profile's variables before `ray start`, or join again"
             )
         program = load_program(store.get_bundle(spec.bundle))()
-        data, self._data_digest = data_cache.get(spec.bundle, program)
+        data, self._data_digest = data_cache.get(spec, program, store)
         if self._data_digest != task["data_digest"]:
             raise OperationError("this node's data are not the job's: the digests differ")
-        self._runner = Runner(program, spec, data, arithmetic)
-        self._total = program.segments
+        inputs = {name: store.get_state(digest) for name, digest in spec.inputs.items()}
+        self._runner = Runner(program, spec, data, arithmetic, inputs)
+        self._total = self._runner.segments
         self._state_before = task["state"] or grow_from
         if self._state_before:
             self._runner.load(store.get_state(self._state_before))

@@ -1,0 +1,252 @@
+"""Rounds of loosely coupled training: who gets what, when a round is over, what a ruling undoes."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from workloads.core.segment import Merge, Round
+from workloads.ray_jobs.rounds import Plan, Rounds
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+class FakeDriver:
+    """The authority as the rounds see it: tests say when a task is acknowledged, judged, ruled."""
+
+    def __init__(self) -> None:
+        self.parts: dict[str, tuple[Mapping[str, str], Round | None, Merge | None]] = {}
+        self.attempts: dict[str, int] = {}
+        self.finished: list[str] = []
+        self.hardened: list[list[str]] = []
+        self.seen: dict[str, dict[str, Any]] = {}
+
+    def start_part(
+        self, *, task: str, inputs: Mapping[str, str], round: Round | None, merge: Merge | None
+    ) -> None:
+        assert task not in self.parts, "a name is used once"
+        self.parts[task] = (inputs, round, merge)
+        self.attempts[task] = 0
+        self.seen[task] = {"good": 0, "unjudged": 0, "state": "", "metrics": {}}
+
+    def start_again(self, *, task: str, attempt: int) -> None:
+        assert attempt == self.attempts[task] + 1
+        self.attempts[task] = attempt
+
+    def finish_task(self, task: str) -> None:
+        self.finished.append(task)
+
+    def harden(self, tasks: list[str]) -> None:
+        self.hardened.append(tasks)
+
+    def tasks(self) -> dict[str, dict[str, Any]]:
+        return self.seen
+
+    def acknowledge(self, task: str, *, judged: bool = False) -> None:
+        self.seen[task] = {
+            "good": 1,
+            "unjudged": 0 if judged else 1,
+            "state": f"state of {task}",
+            "metrics": {"loss": 1.0} if judged else {},
+        }
+
+    def judge(self, task: str) -> None:
+        self.acknowledge(task, judged=True)
+
+    def rule_bad(self, task: str) -> None:
+        self.seen[task]["good"] = 0
+
+
+class Run:
+    """A run, its driver and its clock."""
+
+    def __init__(self, *workers: str, rounds: int = 2, steps: int = 100) -> None:
+        self.driver, self.clock = FakeDriver(), Clock()
+        self.rounds = Rounds(self.driver, Plan(rounds=rounds, steps=steps), self.clock)
+        self.rounds.present(list(workers))
+
+    def turn(self, seconds: float = 1.0) -> dict[str, str]:
+        """Let time pass and look; what each worker is to do."""
+        self.clock.now_s += seconds
+        self.rounds.turn()
+        return self.orders
+
+    @property
+    def orders(self) -> dict[str, str]:
+        known = ("a", "b", "c")
+        return {name: order for name in known if (order := self.rounds.order_of(name))}
+
+    def merge(self) -> str:
+        """Have the merge that is due made and judged."""
+        task = next(one for one in self.turn().values() if one.endswith("merge"))
+        self.driver.acknowledge(task)
+        self.turn()
+        self.driver.judge(task)
+        self.turn()
+        return task
+
+
+def test_a_run_from_its_first_state_to_its_last() -> None:
+    run = Run("a", "b")
+    assert list(run.turn().values()) == ["r000.merge"]
+    inputs, _, first = run.driver.parts["r000.merge"]
+    assert first is not None
+    assert not inputs
+    assert not first.weights
+    run.driver.acknowledge("r000.merge")
+    assert run.turn() == {}, "nothing grows from a merge that is not judged"
+    assert run.driver.hardened == [["r000.merge"]]
+    run.driver.judge("r000.merge")
+    run.turn()
+    assert run.turn() == {"a": "r001.w0", "b": "r001.w1"}
+    for task in ("r001.w0", "r001.w1"):
+        inputs, steps, _ = run.driver.parts[task]
+        assert inputs == {"global": "state of r000.merge"}
+        assert steps == Round(steps=100, first_step=0, bits=8)
+        run.driver.acknowledge(task)
+    assert run.merge() == "r001.merge"
+    inputs, _, merge = run.driver.parts["r001.merge"]
+    assert merge is not None
+    assert merge.weights == [("change-000", 100), ("change-001", 100)]
+    assert inputs == {
+        "global": "state of r000.merge",
+        "change-000": "state of r001.w0",
+        "change-001": "state of r001.w1",
+    }
+    for task in run.turn().values():
+        assert run.driver.parts[task][1] == Round(steps=100, first_step=100, bits=8)
+        run.driver.acknowledge(task)
+    assert run.merge() == "r002.merge"
+    run.turn()
+    assert not run.rounds.is_over, "changes wait for their draws"
+    for task in list(run.driver.parts):
+        run.driver.judge(task)
+    run.turn()
+    assert run.rounds.is_over
+    assert [one.state for one in run.rounds.history][-1] == "state of r002.merge"
+    assert run.rounds.history[-1].metrics == {"loss": 1.0}
+
+
+def test_a_slow_worker_takes_fewer_steps_next_time() -> None:
+    run = Run("a", "b")
+    run.merge()
+    run.turn()
+    run.turn(9.0)
+    run.driver.acknowledge("r001.w0")
+    run.turn(1.0)
+    run.turn(9.0)
+    run.driver.acknowledge("r001.w1")
+    run.merge()
+    orders = run.turn()
+    steps = {name: run.driver.parts[task][1] for name, task in orders.items()}
+    assert steps["a"] is not None
+    assert steps["b"] is not None
+    assert steps["a"].steps == 100
+    assert steps["b"].steps < 70
+
+
+def test_a_worker_that_never_answers_does_not_stall_the_round() -> None:
+    run = Run("a", "b", "c")
+    run.merge()
+    run.turn()
+    run.turn(10.0)
+    run.driver.acknowledge("r001.w0")
+    run.driver.acknowledge("r001.w1")
+    run.turn(0.1)
+    assert "r001.merge" not in run.driver.parts
+    run.turn(20.0)
+    assert run.orders.get("c") is None
+    assert "r001.w2" in run.driver.finished
+    merge = run.driver.parts["r001.merge"][2]
+    assert merge is not None
+    assert [weight for _, weight in merge.weights] == [100, 100]
+
+
+def test_a_worker_that_leaves_costs_its_own_steps_and_one_that_joins_takes_part_at_once() -> None:
+    run = Run("a", "b")
+    run.merge()
+    run.turn()
+    run.rounds.present(["a", "c"])
+    assert run.turn() == {"a": "r001.w0", "c": "r001.w2"}
+    assert "r001.w1" in run.driver.finished
+    run.driver.acknowledge("r001.w0")
+    run.driver.acknowledge("r001.w2")
+    run.merge()
+    assert len(run.rounds.history[-1].changes) == 2
+
+
+def test_the_merge_of_a_worker_that_left_goes_to_another() -> None:
+    run = Run("a", "b")
+    (worker,) = run.turn()
+    other = "b" if worker == "a" else "a"
+    run.rounds.present([other])
+    assert run.turn() == {other: "r000.merge"}
+    assert run.driver.attempts["r000.merge"] == 1
+
+
+def test_without_workers_a_merge_waits() -> None:
+    run = Run("a")
+    run.turn()
+    run.rounds.present([])
+    assert run.turn() == {}
+    run.rounds.present(["b"])
+    assert run.turn() == {"b": "r000.merge"}
+
+
+def test_a_bad_change_is_left_out_before_the_merge() -> None:
+    run = Run("a", "b")
+    run.merge()
+    run.turn()
+    run.driver.acknowledge("r001.w0")
+    run.turn()
+    run.driver.rule_bad("r001.w0")
+    run.driver.acknowledge("r001.w1")
+    run.turn()
+    run.merge()
+    assert [one.task for one in run.rounds.history[-1].changes] == ["r001.w1"]
+
+
+def test_a_bad_change_that_was_merged_takes_the_run_back() -> None:
+    run = Run("a", "b", rounds=3)
+    run.merge()
+    for number in (1, 2):
+        run.turn()
+        for task in list(run.turn().values()):
+            run.driver.acknowledge(task)
+        run.merge()
+        assert run.rounds.round == number + 1
+    run.turn()
+    run.driver.rule_bad("r001.w1")
+    orders = run.turn()
+    assert run.rounds.round == 1
+    assert orders == {"a": "r001.1.w0", "b": "r001.1.w1"}
+    assert run.driver.parts["r001.1.w0"][0] == {"global": "state of r000.merge"}
+
+
+def test_a_merge_that_is_ruled_bad_is_made_again() -> None:
+    run = Run("a", "b")
+    run.turn()
+    run.driver.acknowledge("r000.merge")
+    run.turn()
+    run.driver.rule_bad("r000.merge")
+    run.turn()
+    assert list(run.turn().values()) == ["r000.1.merge"]
+
+
+def test_a_late_ruling_reopens_a_run_that_was_about_to_end() -> None:
+    run = Run("a", "b", rounds=1)
+    run.merge()
+    for task in run.turn().values():
+        run.driver.acknowledge(task)
+    run.merge()
+    run.turn()
+    assert not run.rounds.is_over
+    run.driver.rule_bad("r001.w0")
+    run.driver.judge("r001.w1")
+    run.turn()
+    assert not run.rounds.is_over
+    assert run.rounds.round == 1

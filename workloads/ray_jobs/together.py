@@ -1,0 +1,154 @@
+"""Loosely coupled training under Ray Train: workers that come, go, and take their orders.
+
+Train places the workers, starts the group again when one dies and resizes it when nodes join
+(`num_workers=(least, most)`); who computes what is decided by `rounds`, on the head. Workers and
+head exchange names of tasks only; parameters travel through the network's store, where verifiers
+find them, too. So no collective operation couples the workers, and Train's own process group stays
+unused.
+
+Not covered: Torchft's replica groups, which Train 2.60 runs with a fixed number of workers.
+"""
+
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import ray
+from ray import train
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer
+
+from gensyn_ray.blobs import Blobs
+from gensyn_ray.domain.errors import OperationError, Refused
+from gensyn_ray.local_agent import LocalAgent
+from ledger.core.refusals import Reason
+from workloads.numerics.pinned import numerics_class
+from workloads.ray_jobs.rounds import Rounds
+from workloads.ray_jobs.sweep import VOLUNTEER
+from workloads.ray_jobs.task_run import DataCache, TaskRun
+from workloads.ray_jobs.trainable import TrialFacts
+
+POLL_S = 0.1
+RESIZE_S = 10.0
+"""How often Train looks for nodes that joined."""
+MAX_FAILURES = 50
+"""Workers that a run may lose."""
+
+
+class Exchange:
+    """Actor on the head: tells the workers their orders and the driver who is there."""
+
+    def __init__(self) -> None:
+        self._workers: dict[int, str] = {}
+        self._size = 0
+        self._orders: dict[str, str | None] = {}
+        self._is_over = False
+
+    def enter(self, worker: str, rank: int, size: int) -> None:
+        """A worker began. A rank that is taken, or another size, means a new group: whoever was
+        there before is gone."""
+        if rank in self._workers or size != self._size:
+            self._workers, self._size = {}, size
+        self._workers[rank] = worker
+
+    def order(self, worker: str) -> tuple[str | None, bool]:
+        """(the task that a worker is to run now, whether the run is over)."""
+        return self._orders.get(worker), self._is_over
+
+    def post(self, orders: dict[str, str | None], is_over: bool) -> list[str]:
+        """Take the driver's orders; gives the workers that are there, by rank."""
+        self._orders, self._is_over = orders, is_over
+        return [self._workers[rank] for rank in sorted(self._workers)]
+
+
+def run_rounds(
+    *,
+    facts: TrialFacts,
+    rounds: Rounds,
+    workers: tuple[int, int],
+    storage_path: str,
+    watch: Callable[[], None],
+    is_over: Callable[[], bool],
+) -> None:
+    """Run `TorchTrainer.fit()` on volunteer nodes until the rounds are over, or `is_over`.
+
+    Raises `OperationError` if Train gives up."""
+    here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
+    exchange = ray.remote(Exchange).options(num_cpus=0, label_selector=here).remote()
+    least, most = workers
+    trainer = TorchTrainer(
+        work,
+        train_loop_config={"facts": facts, "exchange": exchange},
+        scaling_config=ScalingConfig(
+            num_workers=workers if least < most else most,
+            resources_per_worker={"CPU": 1},
+            label_selector=VOLUNTEER,
+            placement_strategy="SPREAD",
+            elastic_resize_monitor_interval_s=RESIZE_S,
+        ),
+        run_config=RunConfig(
+            name=facts.job,
+            storage_path=storage_path,
+            failure_config=FailureConfig(max_failures=MAX_FAILURES),
+        ),
+    )
+    problem: list[Exception] = []
+    fitting = threading.Thread(target=_fit, args=(trainer, problem), daemon=True)
+    fitting.start()
+    present: list[str] = []
+    while not (rounds.is_over or is_over()):
+        if not fitting.is_alive():
+            raise OperationError(
+                f"Ray Train gave up: {problem[0] if problem else 'no reason given'}"
+            )
+        rounds.present(present)
+        rounds.turn()
+        watch()
+        orders = {worker: rounds.order_of(worker) for worker in present}
+        present = ray.get(exchange.post.remote(orders, False))
+        time.sleep(POLL_S)
+    ray.get(exchange.post.remote({}, True))
+    fitting.join()
+
+
+def _fit(trainer: TorchTrainer, problem: list[Exception]) -> None:
+    try:
+        trainer.fit()
+    except Exception as error:  # handed to the driver's thread
+        problem.append(error)
+
+
+def work(config: dict[str, Any]) -> None:
+    """A worker's loop on a volunteer node: one `TaskRun` for each order."""
+    facts: TrialFacts = config["facts"]
+    exchange = config["exchange"]
+    agent, store, cache = LocalAgent.of_this_node(), Blobs(facts.blobs), DataCache()
+    context, me = train.get_context(), uuid.uuid4().hex
+    ray.get(exchange.enter.remote(me, context.get_world_rank(), context.get_world_size()))
+    done = ""
+    while True:
+        order, is_over = ray.get(exchange.order.remote(me))
+        if is_over:
+            break
+        if order is None or order == done:
+            time.sleep(POLL_S)
+            continue
+        try:
+            run = TaskRun(
+                job=facts.job,
+                trial=order,
+                agent=agent,
+                store=store,
+                pinned_class=numerics_class,
+                data_cache=cache,
+            )
+            run.advance()
+            run.close()
+        except Refused as refusal:
+            if refusal.reason != Reason.TASK_FINISHED:
+                raise
+            # Too late for this round, or the run went back: the next order counts.
+        done = order
+    train.report({"rank": context.get_world_rank()})
