@@ -28,15 +28,8 @@ from gensyn_ray.domain import canonical
 from gensyn_ray.domain.errors import OperationError, Refused, Unreachable, UsageError
 from gensyn_ray.domain.numerics import REPRODUCIBLE
 from gensyn_ray.domain.signing import SigningKey
-from gensyn_ray.job import (
-    SECRET_LINKS,
-    JobRequest,
-    Search,
-    Together,
-    request_name,
-    result_name,
-    runs_of,
-)
+from gensyn_ray.job import SECRET_LINKS, request_name, result_name, runs_of
+from gensyn_ray.request import JobRequest, Search, Together
 from gensyn_ray.wall_clock import now_ms
 from ledger.actor import RELAY_NAME
 from ledger.client import Signer, check_receipt

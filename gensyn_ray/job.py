@@ -13,17 +13,17 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import cloudpickle
-from ray import tune
 
 from gensyn_ray import cluster
 from gensyn_ray.blobs import Blobs
 from gensyn_ray.domain import canonical
 from gensyn_ray.domain.errors import GensynError, Refused
 from gensyn_ray.domain.signing import SigningKey
+from gensyn_ray.request import JobRequest, Search, Together
 from gensyn_ray.wall_clock import now_ms
 from ledger.client import LedgerClient, Signer
 from ledger.core.commands import CloseJob, Command, FinishTask, Record, StartTask
@@ -31,45 +31,13 @@ from ledger.core.refusals import Reason
 from verifier_actors.core import beacon
 from workloads.core.segment import Merge, Round, TaskSpec
 from workloads.ray_jobs.gate import Gate
-from workloads.ray_jobs.rounds import Plan, Rounds
+from workloads.ray_jobs.rounds import Rounds
 from workloads.ray_jobs.sweep import run_sweep
 from workloads.ray_jobs.together import run_rounds
 from workloads.ray_jobs.trainable import TrialFacts
 
 SECRET_LINKS = 4096
 POLL_S = 0.1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Search:
-    """Trials of a program, chosen by Tune: a sweep, or a single run where the space is a point."""
-
-    param_space: dict[str, Any]
-    tune_config: tune.TuneConfig
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Together:
-    """One model, trained by several loosely coupled workers: at least and at most so many."""
-
-    config: dict[str, Any]
-    plan: Plan
-    workers: tuple[int, int]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobRequest:
-    """What a driver needs to run a job; travels pickled, like any Ray job's code."""
-
-    job: str
-    facts: dict[str, str]
-    bundle: str
-    data: str
-    numerics: str
-    seed: int
-    driver_seed: bytes
-    secret_seed: bytes
-    work: Search | Together
 
 
 class JobDriver:

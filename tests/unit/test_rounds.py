@@ -111,7 +111,7 @@ def test_a_run_from_its_first_state_to_its_last() -> None:
     assert run.merge() == "r001.merge"
     inputs, _, merge = run.driver.parts["r001.merge"]
     assert merge is not None
-    assert merge.weights == [("change-000", 100), ("change-001", 100)]
+    assert merge.weights == {"change-000": 100, "change-001": 100}
     assert inputs == {
         "global": "state of r000.merge",
         "change-000": "state of r001.w0",
@@ -163,7 +163,7 @@ def test_a_worker_that_never_answers_does_not_stall_the_round() -> None:
     assert "r001.w2" in run.driver.finished
     merge = run.driver.parts["r001.merge"][2]
     assert merge is not None
-    assert [weight for _, weight in merge.weights] == [100, 100]
+    assert list(merge.weights.values()) == [100, 100]
 
 
 def test_a_worker_that_leaves_costs_its_own_steps_and_one_that_joins_takes_part_at_once() -> None:

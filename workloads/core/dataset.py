@@ -90,12 +90,12 @@ def prepare(
     shards: dict[str, list[Shard]] = {}
     columns: dict[str, str] | None = None
     for name, table in splits.items():
+        _check(name, table)
         found = {column.name: str(column.type) for column in table.schema}
         if columns is None:
             columns = found
         if found != columns:
             raise UsageError(f"the split {name!r} has the columns {found}, others have {columns}")
-        _check(name, table)
         order = Rng(seed, "prepare", name).permutation(len(table)).numpy()
         shards[name] = list(_shards(table.take(pa.array(order)), blobs))
     named: dict[str, str] = {}

@@ -47,7 +47,7 @@ def change(start: State, end: State, bits: int) -> dict[str, torch.Tensor]:
         raise ValueError(f"a change has 8 or 32 bits a number, not {bits}")
     packed: dict[str, torch.Tensor] = {}
     for name, tensor in start.items():
-        difference = _array(tensor) - _array(end[name])
+        difference = np.asarray(_array(tensor) - _array(end[name]))
         if bits == 32:
             packed[CHANGE + name] = torch.from_numpy(difference)
             continue

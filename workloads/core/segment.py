@@ -45,10 +45,10 @@ class Round:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Merge:
-    """The outer step: the inputs that `weights` names, in its order, merged into the input
-    `global`. Without weights the global state is made, by `init`."""
+    """The outer step: the inputs that `weights` names, in the order of their names, merged into the
+    input `global`. Without weights the global state is made, by `init`."""
 
-    weights: list[tuple[str, int]]
+    weights: dict[str, int]
     lr: float
     momentum: float
 
@@ -168,8 +168,8 @@ class Runner:
         if merge.weights:
             state = outer.merge(
                 self._inputs["global"],
-                [self._inputs[name] for name, _ in merge.weights],
-                [weight for _, weight in merge.weights],
+                [self._inputs[name] for name in sorted(merge.weights)],
+                [merge.weights[name] for name in sorted(merge.weights)],
                 lr=merge.lr,
                 momentum=merge.momentum,
             )

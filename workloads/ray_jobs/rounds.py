@@ -271,7 +271,7 @@ class Rounds:
             worker,
             inputs=inputs,
             merge=Merge(
-                weights=[(name, one.steps) for name, one in zip(names, changes, strict=True)],
+                weights={name: one.steps for name, one in zip(names, changes, strict=True)},
                 lr=self._plan.outer_lr,
                 momentum=self._plan.outer_momentum,
             ),
