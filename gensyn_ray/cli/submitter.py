@@ -13,7 +13,8 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
-from gensyn_ray.api import Audit, Budget, Job, Network, connect
+from gensyn_ray import job_file
+from gensyn_ray.api import Audit, Budget, Job, JobResult, Network, connect
 from gensyn_ray.domain.errors import OperationError, UsageError
 from gensyn_ray.domain.money import MICRO_PER_CREDIT, format_credits
 from gensyn_ray.domain.numerics import REPRODUCIBLE, pinned_class
@@ -66,11 +67,12 @@ def submit(
     numerics: str = REPRODUCIBLE,
     follow: bool = True,
 ) -> None:
-    """Open a sweep on a running network, and watch it.
+    """Open a job on a running network, and watch it.
 
     Parameters
     ----------
-    program: Name of a program in the catalog.
+    program: A job file (`job.toml`), which says everything; or the name of a program in the
+        catalog, for a small sweep over it.
     address: The Ray head's address, HOST:PORT or ray://HOST:PORT.
     key_file: The submitter's key; created if it is missing.
     trials: How many trials.
@@ -80,9 +82,15 @@ def submit(
     numerics: `reproducible/v1/highest` or `/high`: the same bits on every machine; `pinned`: stock.
     follow: Watch until the job is done.
     """
-    chosen = program_called(program)
     network = connect(address, key_file=key_file)
     network.join("submitter")
+    if program.endswith(".toml"):
+        job = launch(network, Path(program))
+        print(f"job {job.id} is open; watch it with: gensyn-ray watch {job.id} --address {address}")
+        if follow:
+            _to_the_end(network, job)
+        return
+    chosen = program_called(program)
     job = network.sweep(
         chosen,
         param_space=digits_space(),
@@ -95,6 +103,46 @@ def submit(
     print(f"job {job.id} is open; watch it with: gensyn-ray watch {job.id} --address {address}")
     if follow:
         _to_the_end(network, job)
+
+
+def launch(network: Network, path: Path) -> Job:
+    """Open the job that a file describes. Raises `UsageError` for one that cannot be followed."""
+    file = job_file.read(path)
+    program = job_file.program_of(file, path.parent)
+    budget = Budget(
+        total_micro=file.budget.total_micro, per_segment_micro=file.budget.per_segment_micro
+    )
+    terms: dict[str, Any] = {
+        "data": file.data,
+        "audit": Audit(
+            rate_ppm=round(file.audit.rate * 1_000_000), draw_batch=file.audit.draw_batch
+        ),
+        "numerics": file.numerics,
+        "seed": file.seed,
+    }
+    match file.kind:
+        case "sweep":
+            return network.sweep(
+                program,
+                param_space=job_file.space_of(file),
+                tune_config=job_file.tune_config_of(file, program.segments),
+                budget=budget,
+                **terms,
+            )
+        case "finetune":
+            assert file.search is not None
+            shown = {"metric": file.search.metric, "mode": file.search.mode}
+            return network.finetune(program, config=file.config, budget=budget, **shown, **terms)
+        case "pretrain":
+            assert file.plan is not None
+            return network.pretrain(
+                program,
+                config=file.config,
+                plan=file.plan,
+                workers=file.workers,
+                budget=budget,
+                **terms,
+            )
 
 
 def watch(job: str, *, address: str = "auto", key_file: Path | None = None) -> None:
@@ -114,14 +162,23 @@ def _to_the_end(network: Network, job: Job) -> None:
     console = Console()
     show_progress(network, job, console)
     result = job.result()
-    best = result.grid.get_best_result(METRIC, "max")
-    console.print(
-        f"{result.summary['state']}: {result.summary['trials']} trials, best {METRIC} "
-        f"{(best.metrics or {})[METRIC]:.4f} with {best.config}; paid "
-        f"{format_credits(result.bill['paid_micro'])} credits for {len(result.receipts)} segments"
-    )
+    paid = f"paid {format_credits(result.bill['paid_micro'])} credits"
+    console.print(f"{_outcome(result)}; {paid} for {len(result.receipts)} segments")
     if result.summary["state"] != "done":
-        raise OperationError(f"the sweep ended as: {result.summary['state']}")
+        raise OperationError(f"the job ended as: {result.summary['state']}")
+
+
+def _outcome(result: JobResult) -> str:
+    summary = result.summary
+    if "rounds" in summary:
+        last = summary["rounds"][-1]
+        metrics = ", ".join(f"{name} {value:.4f}" for name, value in last["metrics"].items())
+        return f"{summary['state']}: {len(summary['rounds']) - 1} rounds, {metrics}"
+    metric = summary["metric"]
+    best = result.grid.get_best_result()
+    value = (best.metrics or {})[metric]
+    trials = f"{summary['state']}: {summary['trials']} trials"
+    return f"{trials}, best {metric} {value:.4f} with {best.config}"
 
 
 def show_progress(network: Network, job: Job, console: Console) -> None:

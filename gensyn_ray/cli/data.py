@@ -1,0 +1,104 @@
+"""`gensyn-ray data`: prepared data sets in the network's store."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import App, Parameter, validators
+
+from gensyn_ray.api import Network, connect
+from gensyn_ray.blobs import Blobs
+from gensyn_ray.domain.errors import UsageError
+from workloads.core.dataset import Prepared
+from workloads.programs import recipes
+
+app = App(name="data", help="Prepare data sets for jobs.")
+
+Recipe = Literal["fashion-mnist", "rotten-tomatoes", "shakespeare", "sentences", "text", "table"]
+Positive = Annotated[int, Parameter(validator=validators.Number(gte=1))]
+
+
+@app.command
+def prepare(
+    recipe: Recipe,
+    source: Path | None = None,
+    *,
+    store: str = "",
+    address: str = "auto",
+    key_file: Path | None = None,
+    model: Path | None = None,
+    text: str = "text",
+    label: str = "label",
+    test_rows: Positive = 500,
+    length: Positive = 128,
+    vocabulary: Positive = recipes.BYTES,
+) -> None:
+    """Shuffle and cut a data set to Parquet, store it, print the digest that jobs name it by.
+
+    Parameters
+    ----------
+    recipe: `sentences`, `table` and `text` read SOURCE; the others a package of that name.
+    source: A Parquet, Arrow or CSV file or a folder of Parquet; for `text` a folder of .txt files.
+    store: Where to store it (`file:///...`); otherwise the store of the network at `address`.
+    address: The Ray head's address.
+    key_file: The submitter's key.
+    model: A Hugging Face folder whose model is tuned on the sentences.
+    text: The column of texts.
+    label: The column of labels.
+    test_rows: How many rows are held out.
+    length: Tokens of a passage.
+    vocabulary: 256 means bytes; more is learnt from the text by byte-pair encoding.
+    """
+    prepared = _prepare(
+        recipe=recipe,
+        source=source,
+        model=model,
+        text=text,
+        label=label,
+        test_rows=test_rows,
+        length=length,
+        vocabulary=vocabulary,
+    )
+    where = store or _store_of(connect(address, key_file=key_file))
+    Blobs(where).put_prepared(prepared)
+    rows = {
+        name: sum(sum(shard.groups) for shard in shards)
+        for name, shards in prepared.manifest.splits.items()
+    }
+    counts = ", ".join(f"{count:,} {name}" for name, count in rows.items())
+    print(f"{counts} rows, {sum(map(len, prepared.blobs.values())) / 1e6:.1f} MB")
+    print(prepared.manifest.digest)
+
+
+def _store_of(network: Network) -> str:
+    return network.facts["blobs"]
+
+
+def _prepare(
+    *,
+    recipe: Recipe,
+    source: Path | None,
+    model: Path | None,
+    text: str,
+    label: str,
+    test_rows: int,
+    length: int,
+    vocabulary: int,
+) -> Prepared:
+    match recipe:
+        case "fashion-mnist":
+            return recipes.fashion_mnist()
+        case "rotten-tomatoes":
+            return recipes.rotten_tomatoes(model)
+        case "shakespeare":
+            return recipes.shakespeare(length, vocabulary)
+    if source is None or not source.exists():
+        raise UsageError(f"the recipe {recipe} needs a SOURCE that exists")
+    match recipe:
+        case "text":
+            return recipes.text_folder(source, length, vocabulary)
+        case "table":
+            return recipes.tabular(recipes.read_table(source), label, test_rows)
+        case "sentences":
+            if model is None:
+                raise UsageError("sentences need --model, a Hugging Face folder to tune")
+            return recipes.sentences(source, text, label, model, test_rows)
