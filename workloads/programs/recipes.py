@@ -4,18 +4,21 @@ Each recipe reads files that a package or the user brings and gives splits of on
 Rows are shuffled and cut when they are prepared (`workloads.core.dataset`), not here.
 """
 
+# tokenizers comes with the extra `finetune`.
+# pyright: reportMissingImports=false
+
 import bz2
 import csv
 import gzip
 import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from pyarrow import csv as arrow_csv
 from pyarrow import parquet
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from gensyn_ray.domain.errors import UsageError
 from workloads.core.dataset import Prepared, prepare
@@ -149,7 +152,13 @@ def passages(texts: Mapping[str, str], length: int, vocabulary: int) -> Prepared
     return prepare(splits, files)
 
 
-def _bpe(texts: list[str], vocabulary: int) -> Tokenizer:
+def _bpe(texts: list[str], vocabulary: int) -> Any:
+    try:
+        from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    except ImportError:
+        raise UsageError(
+            "a vocabulary is learnt with tokenizers: pip install 'gensyn-ray[finetune]'"
+        ) from None
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -161,7 +170,7 @@ def _bpe(texts: list[str], vocabulary: int) -> Tokenizer:
     return tokenizer
 
 
-def _cut(text: str, tokenizer: Tokenizer | None, length: int) -> pa.Table:
+def _cut(text: str, tokenizer: Any, length: int) -> pa.Table:
     if tokenizer is None:
         numbers = np.frombuffer(text.encode(), dtype=np.uint8).astype(np.uint16)
     else:

@@ -43,8 +43,9 @@ class Driver(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """`steps`: of a round, for the fastest worker. `bits`: of a change, 8 or 32. `patience`: the
-    deadline of a round is the median of its times plus so many median absolute deviations."""
+    """`steps`: of a round, for a worker of the faster half. `bits`: of a change, 8 or 32.
+    `patience`: a round waits for the median of its times plus so many median absolute deviations.
+    """
 
     rounds: int
     steps: int
@@ -217,11 +218,13 @@ class Rounds:
     # -- steps -----------------------------------------------------------------------------------
 
     def _hand_out_steps(self) -> None:
-        fastest = max((one.speed for one in self._workers.values()), default=0.0)
+        # Of the faster half the slowest: one that claims to be very fast hurries nobody.
+        known = [one.speed for one in self._workers.values() if one.speed]
+        usual = statistics.median_high(known) if known else 0.0
         for name, worker in self._workers.items():
             if worker.order or name in self._now.asked:
                 continue
-            share = worker.speed / fastest if worker.speed else 1.0
+            share = worker.speed / usual if worker.speed else 1.0
             steps = max(1, round(self._plan.steps * max(LEAST_SHARE, min(1.0, share))))
             first = (self.round - 1) * self._plan.steps
             self._begin(

@@ -11,6 +11,7 @@ Not covered: Torchft's replica groups, which Train 2.60 runs with a fixed number
 
 import threading
 import time
+import traceback
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -21,7 +22,7 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
 from gensyn_ray.blobs import Blobs
-from gensyn_ray.domain.errors import OperationError, Refused
+from gensyn_ray.domain.errors import OperationError, Refused, Unreachable
 from gensyn_ray.local_agent import LocalAgent
 from ledger.core.refusals import Reason
 from workloads.numerics.pinned import numerics_class
@@ -35,6 +36,8 @@ RESIZE_S = 10.0
 """How often Train looks for nodes that joined."""
 MAX_FAILURES = 50
 """Workers that a run may lose."""
+MAX_ERRORS = 3
+"""Errors that the program may seem to raise: one volunteer's word does not end a job."""
 
 
 class Exchange:
@@ -45,6 +48,7 @@ class Exchange:
         self._size = 0
         self._orders: dict[str, str | None] = {}
         self._is_over = False
+        self._errors: list[str] = []
 
     def enter(self, worker: str, rank: int, size: int) -> None:
         """A worker began. A rank that is taken, or another size, means a new group: whoever was
@@ -57,10 +61,15 @@ class Exchange:
         """(the task that a worker is to run now, whether the run is over)."""
         return self._orders.get(worker), self._is_over
 
-    def post(self, orders: dict[str, str | None], is_over: bool) -> list[str]:
-        """Take the driver's orders; gives the workers that are there, by rank."""
+    def failed(self, error: str) -> None:
+        """The program raised on a worker."""
+        self._errors.append(error)
+
+    def post(self, orders: dict[str, str | None], is_over: bool) -> tuple[list[str], list[str]]:
+        """Take the driver's orders; gives the workers that are there, by rank, and what the
+        program raised so far."""
         self._orders, self._is_over = orders, is_over
-        return [self._workers[rank] for rank in sorted(self._workers)]
+        return [self._workers[rank] for rank in sorted(self._workers)], self._errors
 
 
 def run_rounds(
@@ -107,7 +116,11 @@ def run_rounds(
         rounds.turn()
         watch()
         orders = {worker: rounds.order_of(worker) for worker in present}
-        present = ray.get(exchange.post.remote(orders, False))
+        present, errors = ray.get(exchange.post.remote(orders, False))
+        if len(errors) >= MAX_ERRORS:
+            raise OperationError(
+                f"the program failed {len(errors)} times, at last so:\n{errors[-1]}"
+            )
         time.sleep(POLL_S)
     ray.get(exchange.post.remote({}, True))
     fitting.join()
@@ -150,5 +163,10 @@ def work(config: dict[str, Any]) -> None:
             if refusal.reason != Reason.TASK_FINISHED:
                 raise
             # Too late for this round, or the run went back: the next order counts.
+        except Unreachable:
+            raise
+        except Exception:
+            ray.get(exchange.failed.remote(traceback.format_exc(limit=-8)))
+            raise
         done = order
     train.report({"rank": context.get_world_rank()})
