@@ -88,7 +88,7 @@ def material(name: str) -> tuple[Prepared, dict[str, Any]]:
 
 def start(name: str, data: DataSet | None = None, **changes: Any) -> Runner:
     prepared, config = material(name)
-    one = PROGRAMS[name.split()[0]]()
+    one = PROGRAMS[name.split(maxsplit=1)[0]]()
     one.steps_per_segment = 3 if name == "sentiment" else 20  # type: ignore[misc]
     spec = TaskSpec(
         bundle="b",
