@@ -10,13 +10,10 @@ import pytest
 import torch
 
 from gensyn_ray.blobs import Blobs
-from gensyn_ray.object_store.address import BucketAddress, parse
 from gensyn_ray.object_store.bucket import Bucket
 from gensyn_ray.object_store.folder import Folder
-from gensyn_ray.object_store.grants import Grant, Method
 from gensyn_ray.object_store.objects import Missing, Objects
-from gensyn_ray.object_store.presigned import Presigned
-from gensyn_ray.presigner import Links
+from tests.contract.places import address_of, presigned
 from tests.s3_servers import S3Server
 from workloads.core.bundle import Bundle
 from workloads.core.segment import TaskSpec
@@ -27,22 +24,6 @@ NAME = "ab" * 32
 STATE = {"layer/weight": torch.arange(12.0).reshape(3, 4), "step": torch.tensor(7)}
 BUNDLE = Bundle(entry="P", source="x = 1\n", libraries={"torch": "2.13.0"})
 SPEC = TaskSpec(bundle=BUNDLE.digest, config={"lr": 0.1}, seed=1, task="t000")
-
-
-def address_of(uri: str) -> BucketAddress:
-    address = parse(uri)
-    assert isinstance(address, BucketAddress)
-    return address
-
-
-def presigned(uri: str) -> Presigned:
-    """A volunteer's objects, of a presigner that lets it do everything."""
-    links = Links(address_of(uri))
-
-    def ask(method: Method, kind: str, digest: str) -> Grant:
-        return links.reading(kind, digest) if method == "get" else links.storing_state(digest)
-
-    return Presigned(ask, where=str(address_of(uri)))
 
 
 PLACES = ["folder", "moto", "ceph", "moto links", "ceph links"]
