@@ -74,13 +74,14 @@ class Links:
     """
 
     def __init__(self, address: BucketAddress) -> None:
-        if boto3.Session().get_credentials() is None:
+        session = boto3.Session()
+        if session.get_credentials() is None:
             raise UsageError(
                 "no credentials for the bucket: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY "
                 "where the presigner starts"
             )
         self._address = address
-        self._s3: Any = boto3.client(
+        self._s3: Any = session.client(
             "s3",
             endpoint_url=address.endpoint_url,
             region_name=address.region,
