@@ -69,9 +69,9 @@ class Blobs:
     def put_prepared(self, prepared: Prepared) -> None:
         """Store a data set: everything that its manifest names, then the manifest."""
         for digest, data in prepared.blobs.items():
-            self._put("data", digest, data)
+            self._objects.put(f"data/{digest}", data)
         manifest = prepared.manifest
-        self._put("manifests", manifest.digest, canonical.encode(to_json(manifest)))
+        self._objects.put(f"manifests/{manifest.digest}", canonical.encode(to_json(manifest)))
 
     def get_manifest(self, digest: str) -> Manifest:
         """A data set's manifest whose digest was checked. Raises `Missing`."""
@@ -79,7 +79,7 @@ class Blobs:
 
     def get_data(self, digest: str) -> bytes:
         """A shard or file of a data set; `DataSet` checks its digest. Raises `Missing`."""
-        return self._get("data", digest)
+        return self._objects.get(f"data/{digest}")
 
     def put_file(self, name: str, data: bytes) -> None:
         """Store bytes under a name of their own (a job's request): no digest protects it."""

@@ -215,7 +215,7 @@ def _train_together(
         facts=TrialFacts(job=request.job, blobs=request.facts["blobs"]),
         rounds=rounds,
         workers=work.workers,
-        storage_path=runs_of(request.facts["blobs"]),
+        storage=runs_of(request.facts["blobs"]),
         watch=watch,
         is_over=watch.is_over,
     )
@@ -234,7 +234,7 @@ def _train_together(
 
 
 def runs_of(blobs_uri: str) -> tuple[fs.FileSystem, str]:
-    """Where Tune keeps its own files."""
+    """Where Tune and Train keep their own files."""
     return open_files(blobs_uri, "runs")
 
 

@@ -8,9 +8,10 @@ environment) and nothing else: no network key, so it can move no credit; and the
 answers one at a time, never waits for a bucket. Who may do what is the authority's to say
 (`readings.object_rights`): this process asks it, and signs.
 
-A link reads the bundle, the spec, the data or the predecessor of one task, or stores the end state
-of one open slot: one digest a slot, never over an object that is there. If somebody stored other
-bytes under that digest first, they are found and removed when its owner asks.
+A link reads the bundle, the spec, a piece of the data or a predecessor of one task, or stores the
+end state of one open slot: one digest a slot, never over an object that is there. If somebody
+stored other bytes under that digest first, they are found and removed when its owner asks. One
+presigner serves a bucket: two could remove what the other has just made room for.
 
 Not covered: which digest a slot was bound to is forgotten on a restart; uploads over 5 GiB. Not
 defended: an operator that stores the wrong bytes for its own slot (replays of what follows find no
@@ -24,6 +25,7 @@ import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +54,8 @@ LINK_LIFE_S = 300
 BODY_LIMIT = 4096
 BODY_S = 10.0
 DIGEST_LENGTH = 64
+MANIFESTS = 64
+"""How many jobs' manifests are kept in memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +100,8 @@ class Links:
         )
         self._blobs = Blobs(Bucket(address))
         self._clearing = threading.Lock()
+        self.data_of = lru_cache(MANIFESTS)(self._data_of)
+        """Digests of what a manifest names. Raises `Missing` if it is not stored."""
 
     def reading(self, kind: str, digest: str) -> Grant:
         """A link that reads one object."""
@@ -115,6 +121,11 @@ class Links:
         return self._s3.generate_presigned_url(
             operation, Params={**self._place(kind, digest), **more}, ExpiresIn=LINK_LIFE_S
         )
+
+    def _data_of(self, manifest: str) -> frozenset[str]:
+        found = self._blobs.get_manifest(manifest)
+        shards = (shard.digest for split in found.splits.values() for shard in split)
+        return frozenset([*shards, *found.files.values()])
 
     def _is_there(self, digest: str) -> bool:
         try:
@@ -179,7 +190,7 @@ class Presigner:
             digest=request.digest,
         )
         if request.method == "get":
-            if not rights["reads"]:
+            if not rights["reads"] or not self._is_named(request, rights["manifest"]):
                 detail = f"{request.kind}/{request.digest[:16]} is not part of your task"
                 raise Refused(Reason.NOT_YOUR_SLOT, detail)
             return self._links.reading(request.kind, request.digest)
@@ -187,6 +198,15 @@ class Presigner:
             raise Refused(Reason.ROLE_NOT_ALLOWED, "operators store states, nothing else")
         self._bind(rights["open_slots"], request.digest)
         return self._links.storing_state(request.digest)
+
+    def _is_named(self, request: ObjectRequest, manifest: str) -> bool:
+        """Whether a piece of data is one of the job's; other kinds the authority knows by itself."""
+        if request.kind != "data":
+            return True
+        try:
+            return request.digest in self._links.data_of(manifest)
+        except Missing:
+            return False
 
     def _read(self, envelope: Envelope) -> tuple[ObjectRequest, str]:
         """A request whose signature and time hold, and who signed it."""

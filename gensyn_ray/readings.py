@@ -40,7 +40,8 @@ def task_of_trial(journal: Journal, settlement: Settlement, parameters: Paramete
 
 def object_rights(journal: Journal, settlement: Settlement, parameters: Parameters) -> Any:
     """What a party may do in the object store for the task that a trial runs now: whether it may
-    read the object `digest` of a `kind`, and the open slots whose end states it may store."""
+    read the object `digest` of a `kind`, and the open slots whose end states it may store. Of
+    `data`, those that the job's `manifest` names, which whoever asks must look up."""
     job = _job(settlement, parameters)
     name, task = _task(job, parameters)
     entry = journal.book.jobs[job.opened.job].tasks[name]
@@ -51,18 +52,21 @@ def object_rights(journal: Journal, settlement: Settlement, parameters: Paramete
         and known.joined.role == "operator"
         and known.standing is Standing.ACTIVE
         and not job.closed
-        and not entry.finished
-        and entry.operator in ("", party)
     )
+    has_task = works and not entry.finished and entry.operator in ("", party)
     digest, kind = parameters.get("digest", ""), parameters.get("kind", "")
-    is_named = {
-        "bundles": digest == job.opened.bundle,
-        "specs": digest == task.spec,
-        "states": digest == job.opened.data_digest or _is_predecessor(job, task, digest),
+    reads = {
+        # The same for all tasks of a job: a node reads them once.
+        "bundles": works and digest == job.opened.bundle,
+        "manifests": works and digest == job.opened.data_digest,
+        "data": works,
+        "specs": has_task and digest == task.spec,
+        "states": has_task and (digest in task.inputs or _is_predecessor(job, task, digest)),
     }
-    slots = sorted(map(Slot.parse, entry.issued)) if works and entry.operator == party else []
+    slots = sorted(map(Slot.parse, entry.issued)) if has_task and entry.operator == party else []
     return {
-        "reads": works and is_named.get(kind, False),
+        "reads": reads.get(kind, False),
+        "manifest": job.opened.data_digest,
         "open_slots": [str(slot) for slot in slots],
     }
 

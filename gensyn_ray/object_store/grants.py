@@ -22,7 +22,7 @@ from gensyn_ray.object_store.retrying import Patience, Transient
 
 TAG = b"gensyn-ray/object/v1\n"
 REQUEST_LIFE_MS = 60_000
-KINDS = ("bundles", "specs", "states")
+KINDS = ("bundles", "manifests", "data", "specs", "states")
 Method = Literal["get", "put"]
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import torch
 
@@ -16,6 +17,7 @@ from gensyn_ray.object_store.objects import Missing, Objects
 from tests.contract.places import address_of, presigned
 from tests.s3_servers import S3Server
 from workloads.core.bundle import Bundle
+from workloads.core.dataset import prepare
 from workloads.core.segment import TaskSpec
 from workloads.core.state import state_digest
 
@@ -134,7 +136,12 @@ class TestBlobs:
         blobs.put_bundle(BUNDLE)
         blobs.put_spec(SPEC)
         blobs.put_file("job.request", b"\x00\xff")
+        prepared = prepare({"train": pa.table({"x": [1.0, 2.0, 3.0]})}, {"model.bin": b"\x01"})
+        blobs.put_prepared(prepared)
         other = Blobs(uri)
+        assert other.get_manifest(prepared.manifest.digest) == prepared.manifest
+        for name, data in prepared.blobs.items():
+            assert other.get_data(name) == data
         back = other.get_state(digest)
         assert state_digest(back) == digest
         assert other.get_bundle(BUNDLE.digest) == BUNDLE

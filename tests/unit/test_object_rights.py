@@ -1,5 +1,6 @@
 """Which objects an operator may read, and for which slots it may store states: as the books say."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -30,9 +31,11 @@ def test_a_fresh_task_is_read_by_any_operator_at_work(kit: AuthorityKit) -> None
     for party in ("op-a", "op-b"):
         assert reads(kit, "bundles", "bundle", party)
         assert reads(kit, "specs", "spec", party)
-        assert reads(kit, "states", "data", party)
+        assert reads(kit, "manifests", "data", party)
+        assert reads(kit, "data", "whatever its manifest names", party)
     for party in ("v-1", "submitter", "driver", "nobody"):
         assert not reads(kit, "bundles", "bundle", party)
+        assert not reads(kit, "data", "anything", party)
 
 
 @pytest.mark.parametrize(
@@ -40,6 +43,8 @@ def test_a_fresh_task_is_read_by_any_operator_at_work(kit: AuthorityKit) -> None
     [
         ("bundles", "spec"),
         ("specs", "bundle"),
+        ("manifests", "bundle"),
+        ("states", "data"),
         ("states", ""),
         ("states", "state task-0 0"),
         ("files", "bundle"),
@@ -53,10 +58,11 @@ def test_nothing_else_is_read(kit: AuthorityKit, kind: str, digest: str) -> None
 
 def test_a_task_belongs_to_who_took_it(kit: AuthorityKit) -> None:
     kit.accept("op-a", "operator", kit.request("job-1/task-0/0/0"))
-    assert reads(kit, "bundles", "bundle", "op-a")
-    assert not reads(kit, "bundles", "bundle", "op-b")
+    assert reads(kit, "specs", "spec", "op-a")
+    assert not reads(kit, "specs", "spec", "op-b")
+    assert reads(kit, "bundles", "bundle", "op-b"), "the program is the whole job's"
     kit.accept("driver", "driver", start_task("job-1", "task-0", 1))
-    assert reads(kit, "bundles", "bundle", "op-b"), "a new attempt is anybody's"
+    assert reads(kit, "specs", "spec", "op-b"), "a new attempt is anybody's"
     assert rights(kit, "op-a")["open_slots"] == [], "slots of the old attempt are dead"
 
 
@@ -97,7 +103,8 @@ def test_a_proven_cheat_gets_nothing(kit: AuthorityKit) -> None:
 
 def test_a_closed_job_is_over(kit: AuthorityKit) -> None:
     kit.accept("driver", "driver", CloseJob(job="job-1"))
-    assert rights(kit, kind="bundles", digest="bundle") == {"reads": False, "open_slots": []}
+    assert not reads(kit, "bundles", "bundle")
+    assert rights(kit)["open_slots"] == []
 
 
 def test_what_does_not_exist_is_said(kit: AuthorityKit) -> None:
@@ -105,3 +112,11 @@ def test_what_does_not_exist_is_said(kit: AuthorityKit) -> None:
     for wrong in ({"job": "job-2"}, {"trial": "trial-9"}):
         with pytest.raises(UnknownView):
             rights(kit, "op-c", **wrong)
+
+
+def test_states_that_a_task_begins_with_are_read(kit: AuthorityKit) -> None:
+    kit.work("op-b", "task-1", 0)
+    command = replace(start_task("job-1", "task-2"), inputs=["state task-1 0", "state elsewhere"])
+    kit.accept("driver", "driver", command)
+    assert reads(kit, "states", "state elsewhere", trial="trial-task-2")
+    assert not reads(kit, "states", "state elsewhere", trial="trial-task-0")

@@ -12,6 +12,7 @@ from gensyn_ray.domain.clock import ManualClock
 from gensyn_ray.domain.errors import Refused, Unreachable, UsageError
 from gensyn_ray.domain.signing import Envelope, SigningKey
 from gensyn_ray.object_store.grants import REQUEST_LIFE_MS, Grant, ObjectRequest, sign
+from gensyn_ray.object_store.objects import Missing
 from gensyn_ray.presigner import (
     BODY_LIMIT,
     Links,
@@ -45,6 +46,11 @@ class FakeLinks:
     def reading(self, kind: str, digest: str) -> Grant:
         return Grant(url=f"read {kind}/{digest}", headers={})
 
+    def data_of(self, manifest: str) -> frozenset[str]:
+        if manifest != SECOND:
+            raise Missing("no manifest")
+        return frozenset({THIRD})
+
     def storing_state(self, digest: str) -> Grant:
         return Grant(url=f"store {digest}", headers={"If-None-Match": "*"})
 
@@ -53,14 +59,18 @@ class FakeAuthority:
     """Says what it was told to say."""
 
     def __init__(self) -> None:
-        self.reads = True
+        self.reads, self.manifest = True, SECOND
         self.open_slots: list[str] = []
         self.asked: list[dict[str, str]] = []
 
     def __call__(self, view: str, **parameters: str) -> Any:
         assert view == "object_rights"
         self.asked.append(parameters)
-        return {"reads": self.reads, "open_slots": self.open_slots}
+        return {
+            "reads": self.reads,
+            "manifest": self.manifest,
+            "open_slots": self.open_slots,
+        }
 
 
 @pytest.fixture
@@ -139,6 +149,17 @@ def test_a_signature_must_hold_and_be_made_for_this(presigner: Presigner) -> Non
     ]
     for envelope in forged:
         assert refusal_of(presigner, envelope) == Reason.MALFORMED
+
+
+def test_data_is_what_the_jobs_manifest_names(
+    presigner: Presigner, authority: FakeAuthority
+) -> None:
+    data = replace(READ, kind="data", digest=THIRD)
+    assert ask(presigner, data) == f"read data/{THIRD}"
+    other = sign(OPERATOR, replace(data, digest=FIRST))
+    assert refusal_of(presigner, other) == Reason.NOT_YOUR_SLOT
+    authority.manifest = FIRST
+    assert refusal_of(presigner, sign(OPERATOR, data)) == Reason.NOT_YOUR_SLOT
 
 
 def test_a_state_is_stored_for_an_open_slot_alone(

@@ -3,20 +3,16 @@
 import json
 import time
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import ray
 from ray import tune
 from ray.train._internal.session import _TrainingResult
 
-from gensyn_ray.blobs import Blobs
 from gensyn_ray.local_agent import LocalAgent
-from gensyn_ray.object_store.address import parse
-from gensyn_ray.object_store.opening import is_bucket
-from gensyn_ray.object_store.presigned import Presigned
 from workloads.numerics.pinned import numerics_class
 from workloads.ray_jobs.carried import carried, read_carried
+from workloads.ray_jobs.node_store import store_of_node
 from workloads.ray_jobs.task_run import DataCache, TaskRun
 
 LEAF, RECEIPT, IS_LAST = "gensyn_leaf", "gensyn_receipt", "gensyn_is_last"
@@ -73,7 +69,9 @@ class SegmentTrainable(tune.Trainable):
                 job=self._facts.job,
                 trial=self.trial_id,
                 agent=self._agent,
-                store=self._store(),
+                store=store_of_node(
+                    self._facts.blobs, self._agent, job=self._facts.job, trial=self.trial_id
+                ),
                 pinned_class=numerics_class,
                 data_cache=self._data_cache,
                 grow_from=self._grow_from,
@@ -114,18 +112,6 @@ class SegmentTrainable(tune.Trainable):
 
     def cleanup(self) -> None:
         self._forget()
-
-    def _store(self) -> Blobs:
-        """The store as this node reaches it. Links are per trial, and actors are used again."""
-        if not is_bucket(self._facts.blobs):
-            return Blobs(self._facts.blobs)
-        ask = partial(self._agent.link, job=self._facts.job, trial=self.trial_id)
-        return Blobs(
-            Presigned(
-                lambda method, kind, digest: ask(method=method, kind=kind, digest=digest),
-                where=str(parse(self._facts.blobs)),
-            )
-        )
 
     def _forget(self) -> None:
         if self._run is not None:
