@@ -200,7 +200,7 @@ class Presigner:
         return self._links.storing_state(request.digest)
 
     def _is_named(self, request: ObjectRequest, manifest: str) -> bool:
-        """Whether a piece of data is one of the job's; other kinds the authority knows by itself."""
+        """Whether a piece of data is one of the job's; the authority knows all other kinds."""
         if request.kind != "data":
             return True
         try:
