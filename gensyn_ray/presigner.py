@@ -15,8 +15,8 @@ presigner serves a bucket: two could remove what the other has just made room fo
 
 Not covered: which digest a slot was bound to is forgotten on a restart; uploads over 5 GiB. Not
 defended: an operator that stores the wrong bytes for its own slot (replays of what follows find no
-predecessor), or asks so often that the presigner is busy with nothing else: a state that is there
-already is read as a whole each time. Limits per client belong to a proxy in front.
+predecessor), or asks so often that the presigner is busy with nothing else. Limits per client
+belong to a proxy in front.
 """
 
 import asyncio
@@ -56,6 +56,7 @@ BODY_S = 10.0
 DIGEST_LENGTH = 64
 MANIFESTS = 64
 """How many jobs' manifests are kept in memory."""
+REMEMBERED = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +101,9 @@ class Links:
         )
         self._blobs = Blobs(Bucket(address))
         self._clearing = threading.Lock()
+        self._whole: set[str] = set()
+        """States that were read and found whole. Reading a large one outlasts the patience of who
+        asks; whoever asks again is answered at once."""
         self.data_of = lru_cache(MANIFESTS)(self._data_of)
         """Digests of what a manifest names. Raises `Missing` if it is not stored."""
 
@@ -143,6 +147,8 @@ class Links:
         never store it otherwise."""
         # One at a time: between looking and removing, nobody else makes room for the right one.
         with self._clearing:
+            if digest in self._whole:
+                return True
             try:
                 self._blobs.get_state(digest)
             except Missing:
@@ -151,6 +157,9 @@ class Links:
                 except (BotoCoreError, ClientError) as error:
                     raise self._failure("remove", digest, error) from None
                 return False
+            if len(self._whole) >= REMEMBERED:
+                self._whole.clear()
+            self._whole.add(digest)
         return True
 
     def _failure(self, what: str, digest: str, error: Exception) -> OperationError:

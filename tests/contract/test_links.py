@@ -52,6 +52,8 @@ def test_a_link_never_replaces_what_is_there(links: Links, bucket: Bucket) -> No
 def test_what_is_stored_whole_needs_no_link(links: Links, bucket: Bucket) -> None:
     Blobs(bucket).put_state(DIGEST, STATE)
     assert links.storing_state(DIGEST).url == ""
+    bucket.put(KEY, b"not read a second time")
+    assert links.storing_state(DIGEST).url == ""
 
 
 def test_other_bytes_under_a_digest_make_room(links: Links, bucket: Bucket) -> None:
