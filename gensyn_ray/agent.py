@@ -24,10 +24,13 @@ from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 
 from gensyn_ray.domain import canonical, merkle, records
+from gensyn_ray.domain.clock import Clock
 from gensyn_ray.domain.errors import GensynError, OperationError, Refused, Unreachable, UsageError
 from gensyn_ray.domain.ids import Slot
 from gensyn_ray.domain.money import format_credits
 from gensyn_ray.domain.signing import SigningKey
+from gensyn_ray.object_store import grants
+from gensyn_ray.object_store.grants import REQUEST_LIFE_MS, GrantClient, Method, ObjectRequest
 from gensyn_ray.wall_clock import now_ms
 from ledger.client import LedgerClient, Signer, check_receipt
 from ledger.core.commands import Bond, Commit, Join, Record, RequestSlot
@@ -37,7 +40,8 @@ from ledger.core.refusals import Reason
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentConfig:
     """`allow`: bundles taken besides the vetted ones. `bond_micro`: stake to bond on joining.
-    `receipts`: file to which every receipt is added, one per line; empty keeps none."""
+    `receipts`: file to which every receipt is added, one per line; empty keeps none. `store`: the
+    presigner's address, where the network's objects are in a bucket."""
 
     role: str
     name: str
@@ -51,6 +55,7 @@ class AgentConfig:
     bond_micro: int
     allow: list[str]
     receipts: str = ""
+    store: str = ""
 
 
 class Agent:
@@ -63,11 +68,14 @@ class Agent:
         signer: Signer,
         ledger: LedgerClient,
         keep: Callable[[dict[str, Any]], None] = lambda receipt: None,
+        presigner: GrantClient | None = None,
+        clock: Clock = now_ms,
     ) -> None:
         self._config = config
         self._keep = keep
         self._signer = signer
         self._ledger = ledger
+        self._presigner, self._clock = presigner, clock
         self._network_key = bytes.fromhex(config.network_key)
         self._open: set[str] = set()
         self._lock = threading.Lock()
@@ -135,6 +143,26 @@ class Agent:
         self._send(Record(kind="verdict", content={"job": job, "slot": slot, "result": result}))
         return {}
 
+    def link(
+        self, *, job: str, trial: str, method: Method, kind: str, digest: str
+    ) -> dict[str, Any]:
+        """A presigned link to one object of a trial's task. Raises `Refused`."""
+        if self._presigner is None:
+            raise OperationError(
+                "the network's objects are in a bucket and this agent knows no presigner: set "
+                "`store` in its configuration to the presigner's address"
+            )
+        request = ObjectRequest(
+            genesis=self._config.genesis,
+            job=job,
+            trial=trial,
+            method=method,
+            kind=kind,
+            digest=digest,
+            expires_ms=self._clock() + REQUEST_LIFE_MS,
+        )
+        return self._presigner.ask(grants.sign(self._signer.key, request))
+
     def _send(self, command: Any) -> dict[str, Any]:
         envelope = self._signer.sign(command)
         try:
@@ -169,7 +197,13 @@ def make_agent(config: AgentConfig) -> Agent:
             with open(config.receipts, "a") as kept:
                 kept.write(json.dumps(receipt) + "\n")
 
-    return Agent(config=config, signer=signer, ledger=LedgerClient(config.ledger), keep=keep)
+    return Agent(
+        config=config,
+        signer=signer,
+        ledger=LedgerClient(config.ledger),
+        keep=keep,
+        presigner=GrantClient(config.store) if config.store else None,
+    )
 
 
 def make_app(agent: Agent) -> FastAPI:
@@ -181,6 +215,7 @@ def make_app(agent: Agent) -> FastAPI:
         "slot": agent.slot,
         "commit": agent.commit,
         "verdict": agent.verdict,
+        "link": agent.link,
     }
 
     @app.post("/{what}")

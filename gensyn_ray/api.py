@@ -13,12 +13,12 @@ import secrets
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import cloudpickle
 import ray
 import torch
-from pyarrow import fs
 from ray import tune
 from ray.exceptions import GetTimeoutError, RayActorError
 
@@ -324,7 +324,7 @@ class Network:
             )
         )
         blobs.put_file(request_name(job), cloudpickle.dumps(request))
-        entrypoint = f"{self.facts['python']} -m gensyn_ray.job {job} {self.facts['blobs']}"
+        entrypoint = f"{self.facts['python']} -m gensyn_ray.job {job} {quote(self.facts['blobs'])}"
         metadata = {"gensyn.job": job, "gensyn.kind": kind, "gensyn.submitter": self.party}
         env = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_TRAIN_V2_ENABLED": "1"}
         ray.get(self._desk.submit.remote(job, entrypoint, metadata, env))
@@ -378,7 +378,7 @@ def _unwrap(answer: Any) -> Any:
 
 
 def _grid_of(blobs_uri: str, job: str, summary: dict[str, Any]) -> tune.ResultGrid:
-    filesystem, root = fs.FileSystem.from_uri(runs_of(blobs_uri))
+    filesystem, root = runs_of(blobs_uri)
     analysis = tune.ExperimentAnalysis(
         f"{root}/{job}",
         storage_filesystem=filesystem,

@@ -17,12 +17,14 @@ from dataclasses import replace
 from typing import Any
 
 import cloudpickle
+from pyarrow import fs
 
 from gensyn_ray import cluster
 from gensyn_ray.blobs import Blobs
 from gensyn_ray.domain import canonical
 from gensyn_ray.domain.errors import GensynError, Refused
 from gensyn_ray.domain.signing import SigningKey
+from gensyn_ray.object_store.opening import open_files
 from gensyn_ray.request import JobRequest, Search, Together
 from gensyn_ray.wall_clock import now_ms
 from ledger.client import LedgerClient, Signer
@@ -191,7 +193,7 @@ def _search(request: JobRequest, work: Search, driver: JobDriver, watch: Watch) 
         gate=gate,
         param_space=work.param_space,
         tune_config=config,
-        storage_path=runs_of(facts["blobs"]),
+        storage=runs_of(facts["blobs"]),
         watch=watch,
         is_over=watch.is_over,
     )
@@ -213,7 +215,7 @@ def _train_together(
         facts=TrialFacts(job=request.job, blobs=request.facts["blobs"]),
         rounds=rounds,
         workers=work.workers,
-        storage_path=runs_of(request.facts["blobs"]),
+        storage=runs_of(request.facts["blobs"]),
         watch=watch,
         is_over=watch.is_over,
     )
@@ -231,9 +233,9 @@ def _train_together(
     }
 
 
-def runs_of(blobs_uri: str) -> str:
-    """Where Tune keeps its own files."""
-    return f"{blobs_uri.rstrip('/')}/runs"
+def runs_of(blobs_uri: str) -> tuple[fs.FileSystem, str]:
+    """Where Tune and Train keep their own files."""
+    return open_files(blobs_uri, "runs")
 
 
 def result_name(job: str) -> str:

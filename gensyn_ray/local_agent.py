@@ -9,7 +9,9 @@ from typing import Any
 
 import httpx
 
+from gensyn_ray.domain import records
 from gensyn_ray.domain.errors import OperationError, Refused, Unreachable
+from gensyn_ray.object_store.grants import Grant, Method
 
 SOCKET_VARIABLE = "GENSYN_AGENT_SOCKET"
 """Set in the environment of `ray start`; workers inherit it."""
@@ -55,6 +57,11 @@ class LocalAgent:
     def verdict(self, *, job: str, slot: str, result: str) -> None:
         """Sign and send what a replay gave. Raises `Refused`."""
         self._ask("verdict", {"job": job, "slot": slot, "result": result})
+
+    def link(self, *, job: str, trial: str, method: Method, kind: str, digest: str) -> Grant:
+        """A presigned link to one object of a trial's task. Raises `Refused`."""
+        body = {"job": job, "trial": trial, "method": method, "kind": kind, "digest": digest}
+        return records.from_json(Grant, self._ask("link", body))
 
     def _ask(self, what: str, body: dict[str, Any]) -> dict[str, Any]:
         try:

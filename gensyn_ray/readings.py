@@ -7,8 +7,10 @@ are never shown: replay is blind only while nobody can read what it is going to 
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from gensyn_ray.domain.ids import Slot
 from gensyn_ray.settlement import Job, Segment, Settlement, Task
 from ledger.core import accounts
+from ledger.core.entries import Standing
 from ledger.core.journal import Journal
 from verifier_actors.core.outcome import Outcome
 
@@ -22,20 +24,51 @@ class NoSuchThing(LookupError):
 def task_of_trial(journal: Journal, settlement: Settlement, parameters: Parameters) -> Any:
     """The task that a trial runs now: its attempt, spec and last good state."""
     job = _job(settlement, parameters)
-    for name, task in reversed(job.tasks.items()):
-        if task.trial == parameters.get("trial"):
-            return {
-                "task": name,
-                "spec": task.spec,
-                "attempt": task.attempt,
-                "good": len(task.good),
-                "state": _tip(job, task),
-                "bundle": job.opened.bundle,
-                "data_digest": job.opened.data_digest,
-                "numerics": job.opened.numerics,
-                "vetted": job.opened.bundle in settlement.vetted,
-            }
-    raise NoSuchThing("no task has been started for this trial")
+    name, task = _task(job, parameters)
+    return {
+        "task": name,
+        "spec": task.spec,
+        "attempt": task.attempt,
+        "good": len(task.good),
+        "state": _tip(job, task),
+        "bundle": job.opened.bundle,
+        "data_digest": job.opened.data_digest,
+        "numerics": job.opened.numerics,
+        "vetted": job.opened.bundle in settlement.vetted,
+    }
+
+
+def object_rights(journal: Journal, settlement: Settlement, parameters: Parameters) -> Any:
+    """What a party may do in the object store for the task that a trial runs now: whether it may
+    read the object `digest` of a `kind`, and the open slots whose end states it may store. Of
+    `data`, those that the job's `manifest` names, which whoever asks must look up."""
+    job = _job(settlement, parameters)
+    name, task = _task(job, parameters)
+    entry = journal.book.jobs[job.opened.job].tasks[name]
+    party = parameters.get("party", "")
+    known = journal.book.parties.get(party)
+    works = (
+        known is not None
+        and known.joined.role == "operator"
+        and known.standing is Standing.ACTIVE
+        and not job.closed
+    )
+    has_task = works and not entry.finished and entry.operator in ("", party)
+    digest, kind = parameters.get("digest", ""), parameters.get("kind", "")
+    reads = {
+        # The same for all tasks of a job: a node reads them once.
+        "bundles": works and digest == job.opened.bundle,
+        "manifests": works and digest == job.opened.data_digest,
+        "data": works,
+        "specs": has_task and digest == task.spec,
+        "states": has_task and (digest in task.inputs or _is_predecessor(job, task, digest)),
+    }
+    slots = sorted(map(Slot.parse, entry.issued)) if has_task and entry.operator == party else []
+    return {
+        "reads": reads.get(kind, False),
+        "manifest": job.opened.data_digest,
+        "open_slots": [str(slot) for slot in slots],
+    }
 
 
 def tasks(journal: Journal, settlement: Settlement, parameters: Parameters) -> Any:
@@ -213,6 +246,7 @@ def statement(journal: Journal, settlement: Settlement, parameters: Parameters) 
 
 VIEWS: dict[str, Callable[[Journal, Settlement, Parameters], Any]] = {
     "task": task_of_trial,
+    "object_rights": object_rights,
     "tasks": tasks,
     "job": job,
     "unrevealed": unrevealed,
@@ -229,6 +263,26 @@ def _job(settlement: Settlement, parameters: Parameters) -> Job:
     if found is None:
         raise NoSuchThing(f"no job is called {parameters.get('job')!r}")
     return found
+
+
+def _task(job: Job, parameters: Parameters) -> tuple[str, Task]:
+    """The task that a trial runs now, with its name."""
+    for name, task in reversed(job.tasks.items()):
+        if task.trial == parameters.get("trial"):
+            return name, task
+    raise NoSuchThing("no task has been started for this trial")
+
+
+def _is_predecessor(job: Job, task: Task, digest: str) -> bool:
+    """Whether a task may go on from a state: its own last good one; before it has any, a good one
+    of any task of its job (PBT's exploit)."""
+    if task.good:
+        return digest == _tip(job, task)
+    return any(
+        job.segments[slot].leaf["state_after"] == digest
+        for other in job.tasks.values()
+        for slot in other.good
+    )
 
 
 def _tip(job: Job, task: Task) -> str:

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import torch
 
-from gensyn_ray.domain.errors import OperationError
+from gensyn_ray.domain.errors import OperationError, Unreachable
 from verifier_actors.core.outcome import UNAVAILABLE_RESULT, result_digest
 from workloads.core.bundle import Bundle, load_program
 from workloads.core.dataset import DataSet, Manifest
@@ -42,6 +42,8 @@ class ReplayRequest:
 def replay(request: ReplayRequest, store: Store) -> str:
     """The result digest of the segment, or `UNAVAILABLE_RESULT` if its predecessor is lost.
 
+    Raises `Unreachable` if the store does not answer: that says nothing about the segment yet.
+
     A program that raises under replay gives `failed: <exception>`: nobody can have computed the
     segment that was claimed, and the referee sees the same.
     """
@@ -50,6 +52,8 @@ def replay(request: ReplayRequest, store: Store) -> str:
         bundle = store.get_bundle(spec.bundle)
         state = store.get_state(request.state_before) if request.state_before else None
         inputs = {name: store.get_state(digest) for name, digest in spec.inputs.items()}
+    except Unreachable:
+        raise
     except OperationError:
         return UNAVAILABLE_RESULT
     try:
@@ -60,6 +64,8 @@ def replay(request: ReplayRequest, store: Store) -> str:
         if state is not None:
             runner.load(state)
         computed = runner.run_segment()
+    except Unreachable:
+        raise
     except OperationError:
         return UNAVAILABLE_RESULT
     except Exception as error:  # whatever the program raises is its result here

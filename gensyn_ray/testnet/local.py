@@ -10,6 +10,7 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import cycle
@@ -25,6 +26,7 @@ from gensyn_ray.domain import canonical, records
 from gensyn_ray.domain.errors import OperationError, Unreachable
 from gensyn_ray.domain.signing import Envelope, SigningKey
 from gensyn_ray.local_agent import SOCKET_VARIABLE
+from gensyn_ray.presigner import PresignerConfig
 from gensyn_ray.testnet.processes import Child, free_port, stop_all
 from gensyn_ray.wall_clock import now_ms
 from ledger.client import LedgerClient, Signer
@@ -51,13 +53,33 @@ class Member:
     adversary: Adversary = "none"
 
 
-class LocalNetwork:
-    """Start with `start`, add volunteers, end with `stop`; or use as a context manager."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BucketStore:
+    """A bucket for the network's objects. `credentials`: environment of the head, the verifier node
+    and the presigner; the submitter's process needs them too, volunteers never see them."""
 
-    def __init__(self, *, seed: int, port: int = 0, reserve_micro: int = 50_000_000) -> None:
+    uri: str
+    credentials: Mapping[str, str]
+
+
+class LocalNetwork:
+    """Start with `start`, add volunteers, end with `stop`; or use as a context manager.
+
+    Objects lie in a folder of its home, or in the bucket `store`.
+    """
+
+    def __init__(
+        self,
+        *,
+        seed: int,
+        port: int = 0,
+        reserve_micro: int = 50_000_000,
+        store: BucketStore | None = None,
+    ) -> None:
         self.home = Path(tempfile.mkdtemp(prefix="gensyn-"))
         self.members: dict[str, Member] = {}
         self._seed = seed
+        self._store = store
         self._reserve_micro = reserve_micro
         self._port = free_port(port)
         self._dashboard = free_port()
@@ -100,7 +122,7 @@ class LocalNetwork:
         written: dict[str, str] = json.loads((self.home / "authority" / "network.json").read_text())
         return {
             **written,
-            "blobs": (self.home / "blobs").as_uri(),
+            "blobs": self._store.uri if self._store else (self.home / "blobs").as_uri(),
             "dashboard": f"http://127.0.0.1:{self._dashboard}",
             "python": sys.executable,
         }
@@ -114,6 +136,14 @@ class LocalNetwork:
     def _ledger_address(self) -> str:
         return f"unix:{self.home / 'authority.sock'}"
 
+    @property
+    def _presigner_address(self) -> str:
+        return f"unix:{self.home / 'presigner.sock'}"
+
+    @property
+    def _credentials(self) -> dict[str, str]:
+        return dict(self._store.credentials) if self._store else {}
+
     # -- starting and stopping ---------------------------------------------------------------
 
     def start(self, profiles: list[str]) -> None:
@@ -124,6 +154,7 @@ class LocalNetwork:
             # Self-tests are started first: they take seconds, and need nothing else.
             nodes = pool.map(lambda profile: node_in(PROFILES[profile]), profiles)
             self.start_authority()
+            self._start_presigner()
             self._start_head()
             self._nodes = dict(zip(profiles, nodes, strict=True))
         for profile, node in self._nodes.items():
@@ -137,8 +168,8 @@ class LocalNetwork:
             )
         ]
         # One thread each: all nodes share this machine, and threads that wait for a core spin.
-        threads = {"OMP_NUM_THREADS": "1"}
-        self._start_node("verifier", num_cpus=0, labels={"gensyn.role": "verifier"}, env=threads)
+        env = {"OMP_NUM_THREADS": "1", **self._credentials}
+        self._start_node("verifier", num_cpus=0, labels={"gensyn.role": "verifier"}, env=env)
         keeper = cluster.start_control(self.facts, seats)
         self._keeping = Thread(target=keeper.keep, args=[self._stopping], daemon=True)
         self._keeping.start()
@@ -245,6 +276,23 @@ class LocalNetwork:
         )
         child.wait_until(self._authority_answers, timeout_s=START_S)
 
+    def _start_presigner(self) -> None:
+        """Where the objects are in a bucket: who gives volunteers their links to it."""
+        if self._store is None:
+            return
+        config = PresignerConfig(
+            blobs=self._store.uri,
+            ledger=self._ledger_address,
+            genesis=self.facts["genesis"],
+            listen=self._presigner_address,
+        )
+        path = self.home / "presigner.json"
+        path.write_bytes(canonical.encode(records.to_json(config)))
+        command = [sys.executable, "-m", "gensyn_ray.presigner", str(path)]
+        child = self._start("presigner", command, self._credentials)
+        socket = Path(self._presigner_address.removeprefix("unix:"))
+        child.wait_until(socket.exists, timeout_s=START_S)
+
     def stop_authority(self) -> None:
         """Ask the authority to end, as its service manager would, and wait until it has."""
         stop_all([self._children.pop("authority")])
@@ -259,7 +307,7 @@ class LocalNetwork:
     def _start_head(self) -> None:
         options = ["--head", f"--port={self._port}", f"--dashboard-port={self._dashboard}"]
         options += [f"--temp-dir={self.home / 'ray'}", "--num-cpus=0"]
-        child = self._ray_start("head", options, {"gensyn.role": "head"}, {})
+        child = self._ray_start("head", options, {"gensyn.role": "head"}, self._credentials)
         child.wait_until(self._head_answers, timeout_s=START_S)
 
     def _head_answers(self) -> bool:
@@ -329,6 +377,7 @@ class LocalNetwork:
             bond_micro=0,
             allow=[],
             receipts=str(self.home / f"{member.name}.receipts"),
+            store=self._presigner_address if self._store else "",
         )
         path = self.home / f"{member.name}.json"
         path.touch(mode=0o600)

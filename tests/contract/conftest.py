@@ -1,4 +1,5 @@
-"""One PostgreSQL server for all tests of this folder; each test has a schema of its own."""
+"""One server of each kind for all tests of this folder; each test has a schema or a prefix of its
+own."""
 
 from collections.abc import Iterator
 
@@ -6,6 +7,7 @@ import psycopg
 import pytest
 
 from tests.postgres import running_postgres
+from tests.s3_servers import S3Server, running_ceph, running_moto
 
 
 @pytest.fixture(scope="session")
@@ -20,3 +22,15 @@ def admin(server: str) -> Iterator[psycopg.Connection]:
     """A superuser's connection."""
     with psycopg.connect(server, autocommit=True) as connection:
         yield connection
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[S3Server]:
+    with running_moto() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def ceph() -> Iterator[S3Server]:
+    with running_ceph() as server:
+        yield server

@@ -20,6 +20,8 @@ from workloads.programs.gpt import Pretraining
 from workloads.programs.recipes import passages
 from workloads.ray_jobs.rounds import Plan
 
+pytestmark = pytest.mark.soak
+
 CONFIG = {"width": 32, "layers": 2, "heads": 2, "lr": 5e-3, "batch": 8, "total_steps": 45}
 ROUNDS, STEPS = 3, 15
 

@@ -66,7 +66,7 @@ def receipt_for(
 
 
 def make_agent(
-    ledger: FakeLedger, *, allow: list[str] | None = None, role: str = "operator"
+    ledger: FakeLedger, *, allow: list[str] | None = None, role: str = "operator", **other: Any
 ) -> Agent:
     config = AgentConfig(
         role=role,
@@ -87,6 +87,7 @@ def make_agent(
         signer=signer,
         ledger=ledger,  # pyright: ignore[reportArgumentType]
         keep=ledger.kept.append,
+        **other,
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import ray
+from pyarrow import fs
 from ray import tune
 from ray.tune import FailureConfig, PlacementGroupFactory, RunConfig
 from ray.tune.schedulers import FIFOScheduler
@@ -27,13 +28,14 @@ def run_sweep(
     gate: Gate,
     param_space: dict[str, Any],
     tune_config: tune.TuneConfig,
-    storage_path: str,
+    storage: tuple[fs.FileSystem, str],
     watch: Callable[[], None],
     is_over: Callable[[], bool],
 ) -> tune.ResultGrid:
     """Run `tune.Tuner.fit()` with the user's own `TuneConfig` on volunteer nodes alone.
 
-    `watch` is called a few times a second; `is_over` ends the search early.
+    `storage`: file system and path of Tune's own files, used on the head alone. `watch` is called
+    a few times a second; `is_over` ends the search early.
     """
     limit, search = tune_config.max_concurrent_trials, tune_config.search_alg
     if isinstance(search, Searcher):
@@ -62,7 +64,8 @@ def run_sweep(
         tune_config=gated,
         run_config=RunConfig(
             name=facts.job,
-            storage_path=storage_path,
+            storage_path=storage[1],
+            storage_filesystem=storage[0],
             failure_config=FailureConfig(max_failures=MAX_FAILURES),
             callbacks=[GateCallback(gate, watch, time.monotonic)],
             stop=JobStopper(is_over),

@@ -17,15 +17,16 @@ from collections.abc import Callable
 from typing import Any
 
 import ray
+from pyarrow import fs
 from ray import train
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
-from gensyn_ray.blobs import Blobs
 from gensyn_ray.domain.errors import OperationError, Refused, Unreachable
 from gensyn_ray.local_agent import LocalAgent
 from ledger.core.refusals import Reason
 from workloads.numerics.pinned import numerics_class
+from workloads.ray_jobs.node_store import store_of_node
 from workloads.ray_jobs.rounds import Rounds
 from workloads.ray_jobs.sweep import VOLUNTEER
 from workloads.ray_jobs.task_run import DataCache, TaskRun
@@ -77,11 +78,13 @@ def run_rounds(
     facts: TrialFacts,
     rounds: Rounds,
     workers: tuple[int, int],
-    storage_path: str,
+    storage: tuple[fs.FileSystem, str],
     watch: Callable[[], None],
     is_over: Callable[[], bool],
 ) -> None:
     """Run `TorchTrainer.fit()` on volunteer nodes until the rounds are over, or `is_over`.
+
+    `storage`: file system and path of Train's own files, used on the head alone.
 
     Raises `OperationError` if Train gives up."""
     here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
@@ -99,7 +102,8 @@ def run_rounds(
         ),
         run_config=RunConfig(
             name=facts.job,
-            storage_path=storage_path,
+            storage_path=storage[1],
+            storage_filesystem=storage[0],
             failure_config=FailureConfig(max_failures=MAX_FAILURES),
         ),
     )
@@ -137,7 +141,7 @@ def work(config: dict[str, Any]) -> None:
     """A worker's loop on a volunteer node: one `TaskRun` for each order."""
     facts: TrialFacts = config["facts"]
     exchange = config["exchange"]
-    agent, store, cache = LocalAgent.of_this_node(), Blobs(facts.blobs), DataCache()
+    agent, cache = LocalAgent.of_this_node(), DataCache()
     context, me = train.get_context(), uuid.uuid4().hex
     ray.get(exchange.enter.remote(me, context.get_world_rank(), context.get_world_size()))
     done = ""
@@ -153,7 +157,7 @@ def work(config: dict[str, Any]) -> None:
                 job=facts.job,
                 trial=order,
                 agent=agent,
-                store=store,
+                store=store_of_node(facts.blobs, agent, job=facts.job, trial=order),
                 pinned_class=numerics_class,
                 data_cache=cache,
             )

@@ -7,10 +7,12 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray.train._internal.session import _TrainingResult
 
-from gensyn_ray.blobs import Blobs
 from gensyn_ray.local_agent import LocalAgent
 from workloads.numerics.pinned import numerics_class
+from workloads.ray_jobs.carried import carried, read_carried
+from workloads.ray_jobs.node_store import store_of_node
 from workloads.ray_jobs.task_run import DataCache, TaskRun
 
 LEAF, RECEIPT, IS_LAST = "gensyn_leaf", "gensyn_receipt", "gensyn_is_last"
@@ -55,7 +57,6 @@ class SegmentTrainable(tune.Trainable):
     def setup(self, config: dict[str, Any], facts: TrialFacts, line: Any) -> None:
         self._facts = facts
         self._agent = LocalAgent.of_this_node()
-        self._store = Blobs(facts.blobs)
         self._data_cache = DataCache()
         self._run: TaskRun | None = None
         self._grow_from = ""
@@ -68,7 +69,9 @@ class SegmentTrainable(tune.Trainable):
                 job=self._facts.job,
                 trial=self.trial_id,
                 agent=self._agent,
-                store=self._store,
+                store=store_of_node(
+                    self._facts.blobs, self._agent, job=self._facts.job, trial=self.trial_id
+                ),
                 pinned_class=numerics_class,
                 data_cache=self._data_cache,
                 grow_from=self._grow_from,
@@ -86,16 +89,22 @@ class SegmentTrainable(tune.Trainable):
             IS_LAST: done.is_last,
         }
 
-    def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
-        """A reference into the network's store; the state itself is there already."""
-        return {"trial": self.trial_id, **self._checkpoint}
+    def save(self, checkpoint_dir: str | None = None) -> _TrainingResult:
+        """A reference into the network's store; the state itself is there already.
 
-    def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
+        Tune's own `save` would write to the run's storage from this node, which has no credentials
+        for it: this checkpoint brings its few bytes along.
+        """
+        reference = {"trial": self.trial_id, **self._checkpoint}
+        return _TrainingResult(carried(reference), dict(self._last_result or {}))
+
+    def load_checkpoint(self, checkpoint: str | None) -> None:
         """The authority knows this trial's last good state better than any checkpoint does; only
         another trial's state (PBT's exploit) is taken from here, and only as a new task's base."""
         self._forget()
-        if checkpoint and checkpoint["trial"] != self.trial_id:
-            self._grow_from = checkpoint.get("state", "")
+        reference = read_carried(checkpoint) if checkpoint else {}
+        if reference.get("trial", self.trial_id) != self.trial_id:
+            self._grow_from = reference.get("state", "")
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self._forget()

@@ -1,0 +1,102 @@
+"""A sweep whose objects lie in a bucket that checks signatures, on volunteers without credentials.
+
+The search is population based training, because it makes Tune save and restore checkpoints.
+"""
+
+from collections.abc import Iterator
+
+import pytest
+import ray
+from ray import tune
+from ray.tune.schedulers import PopulationBasedTraining
+
+from gensyn_ray.api import Audit, Budget, Network
+from gensyn_ray.domain.money import MICRO_PER_CREDIT
+from gensyn_ray.object_store.bucket import Bucket
+from gensyn_ray.testnet.local import BucketStore, LocalNetwork
+from tests.contract.places import address_of
+from tests.ray.conftest import STAKE_MICRO
+from tests.s3_servers import BUCKET, S3Server, running_ceph
+from workloads.numerics.pinned import best_profiles
+from workloads.programs.digits import Digits
+
+pytestmark = pytest.mark.soak
+
+BUDGET = Budget(total_micro=1000 * MICRO_PER_CREDIT, per_segment_micro=MICRO_PER_CREDIT)
+
+
+@pytest.fixture(scope="module")
+def ceph() -> Iterator[S3Server]:
+    with running_ceph() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def network(ceph: S3Server) -> Iterator[LocalNetwork]:
+    profile = best_profiles()[1]
+    store = BucketStore(uri=ceph.uri, credentials=ceph.credentials)
+    with LocalNetwork(seed=23, store=store) as local:
+        local.start([profile])
+        for name in ("volunteer-1", "volunteer-2"):
+            local.add_volunteer(name, profile, stake_micro=STAKE_MICRO)
+        yield local
+
+
+@pytest.fixture(scope="module")
+def client(network: LocalNetwork, ceph: S3Server) -> Iterator[Network]:
+    """The submitter has credentials; nodes that are started before this have not got them here."""
+    submitter = Network(network.key("submitter"))
+    submitter.join("submitter")
+    network.fund(submitter.party, 10_000 * MICRO_PER_CREDIT)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in ceph.credentials.items():
+            patch.setenv(name, value)
+        yield submitter
+
+
+def test_volunteers_hold_no_credentials(client: Network, ceph: S3Server) -> None:
+    def read(uri: str) -> str:
+        try:
+            Bucket(address_of(uri)).get("files/anything")
+        except Exception as error:
+            return str(error)
+        return ""
+
+    where = {"gensyn.role": "volunteer"}
+    task = ray.remote(read).options(num_cpus=0, label_selector=where)
+    assert "forbids" in ray.get(task.remote(ceph.uri), timeout=120)
+
+
+def test_a_sweep_in_a_bucket(client: Network, ceph: S3Server) -> None:
+    scheduler = PopulationBasedTraining(
+        time_attr="training_iteration",
+        perturbation_interval=2,
+        quantile_fraction=0.5,
+        hyperparam_mutations={"lr": [0.001, 0.02, 0.1]},
+    )
+    job = client.sweep(
+        Digits,
+        param_space={
+            "lr": tune.grid_search([0.00001, 0.05]),
+            "momentum": 0.9,
+            "width": 16,
+        },
+        tune_config=tune.TuneConfig(metric="accuracy", mode="max", scheduler=scheduler),
+        budget=BUDGET,
+        audit=Audit(rate_ppm=250_000, draw_batch=4),
+    )
+    result = job.result(timeout_s=300)
+    assert result.summary["state"] == "done"
+    assert len(result.grid) == 2
+    assert result.bill["segments"]["rejected"] == 0
+    assert result.bill["segments"]["unavailable"] == 0
+    assert result.bill["segments"]["accepted"] > 0
+    grown = [one for one in result.receipts if "." in one["slot"].split("/")[1]]
+    assert grown, "a trial went on from a state of the other one"
+    stored = ceph.client().list_objects_v2(Bucket=BUCKET, Prefix="net/one/")["Contents"]
+    kinds = {one["Key"].split("/")[2] for one in stored} - {""}  # without folders
+    assert kinds == {"bundles", "specs", "states", "files", "runs"}
+    states = [one["Key"] for one in stored if "/states/" in one["Key"]]
+    assert len(states) >= len(result.receipts) // 2
+    runs = [one["Key"] for one in stored if "/runs/" in one["Key"]]
+    assert not [key for key in runs if "checkpoint" in key and "dict_checkpoint" in key]
