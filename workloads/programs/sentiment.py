@@ -24,24 +24,26 @@ import pyarrow as pa
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.optim.lr_scheduler import LambdaLR
 
 from gensyn_ray.domain.errors import OperationError, UsageError
 from workloads.core.dataset import BadData, DataSet, tensor
 from workloads.core.program import Config, Program
 from workloads.core.rng import Rng
-from workloads.numerics.optim import AdamW
+from workloads.numerics.optim import AdamW, cosine
 
 EVAL_BATCH = 32
 
 
 class Sentiment(Program):
-    """Cross-entropy by AdamW; metrics `accuracy` and `loss` on held-out sentences."""
+    """Cross-entropy by AdamW with warm-up and a cosine; metrics `accuracy` and `loss` on held-out
+    sentences."""
 
     steps_per_segment = 10
-    segments = 12
+    segments = 20
 
     def init(self, config: Config, data: DataSet, rng: Rng) -> None:
-        self._length = int(config.get("length", 32))
+        self._length = int(config.get("length", 40))
         self._rows = int(config.get("batch", 16))
         self._eval_rows = int(config.get("eval_rows", 256))
         base, self._tokenizer = _load(data.files("model"), int(config.get("classes", 2)))
@@ -51,6 +53,10 @@ class Sentiment(Program):
         self.adapter = nn.ParameterDict({n.replace(".", "/"): p for n, p in trained.items()})
         self._model.train()
         self.optimizer = AdamW(trained.values(), lr=float(config["lr"]))
+        total = self.steps_per_segment * self.segments
+        self.schedule = LambdaLR(
+            self.optimizer, lambda step: cosine(step, warmup=total // 10, total=total)
+        )
 
     def step(self, data: DataSet, rng: Rng) -> None:
         inputs, labels = self._batch(data["train"].draw(rng, self._rows))
@@ -58,6 +64,7 @@ class Sentiment(Program):
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
+        self.schedule.step()
 
     def evaluate(self, data: DataSet) -> dict[str, float]:
         self._model.eval()

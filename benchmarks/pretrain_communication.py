@@ -1,0 +1,178 @@
+"""What loosely coupled workers send, and what it costs in loss: `python -m
+benchmarks.pretrain_communication --json [--quick]`.
+
+Trains the catalog's GPT on Shakespeare twice with the same number of tokens. Plain data-parallel
+training: one model that sees the batches of all workers at every step, which is what averaging
+gradients at every step computes; a worker sends 2 (n - 1) / n times the gradient at each step, as
+a ring all-reduce does (Patarasu and Yuan, J. Parallel Distrib. Comput. 69, 2009). Loosely coupled
+training: the very rounds and merges that a network runs, one after the other in this process; a
+worker sends its change of each round. Both in the arithmetic of the job, all seeds alike.
+
+Not covered: time. Workers take turns here, and no link is between them.
+"""
+
+import argparse
+import json
+import math
+import statistics
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from workloads.core import outer
+from workloads.core.dataset import DataSet, Prepared
+from workloads.core.segment import Merge, Round, Runner, TaskSpec
+from workloads.core.state import State, state_digest
+from workloads.numerics.arithmetic import arithmetic
+from workloads.programs.gpt import Pretraining
+from workloads.programs.recipes import shakespeare
+
+NUMERICS = "reproducible/v1/highest"
+FLOAT_BYTES = 4
+GAP = 0.02
+"""Of the validation loss: what fewer bytes may cost."""
+SHARE = 0.01
+"""Of the bytes: what workers may send."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """`steps` of a worker in all, in rounds of `length`; `batch`: a worker's passages a step."""
+
+    workers: int
+    steps: int
+    length: int
+    batch: int
+    width: int
+    layers: int
+    lr: float
+    outer_lr: float = 0.7
+    outer_momentum: float = 0.9
+
+    def config(self, workers: int) -> dict[str, Any]:
+        """Of a model that sees the batches of so many workers at each step."""
+        return {
+            "width": self.width,
+            "layers": self.layers,
+            "heads": self.width // 32,
+            "lr": self.lr,
+            "batch": self.batch * workers,
+            "total_steps": self.steps,
+            "eval_rows": 512,
+        }
+
+
+FULL = Setting(workers=4, steps=600, length=60, batch=4, width=128, layers=2, lr=2e-3)
+QUICK = Setting(workers=2, steps=60, length=20, batch=4, width=64, layers=2, lr=3e-3)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """Loss on held-out passages, and bytes that one worker sent."""
+
+    loss: float
+    sent_bytes: int
+
+
+def _runner(
+    data: DataSet, setting: Setting, seed: int, task: str, *, workers: int = 1, **more: Any
+) -> Runner:
+    inputs: dict[str, State] = more.pop("inputs", {})
+    spec = TaskSpec(
+        bundle="",
+        config=setting.config(workers),
+        seed=seed,
+        task=task,
+        numerics=NUMERICS,
+        data=data.manifest.digest,
+        inputs={name: state_digest(state) for name, state in inputs.items()},
+        **more,
+    )
+    return Runner(Pretraining(), spec, data, arithmetic, inputs)
+
+
+def together_at_every_step(data: DataSet, setting: Setting, seed: int) -> Outcome:
+    """Plain data-parallel training."""
+    run = _runner(data, setting, seed, "plain", workers=setting.workers)
+    run.train(setting.steps)
+    done = run.finish()
+    numbers = sum(one.numel() for name, one in done.state.items() if name.startswith("model/"))
+    tied = done.state["model/head.weight"].numel()  # the embedding's, named twice
+    gradient = (numbers - tied) * FLOAT_BYTES
+    share = 2 * (setting.workers - 1) / setting.workers
+    return Outcome(
+        loss=done.metrics["loss"], sent_bytes=math.ceil(gradient * share * setting.steps)
+    )
+
+
+def in_rounds(data: DataSet, setting: Setting, seed: int, bits: int) -> Outcome:
+    """Loosely coupled training, as `workloads.ray_jobs.rounds` orders it."""
+    outer_step = {"lr": setting.outer_lr, "momentum": setting.outer_momentum}
+    merge = Merge(weights={}, **outer_step)
+    state = _runner(data, setting, seed, "begin", merge=merge).run_segment().state
+    sent, loss = 0, math.nan
+    for number in range(setting.steps // setting.length):
+        part = Round(steps=setting.length, first_step=number * setting.length, bits=bits)
+        changes: dict[str, State] = {}
+        for worker in range(setting.workers):
+            task = f"r{number}.w{worker}"
+            run = _runner(data, setting, seed, task, round=part, inputs={"global": state})
+            changes[f"change-{worker}"] = run.run_segment().state
+        first = changes["change-0"]
+        sent += sum(one.numel() * one.element_size() for one in first.values())
+        merge = Merge(weights=dict.fromkeys(changes, setting.length), **outer_step)
+        inputs = {"global": state, **changes}
+        merged = _runner(data, setting, seed, f"r{number}.merge", merge=merge, inputs=inputs)
+        done = merged.run_segment()
+        state, loss = done.state, done.metrics["loss"]
+    assert outer.parameters_of(state)
+    return Outcome(loss=loss, sent_bytes=sent)
+
+
+def compare(prepared: Prepared, setting: Setting, seeds: int) -> list[dict[str, Any]]:
+    """One case for each width of a change: bytes and loss, mean over the seeds."""
+    data = DataSet(prepared.manifest, prepared.blobs.__getitem__)
+    plain = [together_at_every_step(data, setting, seed) for seed in range(seeds)]
+    cases: list[dict[str, Any]] = []
+    for bits in (8, 32):
+        ours = [in_rounds(data, setting, seed, bits) for seed in range(seeds)]
+        gap = statistics.mean(a.loss / b.loss for a, b in zip(ours, plain, strict=True)) - 1
+        cases.append(
+            {
+                "case": f"{setting.workers} workers, {setting.length} steps a round, {bits} bits",
+                "ours": ours[0].sent_bytes,
+                "baseline": plain[0].sent_bytes,
+                "ratio": round(ours[0].sent_bytes / plain[0].sent_bytes, 6),
+                "loss": [round(one.loss, 5) for one in ours],
+                "baseline_loss": [round(one.loss, 5) for one in plain],
+                "loss_gap": round(gap, 5),
+                "passed": gap <= GAP and ours[0].sent_bytes <= SHARE * plain[0].sent_bytes,
+            }
+        )
+    return cases
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Bytes sent by loosely coupled workers")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--quick", action="store_true", help="a small model, within a minute")
+    parser.add_argument("--seeds", type=int, default=2)
+    options = parser.parse_args()
+    torch.set_num_threads(2)
+    setting = QUICK if options.quick else FULL
+    cases = compare(shakespeare(length=64), setting, 1 if options.quick else options.seeds)
+    for case in cases:
+        print(
+            "{case}: {ours:,} bytes a worker against {baseline:,}, ratio {ratio}; "
+            "loss {loss} against {baseline_loss}, {loss_gap:+.2%}".format(**case)
+        )
+    if options.json:
+        headline = {"name": "pretrain_communication", "better": "lower", "unit": "bytes a worker"}
+        print(json.dumps({**headline, "ratio": cases[0]["ratio"], "cases": cases}))
+    return 0 if options.quick or cases[0]["passed"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
