@@ -76,9 +76,40 @@ def test_equal_ends_with_rate_1_and_no_momentum_are_taken_over() -> None:
     assert torch.allclose(outer.parameters_of(after)["w0"], end, atol=1e-6)
 
 
-def test_nothing_to_average_is_refused() -> None:
-    with pytest.raises(ValueError, match="positive total weight"):
-        outer.merge(globals_of(drawn(0, 2)), [], [], lr=1.0, momentum=0.0)
+@pytest.mark.parametrize("weights", [[], [0], [3, -1]])
+def test_weights_that_are_none_are_refused(weights: list[int]) -> None:
+    state = globals_of(drawn(0, 2))
+    start = outer.parameters_of(state)
+    changes = [outer.change(start, start, 32) for _ in weights]
+    with pytest.raises(ValueError, match="positive weight"):
+        outer.merge(state, changes, weights, lr=1.0, momentum=0.0)
+
+
+def spoilt(packed: dict[str, torch.Tensor]) -> list[dict[str, torch.Tensor]]:
+    """What a hostile worker could send instead of a change of one matrix in 8 bits."""
+    name, scale = "change/w0", "scale/w0"
+    return [
+        {},
+        {**packed, "change/other": packed[name]},
+        {name: packed[name]},
+        {**packed, name: packed[name][:, :1]},
+        {**packed, name: packed[name].to(torch.int16)},
+        {**packed, scale: packed[scale][:1]},
+        {**packed, scale: torch.full_like(packed[scale], torch.inf)},
+        {**packed, scale: packed[scale].to(torch.float64)},
+        {name: torch.full((4, 3), -torch.inf)},
+    ]
+
+
+@pytest.mark.parametrize("at", range(9))
+def test_a_change_that_does_not_fit_is_left_out(at: int) -> None:
+    state = globals_of(drawn(0, 4, 3))
+    good = outer.change(outer.parameters_of(state), {"w0": drawn(1, 4, 3)}, 8)
+    bad = spoilt(good)[at]
+    alone = outer.merge(state, [good], [5], lr=0.7, momentum=0.9)
+    beside = outer.merge(state, [bad, good, bad], [2, 5, 9], lr=0.7, momentum=0.9)
+    assert state_digest(beside) == state_digest(alone)
+    assert state_digest(outer.merge(state, [bad], [1], lr=0.7, momentum=0.9)) == state_digest(state)
 
 
 # -- as segments ---------------------------------------------------------------------------------

@@ -83,16 +83,25 @@ def merge(
     momentum: float,
 ) -> dict[str, torch.Tensor]:
     """The next global state: Nesterov on the mean of the changes, weighted by `weights` (tokens,
-    say), added in the order given. Raises `ValueError` if there is nothing to average."""
-    total = sum(weights)
-    if len(changes) != len(weights) or total <= 0:
-        raise ValueError("a merge needs changes of positive total weight")
-    opened = [unpacked(one) for one in changes]
+    say), added in the order given.
+
+    A change that does not fit the state, or is not finite, is left out: whoever sent it must not
+    stop the others. Without any, nothing moves. Raises `ValueError` for weights that are none."""
+    if len(changes) != len(weights) or min(weights, default=0) <= 0:
+        raise ValueError("a merge needs changes, each with a positive weight")
+    fitting = [
+        (unpacked(one), weight)
+        for one, weight in zip(changes, weights, strict=True)
+        if _fits(one, parameters_of(state))
+    ]
+    if not fitting:
+        return {name: tensor.clone() for name, tensor in _own(state).items()}
+    total = sum(weight for _, weight in fitting)
     after: dict[str, torch.Tensor] = {}
     speeds = _below(MOMENTUM, state)
     for name, tensor in parameters_of(state).items():
         mean = np.zeros(tuple(tensor.shape))
-        for one, weight in zip(opened, weights, strict=True):
+        for one, weight in fitting:
             mean = mean + one[name].astype(np.float64) * float(weight)
         mean = mean / float(total)
         speed = speeds[name].numpy().astype(np.float64) * momentum + mean
@@ -100,6 +109,29 @@ def merge(
         after[PARAMETERS + name] = torch.from_numpy(moved.astype(np.float32))
         after[MOMENTUM + name] = torch.from_numpy(speed.astype(np.float32))
     return after
+
+
+def _fits(packed: State, parameters: State) -> bool:
+    """Whether a change has every parameter's shape and finite numbers."""
+    changes, scales = _below(CHANGE, packed), _below(SCALE, packed)
+    if set(changes) != set(parameters) or not set(scales) <= set(changes):
+        return False
+    for name, tensor in changes.items():
+        rows = tensor.shape[0] if tensor.dim() > 1 else 1
+        kind, shape = (torch.int8, (rows,)) if name in scales else (torch.float32, None)
+        if tensor.dtype != kind or tensor.shape != parameters[name].shape:
+            return False
+        numbers = scales.get(name, tensor)
+        if numbers.dtype != torch.float32 or not bool(torch.isfinite(numbers).all()):
+            return False
+        if shape is not None and tuple(numbers.shape) != shape:
+            return False
+    return True
+
+
+def _own(state: State) -> dict[str, torch.Tensor]:
+    """The tensors of a global state, without how far it got."""
+    return {n: one for n, one in state.items() if n.startswith((PARAMETERS, MOMENTUM))}
 
 
 def _below(prefix: str, state: State) -> dict[str, torch.Tensor]:

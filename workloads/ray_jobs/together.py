@@ -37,6 +37,9 @@ RESIZE_S = 10.0
 """How often Train looks for nodes that joined."""
 MAX_FAILURES = 50
 """Workers that a run may lose."""
+GOODBYE_S = 60.0
+"""How long workers may take to hear that the run is over."""
+REFUSED_WAIT_S = 1.0
 MAX_ERRORS = 3
 """Errors that the program may seem to raise: one volunteer's word does not end a job."""
 
@@ -127,7 +130,7 @@ def run_rounds(
             )
         time.sleep(POLL_S)
     ray.get(exchange.post.remote({}, True))
-    fitting.join()
+    fitting.join(GOODBYE_S)
 
 
 def _fit(trainer: TorchTrainer, problem: list[Exception]) -> None:
@@ -164,8 +167,11 @@ def work(config: dict[str, Any]) -> None:
             run.advance()
             run.close()
         except Refused as refusal:
-            if refusal.reason != Reason.TASK_FINISHED:
+            if refusal.reason == Reason.OPERATOR_TOMBSTONED:
                 raise
+            if refusal.reason != Reason.TASK_FINISHED:
+                time.sleep(REFUSED_WAIT_S)  # for want of budget or stake, say: it may come
+                continue
             # Too late for this round, or the run went back: the next order counts.
         except Unreachable:
             raise
