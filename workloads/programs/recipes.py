@@ -69,15 +69,23 @@ def rotten_tomatoes(model: Path | None = None) -> Prepared:
 def sentences(source: Path, text: str, label: str, model: Path, test_rows: int) -> Prepared:
     """Any table with a column of text and one of labels. Raises `UsageError`."""
     table = read_table(source)
-    for column in (text, label):
-        if column not in table.column_names:
-            raise UsageError(
-                f"{source} has no column {column!r}: choose from {', '.join(table.column_names)}"
-            )
-    kinds = sorted(set(table[label].to_pylist()))
-    numbers = pa.array([kinds.index(one) for one in table[label].to_pylist()], pa.int64())
-    cleaned = pa.table({"text": table[text].cast(pa.string()), "label": numbers})
+    _need(table, text, label)
+    cleaned = pa.table({"text": table[text].cast(pa.string()), "label": _numbered(table, label)})
     return prepare(held_out(cleaned, test_rows), model_files(model))
+
+
+def _need(table: pa.Table, *columns: str) -> None:
+    for column in columns:
+        if column not in table.column_names:
+            known = ", ".join(table.column_names)
+            raise UsageError(f"the table has no column {column!r}: choose from {known}")
+
+
+def _numbered(table: pa.Table, label: str) -> pa.Array:
+    """Labels of any kind as 0, 1, ..., in their own order."""
+    found = table[label].to_pylist()
+    numbers = {one: number for number, one in enumerate(sorted(set(found)))}
+    return pa.array([numbers[one] for one in found], pa.int64())
 
 
 def read_table(source: Path) -> pa.Table:
@@ -184,15 +192,20 @@ def _cut(text: str, tokenizer: Any, length: int) -> pa.Table:
 
 def tabular(table: pa.Table, label: str, test_rows: int) -> Prepared:
     """Any table of numbers: `features`, scaled to mean 0 and spread 1, and `label`. Raises
-    `UsageError`."""
+    `UsageError` that names a column of something else."""
+    _need(table, label)
     names = [name for name in table.column_names if name != label]
+    for name in names:
+        kind = table.schema.field(name).type
+        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+            raise UsageError(f"the column {name!r} holds {kind}, not numbers: drop it first")
     columns = np.stack([table[name].to_numpy().astype(np.float64) for name in names], axis=1)
     scaled = (columns - columns.mean(0)) / np.maximum(columns.std(0), 1e-9)
     flat = pa.array(scaled.astype(np.float32).reshape(-1))
     whole = pa.table(
         {
             "features": pa.FixedSizeListArray.from_arrays(flat, len(names)),
-            "label": table[label].cast(pa.int64()),
+            "label": _numbered(table, label),
         }
     )
     return prepare(held_out(whole, test_rows))
