@@ -20,6 +20,8 @@ PAGE_LINES = 256
 
 _LOCK = 0x6A726E6C
 """Names journals among a database's advisory locks."""
+_BRIEFLY: LiteralString = "SET lock_timeout = '2s'"
+"""A server ends a session, and frees its lock, some time after the writer has closed it or died."""
 _TABLES: LiteralString = """
 CREATE TABLE IF NOT EXISTS journal_entry (number bigint PRIMARY KEY, line bytea NOT NULL);
 CREATE TABLE IF NOT EXISTS journal_snapshot (
@@ -110,15 +112,16 @@ class PostgresJournal:
     def _prepare(self) -> None:
         """Become the writer. Raises `OperationError` if there is one."""
         self._db.execute("SET synchronous_commit = on")
-        (taken,) = self._row(
-            "SELECT pg_try_advisory_lock(%s, hashtext(current_schema())) IS FALSE", (_LOCK,)
-        )
-        if taken:
+        self._db.execute(_BRIEFLY)
+        try:
+            self._db.execute("SELECT pg_advisory_lock(%s, hashtext(current_schema()))", (_LOCK,))
+        except psycopg.errors.LockNotAvailable:
             self._db.close()
             raise OperationError(
                 "another process writes this journal: stop it; if its machine is gone, end its "
                 "session on the server with pg_terminate_backend"
-            )
+            ) from None
+        self._db.execute("RESET lock_timeout")
         self._db.execute(_TABLES)
 
     def _stored(self) -> int:

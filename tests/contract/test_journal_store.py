@@ -4,6 +4,7 @@ adds. A journal in PostgreSQL is tried where there is a server to start."""
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -347,7 +348,7 @@ def test_a_file_that_is_no_journal_is_not_touched(path: Path, read_only: bool) -
 # -- PostgreSQL ------------------------------------------------------------------------------
 
 
-def test_a_second_writer_is_refused_at_once_and_let_in_afterwards(postgres: Postgres) -> None:
+def test_a_second_writer_is_refused_and_let_in_afterwards(postgres: Postgres) -> None:
     first = postgres.open()
     first.append(0, lines(0, 3))
     for _ in range(2):
@@ -357,6 +358,17 @@ def test_a_second_writer_is_refused_at_once_and_let_in_afterwards(postgres: Post
     first.close()
     second = postgres.open()
     assert second.count() == 4
+    second.close()
+
+
+def test_a_writer_whose_predecessor_is_just_leaving_waits_for_it(postgres: Postgres) -> None:
+    """A server ends a session, and frees its lock, only some time after its client is gone."""
+    first = postgres.open()
+    leaving = threading.Timer(0.5, first.close)
+    leaving.start()
+    second = postgres.open()
+    leaving.join()
+    second.append(0, lines(0, 1))
     second.close()
 
 
