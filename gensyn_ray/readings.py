@@ -22,7 +22,8 @@ class NoSuchThing(LookupError):
 
 
 def task_of_trial(journal: Journal, settlement: Settlement, parameters: Parameters) -> Any:
-    """The task that a trial runs now: its attempt, spec and last good state."""
+    """The task that a trial runs now: its attempt, spec and last good state, and the leaf of that
+    state once it is judged."""
     job = _job(settlement, parameters)
     name, task = _task(job, parameters)
     return {
@@ -31,6 +32,7 @@ def task_of_trial(journal: Journal, settlement: Settlement, parameters: Paramete
         "attempt": task.attempt,
         "good": len(task.good),
         "state": _tip(job, task),
+        "leaf": _judged_leaf(job, task),
         "bundle": job.opened.bundle,
         "data_digest": job.opened.data_digest,
         "numerics": job.opened.numerics,
@@ -72,25 +74,37 @@ def object_rights(journal: Journal, settlement: Settlement, parameters: Paramete
 
 
 def tasks(journal: Journal, settlement: Settlement, parameters: Parameters) -> Any:
-    """Per task: how many segments are good, and how many of those still wait for a judgement; its
-    last good state, and that state's metrics once they are judged."""
+    """Per task: its trial, spec and newest attempt; how many segments are good, and how many of
+    those still wait for a judgement; its last good state, and that state's leaf and metrics once
+    they are judged."""
     job = _job(settlement, parameters)
     return {
         name: {
             "trial": task.trial,
+            "spec": task.spec,
+            "attempt": task.attempt,
             "good": len(task.good),
             "unjudged": sum(not job.segments[slot].is_judged for slot in task.good),
             "unaudited": sum(job.segments[slot].outcome is None for slot in task.good),
             "state": _tip(job, task),
-            "metrics": _judged_metrics(job, task),
+            "leaf": _judged_leaf(job, task),
+            "metrics": _judged_leaf(job, task).get("metrics", {}),
         }
         for name, task in job.tasks.items()
     }
 
 
-def _judged_metrics(job: Job, task: Task) -> dict[str, Any]:
+def _judged_leaf(job: Job, task: Task) -> dict[str, Any]:
     last = job.segments[task.good[-1]] if task.good else None
-    return last.leaf["metrics"] if last is not None and last.is_judged else {}
+    return last.leaf if last is not None and last.is_judged else {}
+
+
+def open_jobs(journal: Journal, settlement: Settlement, parameters: Parameters) -> Any:
+    """Jobs that are not closed, oldest first: what a driver of each is started with."""
+    return [
+        {"job": name, "kind": job.opened.kind, "submitter": job.opened.submitter}
+        for name, job in settlement.open_jobs.items()
+    ]
 
 
 def job(journal: Journal, settlement: Settlement, parameters: Parameters) -> Any:
@@ -104,6 +118,7 @@ def job(journal: Journal, settlement: Settlement, parameters: Parameters) -> Any
         "closed": one.closed,
         "segments": _counts(segments),
         "rulings": _rulings(one),
+        "revealed": one.revealed,
         "tombstoned": sorted(settlement.tombstoned),
         "price_micro": one.opened.price_micro,
         "audit_ppm": one.opened.audit_ppm,
@@ -248,6 +263,7 @@ VIEWS: dict[str, Callable[[Journal, Settlement, Parameters], Any]] = {
     "task": task_of_trial,
     "object_rights": object_rights,
     "tasks": tasks,
+    "open_jobs": open_jobs,
     "job": job,
     "unrevealed": unrevealed,
     "operators": operators,

@@ -99,6 +99,8 @@ class Task:
 class Job:
     opened: JobOpened
     last_secret: str
+    revealed: int = 0
+    """Links of the submitter's chain that were shown."""
     closed: bool = False
     flush: bool = False
     tasks: dict[str, Task] = field(default_factory=dict[str, Task])
@@ -228,6 +230,7 @@ class Settlement:
             case "reveal":
                 job = self.jobs[content["job"]]
                 job.rounds[content["round"]].secret = job.last_secret = content["link"]
+                job.revealed += 1
             case "draw":
                 self._fold_draw(content)
             case "verdict":

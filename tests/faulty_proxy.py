@@ -45,7 +45,7 @@ class FaultyProxy:
     def __init__(self, backend: int) -> None:
         self._backend = backend
         self._plans: list[tuple[str, Fault]] = []
-        self._always: dict[str, Fault] = {}
+        self._always: dict[str, tuple[str, Fault]] = {}
         self._lock = threading.Lock()
         self.released = threading.Event()
         self.seen: list[str] = []
@@ -77,15 +77,15 @@ class FaultyProxy:
         """What goes wrong with the next requests of a method, one fault each."""
         self._plans += [(method, fault) for fault in faults]
 
-    def always(self, method: str, fault: Fault) -> None:
-        """What goes wrong with every request of a method."""
-        self._always[method] = fault
+    def always(self, method: str, fault: Fault, where: str = "") -> None:
+        """What goes wrong with every request of a method whose path has `where` in it."""
+        self._always[method] = (where, fault)
 
     def left(self) -> int:
         """Planned faults that have not happened."""
         return len(self._plans)
 
-    def fault_of(self, method: str) -> Fault | None:
+    def fault_of(self, method: str, path: str) -> Fault | None:
         """The fault of a request that has just come."""
         with self._lock:
             self.seen.append(method)
@@ -93,7 +93,8 @@ class FaultyProxy:
                 if planned == method:
                     del self._plans[index]
                     return fault
-            return self._always.get(method)
+            where, fault = self._always.get(method, ("", None))
+            return fault if where in path else None
 
     def forward(
         self, method: str, path: str, headers: Mapping[str, str], body: bytes
@@ -117,7 +118,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _serve(self) -> None:
         body = self.rfile.read(int(self.headers.get("content-length", 0)))
-        fault = self.owner.fault_of(self.command)
+        fault = self.owner.fault_of(self.command, self.path)
         if fault is Fault.RESET:
             return self._reset()
         if fault is Fault.SILENCE:

@@ -39,6 +39,7 @@ class S3Server:
 
     port: int
     credentials: Mapping[str, str]
+    host: str = "127.0.0.1"
 
     @property
     def uri(self) -> str:
@@ -46,13 +47,13 @@ class S3Server:
 
     def uri_at(self, port: int, prefix: str = "net/one") -> str:
         """The bucket's address through another port of this host, or with another prefix."""
-        return f"s3://{BUCKET}/{prefix}?endpoint_override=127.0.0.1:{port}&scheme=http"
+        return f"s3://{BUCKET}/{prefix}?endpoint_override={self.host}:{port}&scheme=http"
 
     def client(self) -> Any:
         """What the test itself uses to look into the bucket."""
         return boto3.client(
             "s3",
-            endpoint_url=f"http://127.0.0.1:{self.port}",
+            endpoint_url=f"http://{self.host}:{self.port}",
             region_name="us-east-1",
             aws_access_key_id=self.credentials["AWS_ACCESS_KEY_ID"],
             aws_secret_access_key=self.credentials["AWS_SECRET_ACCESS_KEY"],
@@ -64,15 +65,17 @@ class S3Server:
         )
 
 
-def _server(port: int) -> S3Server:
+def _server(port: int, host: str = "127.0.0.1") -> S3Server:
     key = {"AWS_ACCESS_KEY_ID": "NETWORKSOWNKEYID", "AWS_SECRET_ACCESS_KEY": secrets.token_hex(20)}
-    return S3Server(port=port, credentials={**key, "AWS_EC2_METADATA_DISABLED": "true"})
+    credentials = {**key, "AWS_EC2_METADATA_DISABLED": "true"}
+    return S3Server(port=port, credentials=credentials, host=host)
 
 
-def _answers(port: int) -> Callable[[], bool]:
+def _answers(server: S3Server) -> Callable[[], bool]:
     def ask() -> bool:
         try:
-            return httpx.get(f"http://127.0.0.1:{port}/", timeout=2.0).status_code < 500
+            url = f"http://{server.host}:{server.port}/"
+            return httpx.get(url, timeout=2.0).status_code < 500
         except httpx.TransportError:
             return False
 
@@ -80,14 +83,14 @@ def _answers(port: int) -> Callable[[], bool]:
 
 
 @contextmanager
-def running_moto() -> Iterator[S3Server]:
-    """A mock of S3: it does not check signatures."""
-    server = _server(free_port())
+def running_moto(host: str = "127.0.0.1") -> Iterator[S3Server]:
+    """A mock of S3 at an address of this machine: it does not check signatures."""
+    server = _server(free_port(), host)
     folder = Path(tempfile.mkdtemp(prefix="moto-"))
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(server.port)]
+    command = [sys.executable, "-m", "moto.server", "-H", host, "-p", str(server.port)]
     child = Child("moto", command, env={}, log=folder / "log")
     try:
-        child.wait_until(_answers(server.port), timeout_s=START_S)
+        child.wait_until(_answers(server), timeout_s=START_S)
         server.client().create_bucket(Bucket=BUCKET)
         yield server
     finally:
@@ -160,7 +163,7 @@ def _start_ceph(server: S3Server, folder: Path, children: list[Child]) -> None:
     call("radosgw-admin", "user", "create", *user, secret)
     where = f"--rgw-frontends=beast endpoint=127.0.0.1:{server.port}"
     start("rgw", "radosgw", "-n", "client.rgw", where).wait_until(
-        _answers(server.port), timeout_s=START_S
+        _answers(server), timeout_s=START_S
     )
 
 

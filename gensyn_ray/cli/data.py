@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter, validators
 
-from gensyn_ray.api import Network, connect
+from gensyn_ray.api import connect
 from gensyn_ray.blobs import Blobs
 from gensyn_ray.domain.errors import UsageError
 from workloads.core.dataset import Prepared
@@ -58,8 +58,8 @@ def prepare(
         length=length,
         vocabulary=vocabulary,
     )
-    where = store or _store_of(connect(address, key_file=key_file))
-    Blobs(where).put_prepared(prepared)
+    where = Blobs(store) if store else connect(address, key_file=key_file).store
+    where.put_prepared(prepared)
     rows = {
         name: sum(sum(shard.groups) for shard in shards)
         for name, shards in prepared.manifest.splits.items()
@@ -67,10 +67,6 @@ def prepare(
     counts = ", ".join(f"{count:,} {name}" for name, count in rows.items())
     print(f"{counts} rows, {sum(map(len, prepared.blobs.values())) / 1e6:.1f} MB")
     print(prepared.manifest.digest)
-
-
-def _store_of(network: Network) -> str:
-    return network.facts["blobs"]
 
 
 def _prepare(

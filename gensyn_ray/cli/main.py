@@ -13,6 +13,7 @@ os.environ.setdefault("RAY_AUTH_MODE", "token")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 app = App(name="gensyn-ray", help="Train on strangers' machines, and check them.")
+app.command("gensyn_ray.cli.submitter:cancel", name="cancel")
 app.command("gensyn_ray.cli.data:app", name="data")
 app.command("gensyn_ray.cli.demo:demo", name="demo")
 app.command("gensyn_ray.cli.ledger:app", name="ledger")

@@ -68,7 +68,7 @@ def up(
         console.print("The network is up. In another shell:\n", highlight=False)
         lines = [
             f"export RAY_AUTH_MODE=token RAY_AUTH_TOKEN={os.environ['RAY_AUTH_TOKEN']}",
-            f"gensyn-ray submit digits --address {network.address} --key-file {key_file}",
+            f"gensyn-ray submit digits --address {network.client_address} --key-file {key_file}",
         ]
         console.print("\n".join(lines), soft_wrap=True, highlight=False)
         while True:

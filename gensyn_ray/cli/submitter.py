@@ -1,6 +1,8 @@
 """`gensyn-ray submit` and `watch`: for data scientists at a shell."""
 
+import math
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,10 +16,11 @@ from rich.live import Live
 from rich.table import Table
 
 from gensyn_ray import job_file
-from gensyn_ray.api import Audit, Budget, Job, JobResult, Network, connect
+from gensyn_ray.api import Audit, Budget, Job, JobResult, Network, Terms, connect
 from gensyn_ray.domain.errors import OperationError, UsageError
 from gensyn_ray.domain.money import MICRO_PER_CREDIT, format_credits
 from gensyn_ray.domain.numerics import REPRODUCIBLE, pinned_class
+from workloads.core.objectives import leaders
 from workloads.core.program import Program
 from workloads.programs.catalog import PROGRAMS
 
@@ -66,6 +69,8 @@ def submit(
     seed: int = 0,
     numerics: str = REPRODUCIBLE,
     follow: bool = True,
+    quote: bool = False,
+    cloud_price: Annotated[float, Parameter(validator=validators.Number(gte=0))] = 0.0,
 ) -> None:
     """Open a job on a running network, and watch it.
 
@@ -81,9 +86,17 @@ def submit(
     seed: Fixes the job's data order and the search's sampler.
     numerics: `reproducible/v1/highest` or `/high`: the same bits on every machine; `pinned`: stock.
     follow: Watch until the job is done.
+    quote: Only say what a job file's job would cost and when it may be done.
+    cloud_price: For a quote: your cloud's price for an hour of a machine that takes 100 steps a
+        second in `python -m workloads.numerics.self_test`, in any currency.
     """
     network = connect(address, key_file=key_file)
     network.join("submitter")
+    if quote:
+        if not program.endswith(".toml"):
+            raise UsageError("a quote needs a job file, which says how much there is to do")
+        show_quote(network, Path(program), cloud_price)
+        return
     if program.endswith(".toml"):
         job = launch(network, Path(program))
         print(f"job {job.id} is open; watch it with: gensyn-ray watch {job.id} --address {address}")
@@ -109,40 +122,50 @@ def launch(network: Network, path: Path) -> Job:
     """Open the job that a file describes. Raises `UsageError` for one that cannot be followed."""
     file = job_file.read(path)
     program = job_file.program_of(file, path.parent)
-    budget = Budget(
+    work = job_file.work_of(file, program.segments)
+    return network.open(file.kind, program, work, _budget_of(file), _terms_of(file))
+
+
+def show_quote(network: Network, path: Path, cloud_price: float) -> None:
+    """Print what the job of a file would cost and when it may be done."""
+    file = job_file.read(path)
+    program = job_file.program_of(file, path.parent)
+    work = job_file.work_of(file, program.segments)
+    quote = network.quote(program, work, _budget_of(file), _terms_of(file))
+    budget_micro = file.budget.total_micro
+    cost = f"{format_credits(quote.cost_micro)} credits for {quote.segments} segments"
+    print(f"cost    {cost}, of a budget of {format_credits(budget_micro)}")
+    if quote.cost_micro > budget_micro:
+        print("        the budget ends this job before its time")
+    print(f"work    {quote.reference_s:,.0f} reference seconds on {quote.nodes} nodes")
+    print(f"done    in {_duration(quote.p50_s)}, nine times of ten in {_duration(quote.p90_s)}")
+    leaves = math.isfinite(quote.mean_stay_s)
+    stay = f"nodes stay {_duration(quote.mean_stay_s)}" if leaves else "no node was seen to leave"
+    print(f"churn   {stay}")
+    if cloud_price:
+        print(f"cloud   {quote.cloud(cloud_price):,.2f} for the same reference seconds")
+
+
+def _duration(seconds: float) -> str:
+    return (
+        str(timedelta(seconds=round(seconds))) if math.isfinite(seconds) else "never on these nodes"
+    )
+
+
+def _budget_of(file: job_file.JobFile) -> Budget:
+    return Budget(
         total_micro=file.budget.total_micro, per_segment_micro=file.budget.per_segment_micro
     )
-    terms: dict[str, Any] = {
-        "data": file.data,
-        "audit": Audit(
-            rate_ppm=round(file.audit.rate * 1_000_000), draw_batch=file.audit.draw_batch
-        ),
-        "numerics": file.numerics,
-        "seed": file.seed,
-    }
-    match file.kind:
-        case "sweep":
-            return network.sweep(
-                program,
-                param_space=job_file.space_of(file),
-                tune_config=job_file.tune_config_of(file, program.segments),
-                budget=budget,
-                **terms,
-            )
-        case "finetune":
-            assert file.search is not None
-            shown = {"metric": file.search.metric, "mode": file.search.mode}
-            return network.finetune(program, config=file.config, budget=budget, **shown, **terms)
-        case "pretrain":
-            assert file.plan is not None
-            return network.pretrain(
-                program,
-                config=file.config,
-                plan=file.plan,
-                workers=file.workers,
-                budget=budget,
-                **terms,
-            )
+
+
+def _terms_of(file: job_file.JobFile) -> Terms:
+    rate_ppm = round(file.audit.rate * 1_000_000)
+    return Terms(
+        data=file.data,
+        audit=Audit(rate_ppm=rate_ppm, draw_batch=file.audit.draw_batch),
+        numerics=file.numerics,
+        seed=file.seed,
+    )
 
 
 def watch(job: str, *, address: str = "auto", key_file: Path | None = None) -> None:
@@ -158,6 +181,26 @@ def watch(job: str, *, address: str = "auto", key_file: Path | None = None) -> N
     _to_the_end(network, network.job(job))
 
 
+def cancel(job: str, *, address: str = "auto", key_file: Path | None = None) -> None:
+    """End a job: what is committed is judged and paid, the rest of the budget returns.
+
+    Parameters
+    ----------
+    job: The job's id.
+    address: The Ray head's address.
+    key_file: The key that opened the job.
+    """
+    network = connect(address, key_file=key_file)
+    found = network.job(job)
+    ended = found.cancel()
+    bill = found.status()
+    paid = format_credits(bill["paid_micro"])
+    print(
+        f"job {job} {'is cancelled' if ended else 'was over already'}: paid {paid} of "
+        f"{format_credits(bill['budget_micro'])} credits, the rest is yours again"
+    )
+
+
 def _to_the_end(network: Network, job: Job) -> None:
     console = Console()
     show_progress(network, job, console)
@@ -165,11 +208,14 @@ def _to_the_end(network: Network, job: Job) -> None:
     paid = f"paid {format_credits(result.bill['paid_micro'])} credits"
     console.print(f"{_outcome(result)}; {paid} for {len(result.receipts)} segments")
     if result.summary["state"] != "done":
-        raise OperationError(f"the job ended as: {result.summary['state']}")
+        why = f"the job ended as: {result.summary['state']}"
+        raise OperationError("\n".join(filter(None, [why, result.summary.get("error", "")])))
 
 
 def _outcome(result: JobResult) -> str:
     summary = result.summary
+    if not (summary.get("rounds") or summary.get("trials")):
+        return summary["state"]
     if "rounds" in summary:
         last = summary["rounds"][-1]
         metrics = ", ".join(f"{name} {value:.4f}" for name, value in last["metrics"].items())
@@ -178,7 +224,15 @@ def _outcome(result: JobResult) -> str:
     best = result.grid.get_best_result()
     value = (best.metrics or {})[metric]
     trials = f"{summary['state']}: {summary['trials']} trials"
-    return f"{trials}, best {metric} {value:.4f} with {best.config}"
+    said = [f"{trials}, best {metric} {value:.4f} with {best.config}"]
+    if len(objectives := summary["objectives"]) > 1:
+        ends = {str(one.path): one for one in result.grid if one.metrics}
+        values = {path: one.metrics or {} for path, one in ends.items()}
+        said.append(f"the front, by {', '.join(objectives)}:")
+        for path in leaders(values, objectives):
+            numbers = ", ".join(f"{values[path][name]:.6g}" for name in objectives)
+            said.append(f"  {numbers} with {ends[path].config}")
+    return "\n".join(said)
 
 
 def show_progress(network: Network, job: Job, console: Console) -> None:

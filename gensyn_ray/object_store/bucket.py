@@ -33,8 +33,11 @@ STATUS = {"403": "ACCESS_DENIED", "404": "NO_SUCH_BUCKET"}
 """What bare HTTP statuses mean: an answer without a body has no name for its error."""
 
 
-def open_filesystem(address: BucketAddress, patience: Patience) -> fs.S3FileSystem:
-    """The file system that a bucket is in. Makes no request."""
+def open_filesystem(
+    address: BucketAddress, patience: Patience, *, attempts: int
+) -> fs.S3FileSystem:
+    """The file system that a bucket is in. Makes no request. `attempts`: of each request, for users
+    who do not try again themselves."""
     # Without these the SDK adds checksums that stores other than Amazon's refuse. What they would
     # find, readers find by the objects' digests.
     os.environ.setdefault("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required")
@@ -46,8 +49,7 @@ def open_filesystem(address: BucketAddress, patience: Patience) -> fs.S3FileSyst
         tls_ca_file_path=address.tls_ca_file_path or None,
         connect_timeout=CONNECT_TIMEOUT_S,
         request_timeout=patience.timeout_s,
-        # Attempts are counted in one place, ours.
-        retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=0),
+        retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=attempts),
         allow_delayed_open=True,  # a small object is one request then, not three
     )
 
@@ -58,7 +60,8 @@ class Bucket:
     def __init__(self, address: BucketAddress, patience: Patience | None = None) -> None:
         self._address = address
         self._patience = patience or Patience()
-        self._fs = open_filesystem(address, self._patience)
+        # Attempts are counted in one place, `Patience`.
+        self._fs = open_filesystem(address, self._patience, attempts=0)
         self._root = f"{address.bucket}/{address.prefix}"
 
     def put(self, key: str, data: bytes) -> None:

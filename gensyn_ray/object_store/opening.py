@@ -36,5 +36,6 @@ def open_files(uri: str, folder: str) -> tuple[fs.FileSystem, str]:
         case FolderAddress(path=path):
             return fs.LocalFileSystem(), str(path / folder)
         case BucketAddress() as address:
-            filesystem = open_filesystem(address, Patience())
+            patience = Patience()
+            filesystem = open_filesystem(address, patience, attempts=patience.attempts)
             return filesystem, f"{address.bucket}/{address.prefix}{folder}"

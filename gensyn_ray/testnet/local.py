@@ -10,7 +10,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import cycle
@@ -56,16 +56,29 @@ class Member:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BucketStore:
     """A bucket for the network's objects. `credentials`: environment of the head, the verifier node
-    and the presigner; the submitter's process needs them too, volunteers never see them."""
+    and the presigner; submitters and volunteers never see them."""
 
     uri: str
     credentials: Mapping[str, str]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """Where a node runs: its address, and what its commands are started by, `ip netns exec NAME`
+    for one."""
+
+    ip: str = "127.0.0.1"
+    prefix: tuple[str, ...] = ()
+
+
+HERE = Host()
+
+
 class LocalNetwork:
     """Start with `start`, add volunteers, end with `stop`; or use as a context manager.
 
-    Objects lie in a folder of its home, or in the bucket `store`.
+    Objects lie in a folder of its home, or in the bucket `store`. `allow`: digests of bundles that
+    its volunteers run besides the vetted ones. `ip`: the head's, which volunteers must reach.
     """
 
     def __init__(
@@ -75,16 +88,24 @@ class LocalNetwork:
         port: int = 0,
         reserve_micro: int = 50_000_000,
         store: BucketStore | None = None,
+        allow: Sequence[str] = (),
+        ip: str = HERE.ip,
     ) -> None:
         self.home = Path(tempfile.mkdtemp(prefix="gensyn-"))
         self.members: dict[str, Member] = {}
         self._seed = seed
         self._store = store
+        self._allow = list(allow)
+        self._ip = ip
         self._reserve_micro = reserve_micro
         self._port = free_port(port)
         self._dashboard = free_port()
+        self._client_port = free_port()
         self._children: dict[str, Child] = {}
         self._nodes: dict[str, Node] = {}
+        self._seats: list[VerifierSeat] = []
+        self._members_of_ray: dict[str, dict[str, Any]] = {}
+        """Per node but the head: how it was started."""
         self._stopping = Event()
         self._keeping: Thread | None = None
         self._treasury = [self.key(f"treasury-{number}") for number in range(3)]
@@ -109,7 +130,12 @@ class LocalNetwork:
     @property
     def address(self) -> str:
         """Where Ray's head listens."""
-        return f"127.0.0.1:{self._port}"
+        return f"{self._ip}:{self._port}"
+
+    @property
+    def client_address(self) -> str:
+        """Where the head serves Ray Client: for machines that are no node of the cluster."""
+        return f"ray://{self._ip}:{self._client_port}"
 
     @property
     def journal(self) -> Path:
@@ -161,7 +187,7 @@ class LocalNetwork:
             for failure in node.reproducible.failures:
                 print(f"{profile} serves pinned work alone: {failure}", file=sys.stderr)
         # Each in another profile: what is the same on every machine is judged on different ones.
-        seats = [
+        self._seats = [
             self._start_verifier_agent(name, profile)
             for name, profile in zip(
                 ("verifier", "referee"), cycle(reversed(profiles)), strict=False
@@ -169,13 +195,47 @@ class LocalNetwork:
         ]
         # One thread each: all nodes share this machine, and threads that wait for a core spin.
         env = {"OMP_NUM_THREADS": "1", **self._credentials}
-        self._start_node("verifier", num_cpus=0, labels={"gensyn.role": "verifier"}, env=env)
-        keeper = cluster.start_control(self.facts, seats)
+        labels = {"gensyn.role": "verifier"}
+        self._start_node("verifier", num_cpus=0, labels=labels, env=env, host=Host(ip=self._ip))
+        self._start_control()
+
+    def _start_control(self) -> None:
+        keeper = cluster.start_control(self.facts, self._seats)
+        self._stopping = Event()
         self._keeping = Thread(target=keeper.keep, args=[self._stopping], daemon=True)
         self._keeping.start()
 
+    def _leave_ray(self) -> None:
+        """End what this process itself does on the cluster."""
+        self._stopping.set()
+        if self._keeping is not None:
+            self._keeping.join()
+        if ray.is_initialized():
+            ray.shutdown()
+
+    def restart_head(self) -> None:
+        """SIGKILL everything that runs on the head, its drivers too, and start it again.
+
+        Ray's head remembers nothing, so every node has to be started again as well; authority and
+        agents are no part of Ray and go on, with keys, stake and books. The desk then starts the
+        drivers of open jobs. Clients connect again.
+        """
+        self._leave_ray()
+        self._children.pop("node head").kill_all()
+        stop_all([self._children.pop(f"node {name}") for name in self._members_of_ray])
+        self._start_head()
+        for name, how in self._members_of_ray.items():
+            self._start_node(name, **how)
+        self._start_control()
+
     def add_volunteer(
-        self, name: str, profile: str, *, stake_micro: int, adversary: Adversary = "none"
+        self,
+        name: str,
+        profile: str,
+        *,
+        stake_micro: int,
+        adversary: Adversary = "none",
+        host: Host = HERE,
     ) -> Member:
         """Enrol an operator with key and stake, start its agent, join its node to the cluster."""
         member = Member(
@@ -187,10 +247,12 @@ class LocalNetwork:
         )
         self.enrol(member, funds_micro=stake_micro, stake_micro=stake_micro)
         socket = self._start_agent(member)
-        self.start_volunteer_node(member, profile, socket)
+        self.start_volunteer_node(member, profile, socket, host)
         return member
 
-    def start_volunteer_node(self, member: Member, profile: str, socket: Path) -> None:
+    def start_volunteer_node(
+        self, member: Member, profile: str, socket: Path, host: Host = HERE
+    ) -> None:
         """`ray start` with the operator's environment and labels."""
         env = {**PROFILES[profile], SOCKET_VARIABLE: str(socket)}
         if member.adversary != "none":
@@ -202,7 +264,7 @@ class LocalNetwork:
             "gensyn.numerics": self._nodes[profile].pinned,
             "gensyn.speed": str(round(self._nodes[profile].reproducible.steps_per_second)),
         }
-        self._start_node(member.name, num_cpus=1, labels=labels, env=env)
+        self._start_node(member.name, num_cpus=1, labels=labels, env=env, host=host)
 
     def enrol(self, member: Member, *, funds_micro: int, stake_micro: int = 0) -> None:
         """Join a party, give it funds from the treasury, bond its stake."""
@@ -237,14 +299,11 @@ class LocalNetwork:
     def kill_node(self, name: str) -> None:
         """SIGKILL a node's raylet, as a power cut would."""
         self._children[f"node {name}"].kill("raylet")
+        self._members_of_ray.pop(name)
 
     def stop(self, *, keep_home: bool = False) -> None:
         """End every process that this network started; no other."""
-        self._stopping.set()
-        if self._keeping is not None:
-            self._keeping.join()
-        if ray.is_initialized():
-            ray.shutdown()
+        self._leave_ray()
         stop_all(list(self._children.values()))
         self._children.clear()
         if not keep_home:
@@ -306,23 +365,29 @@ class LocalNetwork:
 
     def _start_head(self) -> None:
         options = ["--head", f"--port={self._port}", f"--dashboard-port={self._dashboard}"]
+        options += [f"--ray-client-server-port={self._client_port}"]
         options += [f"--temp-dir={self.home / 'ray'}", "--num-cpus=0"]
-        child = self._ray_start("head", options, {"gensyn.role": "head"}, self._credentials)
-        child.wait_until(self._head_answers, timeout_s=START_S)
+        # Else the process that serves the first client dies in gRPC's fork handlers, more often
+        # than not, and the client waits for half a minute (ray-project/ray#63202).
+        env = {**self._credentials, "GRPC_ENABLE_FORK_SUPPORT": "0"}
+        child = self._ray_start("head", options, {"gensyn.role": "head"}, env, Host(ip=self._ip))
+        child.wait_until(lambda: self._head_answers(child), timeout_s=START_S)
 
-    def _head_answers(self) -> bool:
-        if "Ray runtime started" not in (self.home / "node-head.log").read_text():
+    def _head_answers(self, head: Child) -> bool:
+        if "Ray runtime started" not in head.words():
             return False
         cluster.attach(self.address)
         return True
 
     def _start_node(
-        self, name: str, *, num_cpus: int, labels: dict[str, str], env: dict[str, str]
+        self, name: str, *, num_cpus: int, labels: dict[str, str], env: dict[str, str], host: Host
     ) -> None:
         """One node, waited for: concurrent `ray start` calls on one host race."""
+        how = {"num_cpus": num_cpus, "labels": labels, "env": env, "host": host}
+        self._members_of_ray[name] = how
         labels = {**labels, "gensyn.name": name}
         options = [f"--address={self.address}", f"--num-cpus={num_cpus}"]
-        child = self._ray_start(name, options, labels, env)
+        child = self._ray_start(name, options, labels, env, host)
         child.wait_until(lambda: self.is_alive(name), timeout_s=START_S)
 
     def is_alive(self, name: str) -> bool:
@@ -332,11 +397,11 @@ class LocalNetwork:
         )
 
     def _ray_start(
-        self, name: str, options: list[str], labels: dict[str, str], env: dict[str, str]
+        self, name: str, options: list[str], labels: dict[str, str], env: dict[str, str], host: Host
     ) -> Child:
         ray_command = str(Path(sys.executable).with_name("ray"))
-        command = [ray_command, "start", "--block", "--disable-usage-stats", *options]
-        command += ["--node-ip-address=127.0.0.1", "--num-gpus=0"]
+        command = [*host.prefix, ray_command, "start", "--block", "--disable-usage-stats", *options]
+        command += [f"--node-ip-address={host.ip}", "--num-gpus=0"]
         # Its default is one fixed port, which another cluster on this host may have.
         command += [f"--dashboard-agent-listen-port={free_port()}"]
         command += ["--labels=" + ",".join(f"{key}={value}" for key, value in labels.items())]
@@ -375,7 +440,7 @@ class LocalNetwork:
             ledger=self._ledger_address,
             socket=str(socket),
             bond_micro=0,
-            allow=[],
+            allow=self._allow,
             receipts=str(self.home / f"{member.name}.receipts"),
             store=self._presigner_address if self._store else "",
         )

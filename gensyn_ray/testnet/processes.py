@@ -24,6 +24,7 @@ class Child:
     ) -> None:
         self.name, self._log = name, log
         with log.open("ab") as output:
+            self._begins_at = output.tell()
             self._process = subprocess.Popen(
                 list(command),
                 env={**os.environ, **env},
@@ -56,9 +57,13 @@ class Child:
                 )
             time.sleep(0.05)
 
+    def words(self) -> str:
+        """What it has written to its log; a log may begin with those of its predecessors."""
+        return self._log.read_bytes()[self._begins_at :].decode(errors="replace")
+
     def last_words(self) -> str:
         """The last line of its log."""
-        lines = self._log.read_text(errors="replace").strip().splitlines()
+        lines = self.words().strip().splitlines()
         return lines[-1].strip() if lines else f"no output in {self._log}"
 
     def kill(self, name: str) -> None:
@@ -68,6 +73,14 @@ class Child:
             raise OperationError(f"{self.name} runs no process called {name}")
         for one in found:
             one.kill()
+
+    def kill_all(self) -> None:
+        """SIGKILL the process and everything below it, and wait until they are gone."""
+        family = self.family()
+        for one in family:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.kill()
+        psutil.wait_procs(family, timeout=STOP_WAIT_S)
 
 
 def stop_all(children: Sequence[Child]) -> None:

@@ -19,8 +19,9 @@ CLI = [sys.executable, "-m", "gensyn_ray.cli.main"]
 def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("demo")
     file = folder / "report.json"
-    command = [*CLI, "demo", "--seed", "3", "--report", str(file), "--out", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=400)
+    command = [*CLI, "demo", "--seed", "3", "--trials", "8"]
+    command += ["--report", str(file), "--out", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=500)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "ledger verify" in done.stdout
     return json.loads(file.read_text())
@@ -30,7 +31,7 @@ def test_the_search_finishes_with_all_its_trials_and_a_replayed_winner(
     report: dict[str, Any],
 ) -> None:
     job = report["job"]
-    assert (job["state"], job["trials"], job["kind"]) == ("done", 14, "sweep")
+    assert (job["state"], job["trials"], job["kind"]) == ("done", 8, "sweep")
     assert job["best"]["value"] > 0.95
     assert set(job["best"]["config"]) == {"lr", "momentum", "width"}
     assert job["winner"]["replayed"] == job["winner"]["segments"] > 0

@@ -10,13 +10,16 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from optuna.samplers import TPESampler
 from ray import tune
 from ray.tune.schedulers import PopulationBasedTraining
+from ray.tune.search.optuna import OptunaSearch
 
 from gensyn_ray.api import Audit, Budget, Job, Network
 from gensyn_ray.domain.errors import Refused
 from gensyn_ray.domain.money import MICRO_PER_CREDIT
 from gensyn_ray.testnet.local import LocalNetwork, wait_for
+from workloads.core.objectives import leaders
 from workloads.programs.digits import Digits
 
 BUDGET = Budget(total_micro=1000 * MICRO_PER_CREDIT, per_segment_micro=MICRO_PER_CREDIT)
@@ -51,12 +54,38 @@ def test_a_job_can_be_found_again_and_gives_tunes_own_result(client: Network) ->
     assert all(one["outcome"] == "ACCEPT" for one in leader)
 
 
+@pytest.mark.soak
+def test_two_objectives_give_a_front_whose_trials_are_all_audited(client: Network) -> None:
+    objectives = {"accuracy": "max", "loss": "min"}
+    search = OptunaSearch(
+        metric=list(objectives), mode=list(objectives.values()), sampler=TPESampler(seed=1)
+    )
+    shown = tune.TuneConfig(metric="accuracy", mode="max", search_alg=search, num_samples=4)
+    job = client.sweep(
+        Digits,
+        param_space={"lr": tune.loguniform(1e-3, 0.1), "momentum": 0.9, "width": 16},
+        tune_config=shown,
+        budget=BUDGET,
+        audit=Audit(rate_ppm=100_000, draw_batch=4),
+    )
+    result = job.result(timeout_s=240)
+    assert result.summary["objectives"] == objectives
+    values = {one.metrics["task"]: one.metrics for one in result.grid if one.metrics}
+    assert len(values) == 4
+    outcomes = {task: set[str]() for task in values}
+    for one in result.receipts:
+        outcomes[one["slot"].split("/")[1]].add(one["outcome"])
+    for task in leaders(values, result.summary["objectives"]):
+        assert outcomes[task] == {"ACCEPT"}
+
+
 def test_population_based_training_exploits_states_of_other_trials(client: Network) -> None:
     scheduler = PopulationBasedTraining(
         time_attr="training_iteration",
         perturbation_interval=2,
         quantile_fraction=0.5,
         hyperparam_mutations={"lr": [0.001, 0.02, 0.1]},
+        synch=True,  # else a trial that begins late may find the others at their ends
     )
     result = _sweep(client, [0.00001, 0.05], scheduler=scheduler).result(timeout_s=240)
     assert result.summary["state"] == "done"

@@ -497,3 +497,22 @@ def test_a_resent_command_gets_its_first_receipt_again() -> None:
     assert again == first
     body = check_receipt(again["receipt"], kit.authority.public_key)
     assert canonical.encode(body)
+
+
+def test_the_next_driver_reads_what_the_last_one_did() -> None:
+    kit = AuthorityKit().begin()
+    opened = {"job": "job-1", "kind": "sweep", "submitter": party_of("submitter")}
+    assert kit.authority.read("open_jobs", {}) == [opened]
+    kit.work("op-a", "task-0", 0)
+    job = {"job": "job-1"}
+    before = kit.authority.read("tasks", job)["task-0"]
+    assert (before["attempt"], before["leaf"]) == (0, {}), "what is claimed is not shown yet"
+    assert kit.authority.read("job", job)["revealed"] == 0
+    kit.reveal()
+    kit.replay()
+    assert kit.authority.read("job", job)["revealed"] == 1
+    after = kit.authority.read("tasks", job)["task-0"]
+    assert (after["leaf"]["segment"], after["leaf"]["task"]) == (0, "task-0")
+    assert kit.authority.read("task", {**job, "trial": after["trial"]})["leaf"] == after["leaf"]
+    kit.accept("submitter", "submitter", CloseJob(job="job-1"))
+    assert kit.authority.read("open_jobs", {}) == []

@@ -6,7 +6,7 @@ import pyarrow
 import pytest
 from pyarrow import fs
 
-from workloads.ray_jobs.carried import NAME, carried, read_carried
+from workloads.ray_jobs.carried import NAME, carried, carried_again, read_carried
 
 REFERENCE = {"trial": "a1", "task": "t000", "state": "5a" * 32}
 
@@ -17,6 +17,14 @@ def test_it_arrives_as_it_was() -> None:
         assert read_carried(folder) == REFERENCE
     with checkpoint.as_directory() as folder:
         assert read_carried(folder) == REFERENCE
+
+
+def test_the_path_alone_gives_it_again() -> None:
+    assert len(carried(REFERENCE).path) < 255, "some file systems take no longer names"
+    with carried_again(carried(REFERENCE).path).as_directory() as folder:
+        assert read_carried(folder) == REFERENCE
+    with pytest.raises(ValueError):  # noqa: PT011
+        carried_again("checkpoint_000001")
 
 
 def test_two_at_a_time_are_not_mixed_up() -> None:

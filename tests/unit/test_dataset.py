@@ -1,6 +1,7 @@
 """Prepared data: what is drawn follows from the stream alone; what is damaged is named."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pyarrow as pa
 import pytest
@@ -96,6 +97,16 @@ def test_bytes_that_are_no_parquet_are_named() -> None:
     manifest = dataset.Manifest(splits={"train": [shard]}, columns={"x": "int64"})
     with pytest.raises(BadData, match=r"'train' is no Parquet file"):
         DataSet(manifest, lambda _: rubbish)["train"].draw(Rng(0), 1)
+
+
+def test_a_split_without_rows_is_named() -> None:
+    good = prepare({"train": table(10)})
+    empty = replace(good.manifest, splits={**good.manifest.splits, "test": []})
+    split = DataSet(empty, good.blobs.__getitem__)["test"]
+    with pytest.raises(BadData, match="'test' has no rows"):
+        next(split.batches(5))
+    with pytest.raises(BadData, match="'test' has no rows to draw"):
+        split.draw(Rng("x"), 5)
 
 
 def test_what_cannot_be_prepared_says_why() -> None:

@@ -36,6 +36,12 @@ class FakeDriver:
     def tasks(self) -> dict[str, dict[str, Any]]:
         return self.table
 
+    def config_of(self, spec: str) -> dict[str, Any]:
+        return {"lr": float(spec)}
+
+    def has_begun(self, task: str, *, trial: str, attempt: int, spec: str) -> None:
+        self.table[task] = {"trial": trial, "attempt": attempt, "spec": spec}
+
     def says(self, task: str, *, good: int, unjudged: int = 0, unaudited: int = 0) -> None:
         self.table[task] = {"good": good, "unjudged": unjudged, "unaudited": unaudited}
 
@@ -43,14 +49,13 @@ class FakeDriver:
         return [one for one in self.asked if one[0] == what]
 
 
-def make_gate(driver: FakeDriver, *, higher_is_better: bool = True) -> Gate:
+def make_gate(driver: FakeDriver, **objectives: str) -> Gate:
     return Gate(
         job=JOB,
         network_key=KEY.public,
         genesis=GENESIS,
         driver=driver,
-        metric="accuracy",
-        higher_is_better=higher_is_better,
+        objectives=objectives or {"accuracy": "max"},
     )
 
 
@@ -129,7 +134,7 @@ def gate(driver: FakeDriver) -> Gate:
 
 def test_a_result_with_its_receipt_passes(gate: Gate) -> None:
     assert report(gate, "a", make_leaf(accuracy=0.75)) == ""
-    assert gate.value("a") == 0.75
+    assert gate.values("a") == {"accuracy": 0.75}
 
 
 def test_a_receipt_for_several_segments_lets_each_of_them_pass(gate: Gate) -> None:
@@ -180,7 +185,7 @@ BAD_RECEIPTS: dict[str, Callable[[dict[str, Any]], Any]] = {
 def test_a_result_with_a_bad_receipt_does_not_pass(gate: Gate, case: str) -> None:
     leaf = make_leaf()
     assert gate.check("a", leaf["metrics"], leaf, BAD_RECEIPTS[case](leaf)) != ""
-    assert gate.value("a") is None
+    assert gate.values("a") is None
 
 
 @pytest.mark.parametrize("leaf", [None, {}, [], "leaf", {"job": JOB, "task": "t000"}])
@@ -299,17 +304,17 @@ def test_a_judged_trial_is_kept_until_the_search_is_over(gate: Gate, driver: Fak
     assert driver.asked_for("finish") == [("finish", "t000")]
     assert judge(gate, "a", idle=True, over=True) == [RELEASE]
     assert gate.held == []
-    assert gate.value("a") == 0.5
+    assert gate.values("a") == {"accuracy": 0.5}
 
 
 @pytest.mark.parametrize(
-    ("higher_is_better", "second", "leader"),
-    [(True, 0.6, "t001"), (True, 0.4, "t000"), (False, 0.4, "t001"), (False, 0.6, "t000")],
+    ("mode", "second", "leader"),
+    [("max", 0.6, "t001"), ("max", 0.4, "t000"), ("min", 0.4, "t001"), ("min", 0.6, "t000")],
 )
 def test_only_who_leads_at_the_end_is_audited_whole(
-    driver: FakeDriver, higher_is_better: bool, second: float, leader: str
+    driver: FakeDriver, mode: str, second: float, leader: str
 ) -> None:
-    gate = make_gate(driver, higher_is_better=higher_is_better)
+    gate = make_gate(driver, accuracy=mode)
     for trial in ("a", "b"):
         gate.started(trial, CONFIG)
     held(gate, driver, "a", make_leaf(accuracy=0.5), unaudited=1)
@@ -321,6 +326,27 @@ def test_only_who_leads_at_the_end_is_audited_whole(
     assert driver.asked_for("harden") == [("harden", [leader])]
     driver.says(leader, good=1)
     assert judge(gate, "a", "b", idle=True, over=True) == [RELEASE, RELEASE]
+
+
+def test_with_two_objectives_everyone_on_the_front_is_audited_whole(driver: FakeDriver) -> None:
+    gate = make_gate(driver, accuracy="max", loss="min")
+    ends = {"a": (0.9, 2.0), "b": (0.5, 1.0), "c": (0.4, 3.0), "d": (0.9, 4.0)}
+    for trial in ends:
+        gate.started(trial, CONFIG)
+    for number, (trial, (accuracy, loss)) in enumerate(ends.items()):
+        leaf = make_leaf(task=f"t{number:03d}", accuracy=accuracy)
+        leaf["metrics"]["loss"] = loss
+        held(gate, driver, trial, leaf, unaudited=1)
+    for _ in range(2):
+        judge(gate, *ends, idle=True, over=True)
+    assert driver.asked_for("harden") == [("harden", ["t000", "t001", "t003"])]
+    assert gate.values("b") == {"accuracy": 0.5, "loss": 1.0}
+
+
+def test_a_result_without_one_of_the_objectives_does_not_pass(driver: FakeDriver) -> None:
+    gate = make_gate(driver, accuracy="max", size="min")
+    gate.started("a", CONFIG)
+    assert "no size" in report(gate, "a", make_leaf())
 
 
 def test_all_who_share_the_best_value_are_audited_whole(driver: FakeDriver) -> None:
@@ -360,7 +386,7 @@ def test_a_trial_that_lost_its_last_state_is_run_again(gate: Gate, driver: FakeD
     held(gate, driver, "a", make_leaf(segment=3), good=2)
     assert judge(gate, "a") == [RERUN]
     assert gate.held == []
-    assert gate.value("a") is None, "a value that a ruling took away is nobody's result"
+    assert gate.values("a") is None, "a value that a ruling took away is nobody's result"
     assert driver.asked_for("finish") == []
 
 
@@ -391,7 +417,7 @@ def test_a_trial_that_failed_is_finished_and_no_longer_held(gate: Gate, driver: 
     gate.ended("stranger")
     assert gate.held == []
     assert driver.asked_for("finish") == [("finish", "t000")]
-    assert gate.value("stranger") is None
+    assert gate.values("stranger") is None
 
 
 def test_a_new_start_ends_the_hold(gate: Gate, driver: FakeDriver) -> None:
@@ -401,3 +427,66 @@ def test_a_new_start_ends_the_hold(gate: Gate, driver: FakeDriver) -> None:
     assert gate.held == []
     held(gate, driver, "a", make_leaf(attempt=1))
     assert judge(gate, "a") == [KEEP], "what a new attempt gave is judged anew"
+
+
+def test_an_end_whose_receipt_was_lost_passes_as_the_authority_knows_it(
+    gate: Gate, driver: FakeDriver
+) -> None:
+    leaf = make_leaf(segment=3, attempt=7)
+    for known in ({}, make_leaf(segment=2), make_leaf(task="t001", segment=3)):
+        driver.table["t000"] = {"leaf": known}
+        assert "authority" in gate.check("a", leaf["metrics"], leaf, {})
+    driver.table["t000"] = {"leaf": leaf}
+    assert "metrics" in gate.check("a", {"accuracy": 0.9}, leaf, {})
+    assert gate.check("a", leaf["metrics"], leaf, {}) == ""
+    assert gate.values("a") == {"accuracy": 0.5}
+
+
+def test_the_next_driver_goes_on_with_the_authoritys_tasks(driver: FakeDriver) -> None:
+    driver.has_begun("t000", trial="a", attempt=2, spec="0.1")
+    # The authority's answer is in the order of the names.
+    driver.has_begun("t001", trial="b", attempt=0, spec="0.1")
+    driver.has_begun("t001.10", trial="b", attempt=4, spec="0.3")
+    driver.has_begun("t001.2", trial="b", attempt=0, spec="0.2")
+    gate = make_gate(driver)
+    gate.resume()
+    assert driver.asked == [("harden", [])], "what waits for a draw is drawn at once"
+    gate.started("b", {"lr": 0.3})
+    gate.started("a", CONFIG)
+    gate.started("c", CONFIG)
+    assert driver.asked[1:] == [
+        ("start", "t001.10", "b", {"lr": 0.3}, 5),
+        ("start", "t000", "a", CONFIG, 3),
+        ("start", "t002", "c", CONFIG, 0),
+    ]
+
+
+def test_a_first_driver_finds_nothing_to_go_on_with(driver: FakeDriver) -> None:
+    make_gate(driver).resume()
+    assert driver.asked == []
+
+
+def test_what_trials_wait_for_is_remembered_unless_they_were_started_since(
+    gate: Gate, driver: FakeDriver
+) -> None:
+    gate.started("b", CONFIG)
+    held(gate, driver, "a", make_leaf())
+    held(gate, driver, "b", make_leaf(task="t001"))
+    judge(gate, "a")
+    driver.has_begun("t000", trial="a", attempt=0, spec="0.1")
+    driver.has_begun("t001", trial="b", attempt=1, spec="0.1")
+    other = make_gate(driver)
+    other.resume()
+    other.remember(gate.memory())
+    assert other.held == ["a"]
+    assert (other.values("a"), other.values("b")) == ({"accuracy": 0.5}, None)
+    driver.says("t000", good=1)
+    assert judge(other, "a") == [WAIT], "it was judged before, and its searcher knows"
+
+
+def test_a_config_with_a_tuple_is_the_same_after_it_was_stored(
+    gate: Gate, driver: FakeDriver
+) -> None:
+    gate.started("b", {"betas": (0.9, 0.99)})
+    gate.started("b", {"betas": [0.9, 0.99]})
+    assert [one[1] for one in driver.asked_for("start")] == ["t000", "t001", "t001"]

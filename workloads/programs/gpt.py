@@ -27,6 +27,9 @@ from workloads.core.rng import Rng
 from workloads.numerics.optim import AdamW, cosine
 
 EVAL_BATCH = 16
+REWARM = 10
+"""Steps of a round until the learning rate is whole: Adam that begins anew makes its first steps as
+long as they can be, whatever the gradient says."""
 SPREAD = 0.02
 """Standard deviation of fresh weights."""
 
@@ -143,9 +146,18 @@ class Pretraining(Program):
         self.optimizer = AdamW(groups, lr=float(config["lr"]), betas=(0.9, 0.95))
         total = int(config.get("total_steps", self.steps_per_segment * self.segments))
         warmup = int(config.get("warmup", max(1, total // 20)))
+        self._round_began = -REWARM
         self.schedule = LambdaLR(
-            self.optimizer, lambda step: cosine(step, warmup=warmup, total=total, least=0.1)
+            self.optimizer,
+            lambda step: (
+                cosine(step, warmup=warmup, total=total, least=0.1)
+                * min(1.0, (step + 1 - self._round_began) / REWARM)
+            ),
         )
+
+    def resume_at(self, step: int) -> None:
+        self._round_began = step
+        super().resume_at(step)
 
     def step(self, data: DataSet, rng: Rng) -> None:
         loss = self._loss(tensor(data["train"].draw(rng, self._rows), "tokens"))

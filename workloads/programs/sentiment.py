@@ -6,7 +6,8 @@ The base weights are part of the data, named by its digest; the state is the ada
 and the optimizer's moments alone. (LoRA: Hu et al. 2021, arXiv 2106.09685.)
 
 Config: `lr`, `rank`, `alpha`, `dropout`; optional: `targets` (module names that get adapters),
-`classes`, `length` (tokens of a sentence, the rest is cut off), `batch`, `eval_rows`.
+`classes`, `length` (tokens of a sentence, the rest is cut off), `batch`, `eval_rows`, `total_steps`
+of the schedule.
 
 Not covered: base models that change state while they run in training mode (batch norm).
 """
@@ -53,7 +54,7 @@ class Sentiment(Program):
         self.adapter = nn.ParameterDict({n.replace(".", "/"): p for n, p in trained.items()})
         self._model.train()
         self.optimizer = AdamW(trained.values(), lr=float(config["lr"]))
-        total = self.steps_per_segment * self.segments
+        total = int(config.get("total_steps", self.steps_per_segment * self.segments))
         self.schedule = LambdaLR(
             self.optimizer, lambda step: cosine(step, warmup=total // 10, total=total)
         )

@@ -2,12 +2,15 @@
 
 Tune moves checkpoints as (file system, path) pairs. A trial's checkpoint is a few bytes, so here
 the file system *is* the content: one folder with one JSON file, pickled with the checkpoint.
-Nothing is uploaded, hence nothing needs credentials for the run's storage.
+Nothing is uploaded, hence nothing needs credentials for the run's storage. When Tune restores a
+run, it puts the run's storage in the place of every checkpoint's file system: so the path says what
+the content is, and `carried_again` makes the checkpoint anew from it.
 
 Not covered: writing, and contents of more than a few kilobytes.
 """
 
 import json
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -54,9 +57,15 @@ class OneFile(AbstractFileSystem):
 def carried(reference: dict[str, Any]) -> tune.Checkpoint:
     """A checkpoint of one JSON object."""
     # Ray keeps local copies by path: equal paths must mean equal contents.
-    folder = canonical.digest(reference)
-    filesystem = fs.PyFileSystem(fs.FSSpecHandler(OneFile(folder, json.dumps(reference))))
+    content = canonical.encode(reference)
+    folder = urlsafe_b64encode(content).decode()
+    filesystem = fs.PyFileSystem(fs.FSSpecHandler(OneFile(folder, content.decode())))
     return tune.Checkpoint(folder, filesystem)
+
+
+def carried_again(path: str) -> tune.Checkpoint:
+    """The checkpoint of a path, with its content. Raises `ValueError` for any other's path."""
+    return carried(canonical.decode(urlsafe_b64decode(path)))
 
 
 def read_carried(folder: str) -> dict[str, Any]:

@@ -2,8 +2,11 @@
 
 Two rules. No metric passes whose receipt does not check. No searcher hears of a trial's end before
 every segment that it stands on is judged, and no trial is complete before the search is: then all
-trials with the best value are audited whole. A trial that a ruling takes states from, at any time
+trials that lead are audited whole. A trial that a ruling takes states from, at any time
 until then, goes back to work at its last good one; if it was the leader, the next one is audited.
+
+A driver that dies is started again: tasks, attempts and configs are taken from the authority, what
+trials wait for from what Tune saved.
 """
 
 import math
@@ -15,6 +18,7 @@ from typing import Any, Protocol
 from gensyn_ray.domain.ids import Slot
 from gensyn_ray.domain.records import BadRecord, from_json
 from ledger.client import check_receipt
+from workloads.core.objectives import Objectives, leaders
 
 
 class Driver(Protocol):
@@ -26,6 +30,7 @@ class Driver(Protocol):
     def finish_task(self, task: str) -> None: ...
     def harden(self, tasks: list[str]) -> None: ...
     def tasks(self) -> dict[str, dict[str, Any]]: ...
+    def config_of(self, spec: str) -> dict[str, Any]: ...
 
 
 class Judgement(Enum):
@@ -45,7 +50,7 @@ class _Trial:
     revision: int = 0
     attempt: int = -1
     segment: int = -1
-    value: float | None = None
+    values: dict[str, float] | None = None
     held: bool = False
     judged: bool = False
     hardened: bool = False
@@ -57,7 +62,7 @@ class _Trial:
 
 
 class Gate:
-    """State of all trials of one job. `higher_is_better` is the sense of `metric`."""
+    """State of all trials of one job."""
 
     def __init__(
         self,
@@ -66,14 +71,51 @@ class Gate:
         network_key: bytes,
         genesis: str,
         driver: Driver,
-        metric: str,
-        higher_is_better: bool,
+        objectives: Objectives,
     ) -> None:
         self._job, self._network_key, self._genesis = job, network_key, genesis
-        self._driver, self._metric = driver, metric
-        self._sign = 1.0 if higher_is_better else -1.0
+        self._driver, self._objectives = driver, objectives
         self._trials: dict[str, _Trial] = {}
         self._flushed = False
+
+    def resume(self) -> None:
+        """Take up the tasks that an earlier driver of this job has begun, and have what waits for
+        a draw drawn: its trials cannot go on before."""
+        for name, task in self._driver.tasks().items():
+            number, _, revision = name.removeprefix("t").partition(".")
+            begun = _Trial(
+                number=int(number),
+                revision=int(revision or 0),
+                attempt=task["attempt"],
+                config=self._driver.config_of(task["spec"]),
+            )
+            known = self._trials.setdefault(task["trial"], begun)
+            if known.revision < begun.revision:
+                self._trials[task["trial"]] = begun
+        if self._trials:
+            self._driver.harden([])
+
+    def memory(self) -> dict[str, Any]:
+        """What the authority does not know of the trials, as plain data, for `remember`."""
+        return {
+            name: {
+                "start": (trial.task, trial.attempt),
+                "segment": trial.segment,
+                "values": trial.values,
+                "held": trial.held,
+                "judged": trial.judged,
+            }
+            for name, trial in self._trials.items()
+        }
+
+    def remember(self, memory: Mapping[str, Mapping[str, Any]]) -> None:
+        """Go on with an earlier `memory`, but for trials that were started again after it."""
+        for name, kept in memory.items():
+            trial = self._trials.get(name)
+            if trial is None or (trial.task, trial.attempt) != tuple(kept["start"]):
+                continue
+            trial.segment, trial.values = kept["segment"], kept["values"]
+            trial.held, trial.judged = kept["held"], kept["judged"]
 
     def started(self, trial_id: str, config: Mapping[str, Any]) -> None:
         """A trial begins to run somewhere: its task's next attempt."""
@@ -92,14 +134,35 @@ class Gate:
         )
 
     def check(self, trial_id: str, result: Mapping[str, Any], leaf: Any, receipt: Any) -> str:
-        """Why this result must not pass; empty if its receipt stands for exactly these metrics."""
+        """Why this result must not pass; empty if its receipt stands for exactly these metrics.
+
+        An empty receipt is one that got lost with a node or a driver: then the leaf must be the one
+        that the authority shows as the task's last, judged one."""
         trial = self._trials.get(trial_id)
         if trial is None:
             return "the trial was never started"
         try:
-            body = check_receipt(receipt, self._network_key)
             slot = from_json(Slot, {key: leaf[key] for key in Slot.__slots__})
-        except (ValueError, TypeError, KeyError, BadRecord) as error:
+        except (TypeError, KeyError, BadRecord) as error:
+            return f"no valid leaf: {error}"
+        if receipt == {}:
+            if self._driver.tasks().get(trial.task, {}).get("leaf") != leaf:
+                return "no receipt, and the authority knows no such end of the task"
+        elif problem := self._check_receipt(trial, slot, leaf, receipt):
+            return problem
+        values = {name: leaf["metrics"].get(name) for name in self._objectives}
+        for name, value in values.items():
+            if type(value) not in (int, float) or not math.isfinite(value):
+                return f"the receipt has no {name}"
+        if any(result.get(name) != value for name, value in leaf["metrics"].items()):
+            return "the metrics are not those of the receipt"
+        trial.segment, trial.values = slot.segment, values
+        return ""
+
+    def _check_receipt(self, trial: _Trial, slot: Slot, leaf: Any, receipt: Any) -> str:
+        try:
+            body = check_receipt(receipt, self._network_key)
+        except (ValueError, TypeError, KeyError) as error:
             return f"no valid receipt: {error}"
         acknowledged = any(
             (event["type"], event.get("slot"), event.get("leaf"))
@@ -110,13 +173,6 @@ class Gate:
             return "the receipt is for something else"
         if (slot.job, slot.task, slot.attempt) != (self._job, trial.task, trial.attempt):
             return "the receipt is for another task or attempt"
-        value = leaf["metrics"].get(self._metric)
-        if type(value) not in (int, float) or not math.isfinite(value):
-            return f"the receipt has no {self._metric}"
-        if any(result.get(name) != value for name, value in leaf["metrics"].items()):
-            return "the metrics are not those of the receipt"
-        trial.segment = slot.segment
-        trial.value = leaf["metrics"][self._metric]
         return ""
 
     def hold(self, trial_id: str) -> None:
@@ -135,16 +191,16 @@ class Gate:
         """Trials that wait for a judgement."""
         return [name for name, trial in self._trials.items() if trial.held]
 
-    def value(self, trial_id: str) -> float | None:
-        """A trial's last acknowledged value of the metric."""
+    def values(self, trial_id: str) -> dict[str, float] | None:
+        """A trial's last acknowledged value of each objective."""
         trial = self._trials.get(trial_id)
-        return None if trial is None else trial.value
+        return None if trial is None else trial.values
 
     def judge(self, names: list[str], *, is_idle: bool, is_over: bool) -> dict[str, Judgement]:
         """What to do with each of these held trials.
 
         `is_idle`: nothing else runs, so what waits may be drawn now. `is_over`: the search has no
-        more trials to begin; then, and only then, the leader is audited whole and all are released.
+        more trials to begin; then, and only then, who leads is audited whole and all are released.
         """
         if not names:
             return {}
@@ -166,7 +222,7 @@ class Gate:
     def _judge_one(self, trial: _Trial, tasks: Mapping[str, Mapping[str, Any]]) -> Judgement:
         task = tasks[trial.task]
         if task["good"] <= trial.segment:
-            trial.held, trial.value = False, None
+            trial.held, trial.values = False, None
             return Judgement.RERUN
         if trial.judged or task["unjudged"]:
             return Judgement.WAIT
@@ -175,17 +231,13 @@ class Gate:
         return Judgement.KEEP
 
     def _leaders_stand(self, names: list[str], tasks: Mapping[str, Mapping[str, Any]]) -> bool:
-        """Whether every segment of the best trials was audited; has them drawn if not.
+        """Whether every segment of the trials that lead was audited; has them drawn if not.
 
         Several trials may share the best value: which of them Tune calls the best is Tune's affair.
         """
-        values = {
-            name: self._sign * value for name in names if (value := self.value(name)) is not None
-        }
-        leaders = [
-            self._trials[name] for name, value in values.items() if value == max(values.values())
-        ]
-        missing = [leader for leader in leaders if tasks[leader.task]["unaudited"]]
+        values = {name: found for name in names if (found := self.values(name)) is not None}
+        leading = [self._trials[name] for name in leaders(values, self._objectives)]
+        missing = [leader for leader in leading if tasks[leader.task]["unaudited"]]
         if fresh := [leader for leader in missing if not leader.hardened]:
             self._driver.harden([leader.task for leader in fresh])
             for leader in fresh:
@@ -194,5 +246,7 @@ class Gate:
 
 
 def _plain(value: Any) -> Any:
-    """NumPy scalars as Python numbers; everything else as it is."""
+    """NumPy scalars as Python numbers, tuples as the lists that JSON makes of them."""
+    if isinstance(value, tuple):
+        return list(value)
     return value.item() if hasattr(value, "item") else value

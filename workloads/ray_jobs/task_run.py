@@ -21,6 +21,7 @@ from gensyn_ray.domain.numerics import PINNED
 from ledger.core.refusals import Reason
 from workloads.core.bundle import Bundle, load_program
 from workloads.core.dataset import DataSet, Manifest
+from workloads.core.failing import ProgramFailed, told_to_its_author
 from workloads.core.program import Program
 from workloads.core.segment import Computed, Runner, TaskSpec, make_leaf
 from workloads.core.state import State, state_digest
@@ -29,6 +30,9 @@ from workloads.numerics.arithmetic import arithmetic
 REFUSED_WAIT_S = 2.0
 """How long a caught operator's trial waits before it fails, so that its node is drained by then and
 Tune's next attempt lands elsewhere."""
+JUDGED_POLL_S = 0.5
+JUDGED_POLLS = 240
+"""How often a start with nothing left to do asks whether the last segment is judged."""
 
 
 class Agent(Protocol):
@@ -53,7 +57,8 @@ class Store(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Acknowledged:
-    """A segment whose commitment is in the journal and whose state is stored."""
+    """A segment whose commitment is in the journal and whose state is stored. `receipt` is empty
+    where it went to an earlier start, and the segment was judged meanwhile."""
 
     leaf: dict[str, Any]
     receipt: dict[str, Any]
@@ -96,10 +101,14 @@ class DataCache:
 class TaskRun:
     """Goes on from the task's last good state; `advance` gives one acknowledged segment a call.
 
+    Where nothing is left, because an earlier start died between its last commitment and telling of
+    it, `advance` gives that segment again once it is judged, and computes nothing.
+
     `pinned_class` computes this process's class. `grow_from`: digest of another task's state to
     begin with, where this task has none of its own.
-    Raises `Refused` from the constructor or `advance` when the node may not go on, and
-    `OperationError` if the data or the numerics differ from what was agreed.
+    Raises `Refused` from the constructor or `advance` when the node may not go on,
+    `OperationError` if the data or the numerics differ from what was agreed, and `ProgramFailed`
+    for what the program raises.
     """
 
     def __init__(
@@ -118,7 +127,8 @@ class TaskRun:
         me = agent.identity()
         self._operator = me["party"]
         task = agent.task(job=job, trial=trial)
-        self._job, self._task, self._attempt = job, task["task"], task["attempt"]
+        self._job, self._trial = job, trial
+        self._task, self._attempt = task["task"], task["attempt"]
         spec = store.get_spec(task["spec"])
         if spec.bundle != task["bundle"]:
             raise OperationError("the task's spec names another bundle than the job")
@@ -131,24 +141,32 @@ class TaskRun:
                 f"this process computes in {self._numerics}, the node joined as {me['numerics']}: "
                 "set the profile's variables before `ray start`, or join again"
             )
-        program = load_program(store.get_bundle(spec.bundle))()
-        data, self._data_digest = data_cache.get(spec, program, store)
+        bundle = store.get_bundle(spec.bundle)
+        self._file = bundle.file
+        with told_to_its_author(self._file):
+            program = load_program(bundle)()
+            data, self._data_digest = data_cache.get(spec, program, store)
         if self._data_digest != task["data_digest"]:
             raise OperationError("this node's data are not the job's: the digests differ")
         inputs = {name: store.get_state(digest) for name, digest in spec.inputs.items()}
-        self._runner = Runner(program, spec, data, arithmetic, inputs)
+        with told_to_its_author(self._file):
+            self._runner = Runner(program, spec, data, arithmetic, inputs)
         self._total = self._runner.segments
         self._state_before = task["state"] or grow_from
         if self._state_before:
             self._runner.load(store.get_state(self._state_before))
         self._next_segment = task["good"]
-        self._ahead: _Pending | Refused | None = None
+        self._ahead: _Pending | Refused | ProgramFailed | None = None
         self._background = ThreadPoolExecutor(1, thread_name_prefix="commit")
 
     def advance(self) -> Acknowledged:
-        """Acknowledge the next segment. Raises `Refused`."""
+        """Acknowledge the next segment. Raises `Refused`, `ProgramFailed` and `OperationError`."""
+        if self._ahead is None and self._next_segment and self._runner.segments_done >= self._total:
+            return self._told_again()
         current = self._ahead if self._ahead is not None else self._try_compute()
         self._ahead = None
+        if isinstance(current, ProgramFailed):
+            raise current
         if isinstance(current, Refused):
             self._refused(current)
         receipt = self._background.submit(self._acknowledge, current)
@@ -163,22 +181,36 @@ class TaskRun:
             leaf=leaf, receipt=signed, segments_done=current.segments_done, is_last=is_last
         )
 
+    def _told_again(self) -> Acknowledged:
+        for _ in range(JUDGED_POLLS):
+            leaf = self._agent.task(job=self._job, trial=self._trial)["leaf"]
+            if leaf and leaf["state_after"] == self._state_before:
+                return Acknowledged(
+                    leaf=leaf, receipt={}, segments_done=self._runner.segments_done, is_last=True
+                )
+            self._sleep(JUDGED_POLL_S)
+        raise OperationError(
+            "the task's last segment is not judged yet: the trial will be tried again elsewhere"
+        )
+
     def close(self) -> None:
         """Give up; a commitment under way is still sent."""
         self._background.shutdown(wait=True)
 
-    def _try_compute(self) -> "_Pending | Refused":
+    def _try_compute(self) -> "_Pending | Refused | ProgramFailed":
+        # What goes wrong ahead must not take the segment with it that is being committed.
         try:
             return self._compute()
-        except Refused as refusal:
-            return refusal
+        except (Refused, ProgramFailed) as end:
+            return end
 
     def _compute(self) -> _Pending:
         slot = Slot(
             job=self._job, task=self._task, segment=self._next_segment, attempt=self._attempt
         )
         self._agent.slot(job=slot.job, task=slot.task, segment=slot.segment, attempt=slot.attempt)
-        computed = self._runner.run_segment()
+        with told_to_its_author(self._file):
+            computed = self._runner.run_segment()
         pending = _Pending(
             slot=slot,
             state_before=self._state_before,

@@ -3,8 +3,8 @@
 Train places the workers, starts the group again when one dies and resizes it when nodes join
 (`num_workers=(least, most)`); who computes what is decided by `rounds`, on the head. Workers and
 head exchange names of tasks only; parameters travel through the network's store, where verifiers
-find them, too. So no collective operation couples the workers, and Train's own process group stays
-unused.
+find them, too. So no collective operation couples the workers, and Train is kept from making a
+process group: volunteers cannot reach each other, and one that is not reached would end the group.
 
 Not covered: Torchft's replica groups, which Train 2.60 runs with a fixed number of workers.
 """
@@ -20,11 +20,13 @@ import ray
 from pyarrow import fs
 from ray import train
 from ray.train import FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchTrainer
+from ray.train.backend import Backend
+from ray.train.torch import TorchConfig, TorchTrainer
 
 from gensyn_ray.domain.errors import OperationError, Refused, Unreachable
 from gensyn_ray.local_agent import LocalAgent
 from ledger.core.refusals import Reason
+from workloads.core.failing import AUTHORS_FAULTS, ProgramFailed
 from workloads.numerics.pinned import numerics_class
 from workloads.ray_jobs.node_store import store_of_node
 from workloads.ray_jobs.rounds import Rounds
@@ -42,6 +44,14 @@ GOODBYE_S = 60.0
 REFUSED_WAIT_S = 1.0
 MAX_ERRORS = 3
 """Errors that the program may seem to raise: one volunteer's word does not end a job."""
+
+
+class NoProcessGroup(TorchConfig):
+    """Train's set-up of torch without its collectives."""
+
+    @property
+    def backend_cls(self) -> type[Backend]:
+        return Backend
 
 
 class Exchange:
@@ -66,8 +76,14 @@ class Exchange:
         return self._orders.get(worker), self._is_over
 
     def failed(self, error: str) -> None:
-        """The program raised on a worker."""
+        """The program raised on a worker, which leaves."""
         self._errors.append(error)
+
+    def failed_and_stays(self, error: str, rank: int, worker: str) -> None:
+        """The program raised on the worker of this rank, which goes on under a new name: what it
+        was to do can be given out again without a new group."""
+        self._errors.append(error)
+        self._workers[rank] = worker
 
     def post(self, orders: dict[str, str | None], is_over: bool) -> tuple[list[str], list[str]]:
         """Take the driver's orders; gives the workers that are there, by rank, and what the
@@ -89,13 +105,14 @@ def run_rounds(
 
     `storage`: file system and path of Train's own files, used on the head alone.
 
-    Raises `OperationError` if Train gives up."""
+    Raises `OperationError` if Train gives up, `ProgramFailed` with what the program raised."""
     here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
     exchange = ray.remote(Exchange).options(num_cpus=0, label_selector=here).remote()
     least, most = workers
     trainer = TorchTrainer(
         work,
         train_loop_config={"facts": facts, "exchange": exchange},
+        torch_config=NoProcessGroup(),
         scaling_config=ScalingConfig(
             num_workers=workers if least < most else most,
             resources_per_worker={"CPU": 1},
@@ -114,23 +131,24 @@ def run_rounds(
     fitting = threading.Thread(target=_fit, args=(trainer, problem), daemon=True)
     fitting.start()
     present: list[str] = []
-    while not (rounds.is_over or is_over()):
-        if not fitting.is_alive():
-            raise OperationError(
-                f"Ray Train gave up: {problem[0] if problem else 'no reason given'}"
-            )
-        rounds.present(present)
-        rounds.turn()
-        watch()
-        orders = {worker: rounds.order_of(worker) for worker in present}
-        present, errors = ray.get(exchange.post.remote(orders, False))
-        if len(errors) >= MAX_ERRORS:
-            raise OperationError(
-                f"the program failed {len(errors)} times, at last so:\n{errors[-1]}"
-            )
-        time.sleep(POLL_S)
-    ray.get(exchange.post.remote({}, True))
-    fitting.join(GOODBYE_S)
+    try:
+        while not (rounds.is_over or is_over()):
+            if not fitting.is_alive():
+                raise OperationError(
+                    f"Ray Train gave up: {problem[0] if problem else 'no reason given'}"
+                )
+            rounds.present(present)
+            rounds.turn()
+            watch()
+            orders = {worker: rounds.order_of(worker) for worker in present}
+            present, errors = ray.get(exchange.post.remote(orders, False))
+            if len(errors) >= MAX_ERRORS:
+                raise ProgramFailed(errors[-1])
+            time.sleep(POLL_S)
+    finally:
+        # After an error, too: workers that hear nothing keep their nodes from the next job.
+        ray.get(exchange.post.remote({}, True))
+        fitting.join(GOODBYE_S)
 
 
 def _fit(trainer: TorchTrainer, problem: list[Exception]) -> None:
@@ -147,7 +165,7 @@ def work(config: dict[str, Any]) -> None:
     agent, cache = LocalAgent.of_this_node(), DataCache()
     context, me = train.get_context(), uuid.uuid4().hex
     ray.get(exchange.enter.remote(me, context.get_world_rank(), context.get_world_size()))
-    done = ""
+    done = why = ""
     while True:
         order, is_over = ray.get(exchange.order.remote(me))
         if is_over:
@@ -170,11 +188,19 @@ def work(config: dict[str, Any]) -> None:
             if refusal.reason == Reason.OPERATOR_TOMBSTONED:
                 raise
             if refusal.reason != Reason.TASK_FINISHED:
+                if why != f"{order} waits: {refusal}":
+                    why = f"{order} waits: {refusal}"
+                    print(why, flush=True)  # for the operator, once, in Ray's log
                 time.sleep(REFUSED_WAIT_S)  # for want of budget or stake, say: it may come
                 continue
             # Too late for this round, or the run went back: the next order counts.
         except Unreachable:
             raise
+        except AUTHORS_FAULTS as error:
+            me = uuid.uuid4().hex
+            rank = context.get_world_rank()
+            ray.get(exchange.failed_and_stays.remote(str(error), rank, me))
+            continue
         except Exception:
             ray.get(exchange.failed.remote(traceback.format_exc(limit=-8)))
             raise

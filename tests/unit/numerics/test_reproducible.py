@@ -154,6 +154,31 @@ def test_threads_are_one_in_pinned_mode_alone_and_given_back() -> None:
         assert torch.get_num_threads() == 2
 
 
+FUSED_STEP = """
+import torch
+from workloads.numerics.optim import AdamW
+from workloads.numerics.pinned import one_thread
+weight = torch.nn.Parameter(torch.ones(8))
+weight.grad = torch.ones(8)
+with one_thread():
+    AdamW([weight], lr=0.1).step()
+    print(torch.get_num_threads())
+"""
+
+
+def test_the_first_fused_step_of_a_process_leaves_torch_on_one_thread() -> None:
+    """Numba's OpenMP, when it begins, sets the number of threads of torch's: a program in pinned
+    mode went on with two, in other bits, and on a loaded machine hundreds of times slower."""
+    done = subprocess.run(
+        [sys.executable, "-c", FUSED_STEP],
+        env={**os.environ, "OMP_NUM_THREADS": "2", "NUMBA_NUM_THREADS": "2"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["1"]
+
+
 def test_unknown_numerics_are_refused_with_those_there_are() -> None:
     for name in ("", "native", "reproducible", "reproducible/v1/low", "reproducible/v0/high"):
         with pytest.raises(OperationError, match=REPRODUCIBLE):

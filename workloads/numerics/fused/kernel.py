@@ -60,6 +60,9 @@ def use_threads() -> None:
     torch.set_num_threads(threads)
 
 
+use_threads()  # now: a kernel that is called outside `canonical` must not start them, see above
+
+
 @instruction
 def bits_of(context: Any, x: Any) -> Any:
     """The bits of a float64 as int64, of a float32 as int32."""

@@ -1,0 +1,211 @@
+"""Jobs from machines that reach the network through Ray Client alone. Each client here is a
+process of its own, or a network connection that uses nothing but the head's actors."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ray.job_submission import JobSubmissionClient
+
+from gensyn_ray.api import Network
+from gensyn_ray.domain.errors import OperationError, Refused
+from gensyn_ray.domain.money import MICRO_PER_CREDIT
+from gensyn_ray.testnet.local import LocalNetwork, wait_for
+from tests.ray import raising
+from tests.ray.conftest import STAKE_MICRO
+from tests.ray.laptop import BUDGET, sweep
+from workloads.core.bundle import bundle_of
+from workloads.numerics.pinned import best_profiles
+from workloads.programs.digits import Digits
+
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.soak
+VOLUNTEERS = ("volunteer-1", "volunteer-2")
+
+
+@pytest.fixture(scope="module")
+def network() -> Iterator[LocalNetwork]:
+    """Head, verifier node and two honest volunteers, who also run the program that raises."""
+    profile = best_profiles()[1]
+    with LocalNetwork(seed=31, allow=[bundle_of(raising.Raises).digest]) as local:
+        local.start([profile])
+        for name in VOLUNTEERS:
+            local.add_volunteer(name, profile, stake_micro=STAKE_MICRO)
+        yield local
+
+
+@pytest.fixture
+def key_file(network: LocalNetwork, tmp_path: Path) -> Path:
+    path = tmp_path / "submitter.key"
+    path.write_text(network.secret("submitter").hex())
+    return path
+
+
+def _environment(**more: str) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT), **more}
+
+
+def _cli(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "gensyn_ray.cli.main", *arguments],
+        env=_environment(**environment),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+def _committed(network: LocalNetwork, job: str) -> int:
+    return network.ledger.read("job", job=job)["segments"]["committed"]
+
+
+def test_a_sweep_outlives_its_client_and_another_machine_has_all_of_it(
+    network: LocalNetwork, client: Network, key_file: Path, tmp_path: Path
+) -> None:
+    laptop = [sys.executable, "-m", "tests.ray.laptop", network.client_address, str(key_file)]
+    with subprocess.Popen(
+        [*laptop, "open"], cwd=tmp_path, env=_environment(), stdout=subprocess.PIPE, text=True
+    ) as first:
+        assert first.stdout is not None
+        job = first.stdout.readline().strip()
+        wait_for(lambda: _committed(network, job) >= 3, timeout_s=60, what="three segments")
+        first.kill()
+    assert not network.ledger.read("job", job=job)["closed"]
+
+    shown = {
+        one.submission_id: one
+        for one in JobSubmissionClient(network.facts["dashboard"]).list_jobs()
+    }
+    assert shown[job].metadata == {
+        "gensyn.job": job,
+        "gensyn.kind": "sweep",
+        "gensyn.submitter": client.party,
+    }
+
+    other = subprocess.run(
+        [*laptop, "read", job],
+        cwd=tmp_path,
+        env=_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=150,
+    )
+    assert other.returncode == 0, other.stderr
+    read = json.loads(other.stdout.splitlines()[-1])
+    segments = 2 * Digits.segments
+    assert read["state"] == "done"
+    assert read["trials"] == 2
+    assert read["accuracy"] > 0.9
+    assert read["rows"] == Digits.segments
+    assert read["receipts"] == segments
+    assert read["paid_micro"] == segments * MICRO_PER_CREDIT
+    assert read["tensors"] > 0
+
+
+def test_only_the_submitter_cancels_and_the_unspent_budget_returns(
+    network: LocalNetwork, client: Network, key_file: Path
+) -> None:
+    def money() -> int:
+        return network.ledger.read("balance", party=client.party)["available_micro"]
+
+    before_micro = money()
+    job = sweep(client, [0.02, 0.03, 0.04, 0.05])
+    assert money() == before_micro - BUDGET.total_micro
+    wait_for(lambda: _committed(network, job.id) >= 3, timeout_s=60, what="three segments")
+
+    thief = Network(network.key("thief"))
+    thief.join("thief")
+    with pytest.raises(Refused, match="not your job"):
+        thief.job(job.id).cancel()
+    assert not job.status()["closed"]
+
+    arguments = ("--address", network.client_address, "--key-file", str(key_file))
+    done = _cli("cancel", job.id, *arguments)
+    assert done.returncode == 0, done.stderr
+    assert "is cancelled" in done.stdout
+    bill = job.status()
+    assert bill["closed"]
+    assert bill["escrow_micro"] == 0
+    assert bill["segments"]["settled"] == bill["segments"]["committed"] >= 3
+    assert bill["paid_micro"] == bill["segments"]["committed"] * MICRO_PER_CREDIT
+    assert money() == before_micro - bill["paid_micro"]
+    for name in VOLUNTEERS:
+        party = network.key(name).party
+        assert network.ledger.read("balance", party=party)["free_stake_micro"] == STAKE_MICRO
+    result = job.result(timeout_s=10)
+    assert result.summary["state"] == "cancelled"
+    assert len(result.receipts) == bill["segments"]["committed"]
+    assert not job.cancel(), "it was over already"
+
+
+def test_what_a_program_raises_reaches_its_author(
+    network: LocalNetwork, client: Network, key_file: Path
+) -> None:
+    before_micro = client.read("balance", party=client.party)["available_micro"]
+    bad_state = client.finetune(
+        raising.Raises, config={"where": "nan"}, metric="loss", mode="min", budget=BUDGET
+    )
+    (key_file.parent / "raising.py").write_text(Path(raising.__file__).read_text())
+    job_file = key_file.parent / "job.toml"
+    job_file.write_text(
+        """
+        kind = "finetune"
+        program = "raising.py:Raises"
+        budget = { credits = 10 }
+        config = { where = "step" }
+        search = { metric = "loss", mode = "min" }
+        """
+    )
+    arguments = ("--address", network.client_address, "--key-file", str(key_file))
+    done = _cli("submit", str(job_file), *arguments)
+    assert done.returncode == 1
+    for text in ("in step", "self._divide(0)", "# the mistake", "ZeroDivisionError: division"):
+        assert text in done.stderr
+    frames = [line for line in done.stderr.splitlines() if "File " in line]
+    assert all("<bundle " in line for line in frames), "none but the program's own"
+    with pytest.raises(OperationError, match="the metric 'loss' is nan"):
+        bad_state.result(timeout_s=60)
+    assert bad_state.status()["closed"]
+    assert client.read("balance", party=client.party)["available_micro"] == before_micro
+
+
+def test_a_quote_opens_no_job(client: Network, network: LocalNetwork, key_file: Path) -> None:
+    before_micro = client.read("balance", party=client.party)["available_micro"]
+    job_file = key_file.parent / "job.toml"
+    job_file.write_text(
+        """
+        kind = "sweep"
+        program = "digits"
+        budget = { credits = 10 }
+        search = { metric = "accuracy", mode = "max", trials = 3 }
+        space = { lr = { loguniform = [1e-3, 1e-1] }, momentum = 0.9, width = 16 }
+        """
+    )
+    arguments = ("--address", network.client_address, "--key-file", str(key_file))
+    done = _cli("submit", str(job_file), "--quote", "--cloud-price", "3600", *arguments)
+    assert done.returncode == 0, done.stderr
+    said = dict(line.split(None, 1) for line in done.stdout.splitlines())
+    segments = 3 * Digits.segments
+    assert said["cost"] == f"{segments} credits for {segments} segments, of a budget of 10"
+    assert "the budget ends this job" in done.stdout
+    assert said["work"].endswith(f"on {len(VOLUNTEERS)} nodes")
+    assert said["done"].startswith("in 0:")
+    assert said["churn"] == "no node was seen to leave"
+    assert float(said["cloud"].split()[0].replace(",", "")) > 0
+    assert client.read("balance", party=client.party)["available_micro"] == before_micro
+
+
+def test_a_wrong_token_gives_one_clear_line_at_once(network: LocalNetwork) -> None:
+    started = time.monotonic()
+    done = _cli("watch", "x", "--address", network.client_address, RAY_AUTH_TOKEN="0" * 32)
+    assert done.returncode == 1
+    assert "RAY_AUTH_TOKEN" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert time.monotonic() - started < 20
