@@ -327,11 +327,13 @@ def fill(model: nn.Module, rng: Rng) -> None:
 
 @dataclass(kw_only=True)
 class Training:
-    """A model in training. `taken`: steps so far."""
+    """A model in training. `taken`: steps so far; `clip`: largest norm of the gradients."""
 
     model: nn.Module
     batches: Batches
     optimizer: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LRScheduler | None = None
+    clip: float | None = None
     taken: int = 0
 
     def loss(self, batch: Batch) -> Tensor:
@@ -346,7 +348,11 @@ class Training:
         loss = self.loss(self.batches(self.taken))
         self.optimizer.zero_grad()
         loss.backward()
+        if self.clip is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
         self.optimizer.step()
+        if self.schedule is not None:
+            self.schedule.step()
         self.taken += 1
         return loss.detach()
 
