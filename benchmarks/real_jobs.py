@@ -25,7 +25,7 @@ from typing import Any
 
 from gensyn_ray.api import Job, JobResult, Network
 from gensyn_ray.blobs import Blobs
-from gensyn_ray.cli.submitter import launch
+from gensyn_ray.cli.submitter import asked_by, launch
 from gensyn_ray.domain.money import MICRO_PER_CREDIT, format_credits
 from gensyn_ray.domain.numerics import REPRODUCIBLE
 from gensyn_ray.testnet.local import LocalNetwork
@@ -70,7 +70,7 @@ def follow(network: LocalNetwork, client: Network, kind: str, seed: int) -> Job:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"{kind}.toml"
         path.write_text(text)
-        return launch(client, path)
+        return launch(client, asked_by(path))
 
 
 def curves(result: JobResult) -> list[dict[str, list[float]]]:

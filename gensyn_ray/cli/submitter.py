@@ -2,6 +2,7 @@
 
 import math
 import time
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,6 +21,7 @@ from gensyn_ray.api import Audit, Budget, Job, JobResult, Network, Terms, connec
 from gensyn_ray.domain.errors import OperationError, UsageError
 from gensyn_ray.domain.money import MICRO_PER_CREDIT, format_credits
 from gensyn_ray.domain.numerics import REPRODUCIBLE, pinned_class
+from gensyn_ray.request import Search, Together
 from workloads.core.objectives import leaders
 from workloads.core.program import Program
 from workloads.programs.catalog import PROGRAMS
@@ -86,53 +88,80 @@ def submit(
     seed: Fixes the job's data order and the search's sampler.
     numerics: `reproducible/v1/highest` or `/high`: the same bits on every machine; `pinned`: stock.
     follow: Watch until the job is done.
-    quote: Only say what a job file's job would cost and when it may be done.
+    quote: Only say what the job would cost and when it may be done.
     cloud_price: For a quote: your cloud's price for an hour of a machine that takes 100 steps a
         second in `python -m workloads.numerics.self_test`, in any currency.
     """
-    network = connect(address, key_file=key_file)
-    network.join("submitter")
-    if quote:
-        if not program.endswith(".toml"):
-            raise UsageError("a quote needs a job file, which says how much there is to do")
-        show_quote(network, Path(program), cloud_price)
-        return
+    # Before anything is asked of a network: a mistake in the file is the user's to know first.
     if program.endswith(".toml"):
-        job = launch(network, Path(program))
-        print(f"job {job.id} is open; watch it with: gensyn-ray watch {job.id} --address {address}")
-        if follow:
-            _to_the_end(network, job)
+        asked = asked_by(Path(program))
+    else:
+        asked = small_sweep(
+            program, trials=trials, at_once=at_once, budget=budget, seed=seed, numerics=numerics
+        )
+    network = connect(address, key_file=key_file)
+    if quote:
+        show_quote(network, asked, cloud_price)
         return
-    chosen = program_called(program)
-    job = network.sweep(
-        chosen,
-        param_space=digits_space(),
-        tune_config=tpe_with_asha(seed, trials, at_once),
-        budget=Budget(total_micro=budget * MICRO_PER_CREDIT, per_segment_micro=MICRO_PER_CREDIT),
-        audit=AUDIT,
-        numerics=numerics,
-        seed=seed,
-    )
+    network.join("submitter")
+    job = launch(network, asked)
     print(f"job {job.id} is open; watch it with: gensyn-ray watch {job.id} --address {address}")
     if follow:
         _to_the_end(network, job)
 
 
-def launch(network: Network, path: Path) -> Job:
-    """Open the job that a file describes. Raises `UsageError` for one that cannot be followed."""
-    file = job_file.read(path)
-    program = job_file.program_of(file, path.parent)
-    work = job_file.work_of(file, program.segments)
-    return network.open(file.kind, program, work, _budget_of(file), _terms_of(file))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A job that was not opened yet."""
+
+    kind: str
+    program: type[Program]
+    work: Search | Together
+    budget: Budget
+    terms: Terms
 
 
-def show_quote(network: Network, path: Path, cloud_price: float) -> None:
-    """Print what the job of a file would cost and when it may be done."""
+def asked_by(path: Path) -> Asked:
+    """The job that a file describes. Raises `UsageError` for one that cannot be followed."""
     file = job_file.read(path)
     program = job_file.program_of(file, path.parent)
-    work = job_file.work_of(file, program.segments)
-    quote = network.quote(program, work, _budget_of(file), _terms_of(file))
-    budget_micro = file.budget.total_micro
+    money, audit = file.budget, file.audit
+    return Asked(
+        kind=file.kind,
+        program=program,
+        work=job_file.work_of(file, program.segments),
+        budget=Budget(total_micro=money.total_micro, per_segment_micro=money.per_segment_micro),
+        terms=Terms(
+            data=file.data,
+            audit=Audit(rate_ppm=round(audit.rate * 1_000_000), draw_batch=audit.draw_batch),
+            numerics=file.numerics,
+            seed=file.seed,
+        ),
+    )
+
+
+def small_sweep(
+    program: str, *, trials: int, at_once: int, budget: int, seed: int, numerics: str
+) -> Asked:
+    """A search over a program of the catalog. Raises `UsageError` for an unknown one."""
+    return Asked(
+        kind="sweep",
+        program=program_called(program),
+        work=Search(param_space=digits_space(), tune_config=tpe_with_asha(seed, trials, at_once)),
+        budget=Budget(total_micro=budget * MICRO_PER_CREDIT, per_segment_micro=MICRO_PER_CREDIT),
+        terms=Terms(audit=AUDIT, numerics=numerics, seed=seed),
+    )
+
+
+def launch(network: Network, asked: Asked) -> Job:
+    """Open the job."""
+    return network.open(asked.kind, asked.program, asked.work, asked.budget, asked.terms)
+
+
+def show_quote(network: Network, asked: Asked, cloud_price: float) -> None:
+    """Print what a job would cost and when it may be done."""
+    quote = network.quote(asked.program, asked.work, asked.budget, asked.terms)
+    budget_micro = asked.budget.total_micro
     cost = f"{format_credits(quote.cost_micro)} credits for {quote.segments} segments"
     print(f"cost    {cost}, of a budget of {format_credits(budget_micro)}")
     if quote.cost_micro > budget_micro:
@@ -149,22 +178,6 @@ def show_quote(network: Network, path: Path, cloud_price: float) -> None:
 def _duration(seconds: float) -> str:
     return (
         str(timedelta(seconds=round(seconds))) if math.isfinite(seconds) else "never on these nodes"
-    )
-
-
-def _budget_of(file: job_file.JobFile) -> Budget:
-    return Budget(
-        total_micro=file.budget.total_micro, per_segment_micro=file.budget.per_segment_micro
-    )
-
-
-def _terms_of(file: job_file.JobFile) -> Terms:
-    rate_ppm = round(file.audit.rate * 1_000_000)
-    return Terms(
-        data=file.data,
-        audit=Audit(rate_ppm=rate_ppm, draw_batch=file.audit.draw_batch),
-        numerics=file.numerics,
-        seed=file.seed,
     )
 
 

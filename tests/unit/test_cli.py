@@ -56,6 +56,16 @@ def test_no_cluster_at_an_address_is_a_failure_that_says_so() -> None:
     assert "127.0.0.1:1" in line
 
 
+@pytest.mark.parametrize("also", [[], ["--quote"]])
+@pytest.mark.parametrize(("job", "said"), [("none.toml", "none.toml"), ("alchemy", "digits")])
+def test_a_mistaken_job_is_answered_before_a_network_is_asked(
+    job: str, said: str, also: list[str]
+) -> None:
+    code, line = _cli("submit", job, "--address", "127.0.0.1:1", *also)
+    assert code == 2
+    assert said in line
+
+
 def test_a_missing_journal_is_wrong_usage(tmp_path: Path) -> None:
     code, line = _cli("ledger", "verify", str(tmp_path / "none"), "--key", "00" * 32)
     assert code == 2
