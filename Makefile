@@ -27,7 +27,7 @@ test: $(READY)
 	$(BIN)/pytest $(TWICE) -m 'not soak and not seeds'
 
 soak: $(READY)
-	$(BIN)/pytest $(TWICE) -m soak
+	$(BIN)/pytest $(TWICE) --durations 15 -m soak
 
 seeds: $(READY)
 	$(BIN)/pytest -m seeds -s
