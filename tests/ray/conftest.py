@@ -1,8 +1,10 @@
 """Real clusters for tests: each starts its own processes and ends no others."""
 
-from collections.abc import Iterator
+import os
+from collections.abc import Generator, Iterator
 
 import pytest
+import ray
 
 from gensyn_ray.api import Network
 from gensyn_ray.domain.money import MICRO_PER_CREDIT
@@ -30,3 +32,19 @@ def client(network: LocalNetwork) -> Network:
     submitter.join("submitter")
     network.fund(submitter.party, 10_000 * MICRO_PER_CREDIT)
     return submitter
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Function,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What came too late on a busy machine, and what on one that had lost a node?"""
+    report = yield
+    if report.failed and isinstance(item.funcargs.get("network"), LocalNetwork):
+        load = ", ".join(f"{one:.1f}" for one in os.getloadavg())
+        lines = [f"load average {load} on {os.cpu_count()} cores"]
+        for node in ray.nodes() if ray.is_initialized() else ():
+            name = node["Labels"].get("gensyn.name", "head")
+            lines.append(f"{name}: {'alive' if node['Alive'] else 'lost'}")
+        report.sections.append(("the network when it failed", "\n".join(lines)))
+    return report
