@@ -29,6 +29,9 @@ SPEC = TaskSpec(bundle=BUNDLE.digest, config={"lr": 0.1}, seed=1, task="t000")
 
 
 PLACES = ["folder", "moto", "ceph", "moto links", "ceph links"]
+WHOLE_PLACES = [place for place in PLACES if not place.startswith("moto")]
+"""Stores whose readers may come while an object is stored. moto 5.2 reads an object for its ETag,
+in the thread that stores it, without the lock that its readers take: some then get nothing."""
 
 
 @pytest.fixture(params=PLACES)
@@ -84,6 +87,7 @@ class TestObjects:
         first.put(f"states/{NAME}", b"x")
         assert second.get(f"states/{NAME}") == b"x"
 
+    @pytest.mark.parametrize("place", WHOLE_PLACES, indirect=True)
     def test_a_reader_sees_a_whole_object_or_none(self, place: Callable[[], Objects]) -> None:
         data, done = b"\x5a" * (6 * MEGABYTE), threading.Event()
         writer, reader = place(), place()
