@@ -1,6 +1,7 @@
-"""Matrix products by int8 tiles (AMX) or by float64, whichever this machine does faster.
+"""Matrix products by int8 tiles (AMX), by pairs of int16 (AVX2, AVX-512; 13 bits alone) or by
+float64, whichever this machine does fastest.
 
-Both multiply the same integers exactly, so which one ran does not show in a bit of the result.
+All multiply the same integers exactly, so which one ran does not show in a bit of the result.
 """
 
 import threading
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from workloads.numerics.fused import amx, slices, wide
+from workloads.numerics.fused import amx, pairs, slices, wide
 from workloads.numerics.fused.kernel import array
 from workloads.numerics.fused.tiles import multiply_tiles
 from workloads.numerics.plain import products
@@ -24,6 +25,8 @@ Tensor = torch.Tensor
 Array = np.ndarray[Any, Any]
 CACHE_BYTES = 3 << 18
 """Slices of the right factor that are kept in a core's cache while the left one streams by."""
+PAIR_BYTES = 3 << 16
+"""Digits of the right factor that are kept in a core's cache."""
 DEEPEST = 1 << 17
 """Longest sums of tiles: three products of digits up to 64 each, added in int32."""
 CACHED_NUMBERS = 1 << 21
@@ -103,6 +106,63 @@ def _by_tiles(task: _Task) -> Tensor:
     return out
 
 
+def _words(x: Tensor, name: str, is_left: bool) -> tuple[Array, Array]:
+    """Words of the rows of x, (n, K) float32 of any strides, and their units: int32 (n, K / 2), or
+    (K / 2, n) unless `is_left`. Raises `NotFinite`."""
+    n, depth = x.shape
+    count, units = -(-depth // 2), np.empty(n, dtype=np.float64)
+    in_columns = _lies_in_columns(x)
+    shape = (count, n) if in_columns else (n, count)
+    words = _room32(name, *shape)
+    if in_columns:
+        scales = np.empty(n, dtype=np.float32)
+        broken = slices.column_scales(array(x.t()), pairs.BITS, scales, units)
+        pairs.round_columns(array(x.t()), scales, words)
+    else:
+        broken = pairs.round_rows(array(x), words.view(np.int16), units)
+    _refuse(broken, x)
+    if in_columns == is_left:
+        turned = _room32(f"{name} turned", *reversed(shape))
+        pairs.turn(words, turned)
+        words = turned
+    return words, units
+
+
+def _by_pairs(task: _Task) -> Tensor:
+    m, _, n = task.size
+    left, left_units = _words(task.a, "left", is_left=True)
+    words, units = _words(task.b.t(), "right", is_left=False)
+    panels = -(-n // pairs.LANES)
+    right = _room32("panels", panels * len(words), 2 * pairs.LANES)
+    right = right.reshape(panels, len(words), 2, pairs.LANES)
+    pairs.split(words, right)
+    right_units = np.ones(panels * pairs.LANES, dtype=np.float64)
+    right_units[:n] = units
+    out = torch.empty((m, n), dtype=torch.float32)
+    step = max(1, PAIR_BYTES // right[0].nbytes)
+    for first in range(0, panels, step):
+        pairs.multiply_words(
+            left,
+            right[first : first + step],
+            len(words),
+            left_units,
+            right_units,
+            first,
+            task.bias,
+            task.alpha,
+            task.beta,
+            array(out),
+        )
+    return out
+
+
+def _room32(name: str, rows: int, columns: int) -> Array:
+    """int32 (rows, columns) of this thread's own memory, followed by some more rows' worth, which
+    may be read."""
+    space = _workspace(name, (rows + pairs.ROWS) * columns * 4).view(np.int32)
+    return space[: rows * columns].reshape(rows, columns)
+
+
 def _room(name: str, rows: int, columns: int) -> Tensor:
     """float64 (rows, columns) of this thread's own memory, kept for the next product."""
     space = _workspace(name, rows * columns * 8).view(np.float64)
@@ -166,21 +226,32 @@ _fastest: dict[tuple[int, ...], Callable[[_Task], Tensor]] = {}
 
 
 def _run(task: _Task) -> Tensor:
-    """By the route that was faster when a product of about this size came first."""
-    if not amx.available() or task.size[1] > DEEPEST:
-        return _by_float64(task)
+    """By the route that was fastest when a product of about this size came first."""
+    routes = _routes(task)
+    if len(routes) == 1:
+        return routes[0](task)
     key = (*(size.bit_length() for size in task.size), task.bits, torch.get_num_threads())
     route = _fastest.get(key)
     if route is not None:
         return route(task)
     seconds: dict[Callable[[_Task], Tensor], float] = {}
-    for candidate in (_by_tiles, _by_float64):
+    for candidate in routes:
         candidate(task)  # compiles, allocates, warms caches
         start = time.perf_counter()
         result = candidate(task)
         seconds[candidate] = time.perf_counter() - start
     _fastest[key] = min(seconds, key=seconds.__getitem__)
     return result
+
+
+def _routes(task: _Task) -> list[Callable[[_Task], Tensor]]:
+    """What multiplies such factors here."""
+    found = [_by_float64]
+    if task.bits == pairs.BITS and pairs.LANES:
+        found.append(_by_pairs)
+    if amx.available() and task.size[1] <= DEEPEST:
+        found.append(_by_tiles)
+    return found
 
 
 def matmul(

@@ -1,0 +1,432 @@
+"""What one worker that leaves or joins costs those who stay: elastic Train against torchft.
+
+    python -m benchmarks.worker_loss --json [--quick]
+
+Both sides run under Ray Train on the same cluster of three plain nodes of this machine, and do the
+same each round: `STEPS` steps of a tiny model with a rest after each, then the mean of everybody's
+parameters.
+
+    ours          elastic, without a process group, as `workloads.ray_jobs.together` runs Train;
+                  parameters meet on the head, which waits for the late as `rounds` does
+    ours, hasty   the same, but Train waits 5 s, not 60, for as many nodes as there were
+    torchft       `TorchftConfig`: replica groups, fixed in number; `LocalSGD` takes a quorum at
+                  each round's end, and parameters meet in an all-reduce on gloo
+
+In the middle of a round every process of one node is killed; once those who stayed run calmly, a
+new node is started. Gap: the longest time between the ends of two rounds, from then until the group
+has its new size and runs calmly. Lost: how much later than usual the last of these rounds ended.
+Train does not let torchft's groups shrink: it waits for the new node to start the lost worker
+again. Those who stay do not wait for it.
+
+Not covered: verification, stores and real models; hosts that vanish without closing their
+connections; workers that cannot reach each other, as volunteers cannot, which torchft needs.
+A node that starts takes processor time from the others here. torchft is no dependency of the
+project: `pip install torchft==0.2.0` first.
+"""
+
+import argparse
+import importlib
+import importlib.util
+import itertools
+import json
+import os
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import ray
+import torch
+from ray import train
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.v2.torch.torchft_config import TorchftConfig
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
+
+from gensyn_ray import cluster
+from gensyn_ray.testnet.local import wait_for
+from gensyn_ray.testnet.processes import Child, free_port, stop_all
+from workloads.ray_jobs.together import MAX_FAILURES, POLL_S, RESIZE_S, NoProcessGroup
+
+WORKERS = 3
+STEPS, STEP_S = 20, 0.1
+PATIENCE_S = 0.4 * STEPS * STEP_S
+"""What the head waits for the late, once the first is there: the least that `rounds` would."""
+KILLS = 3
+SETTLE_S = 10.0
+"""How long a group is watched at the least: Train takes seconds to see a loss."""
+CALM_ROUNDS = 3
+STOP_S = 10.0
+LIMIT_S = 150.0
+START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Side:
+    """One way of running the rounds under Train. `env`: of its controller."""
+
+    work: Callable[[dict[str, Any]], None]
+    torch_config: TorchConfig
+    num_workers: int | tuple[int, int]
+    env: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundEnd:
+    """When the last worker had finished a round, and how many were in it."""
+
+    number: int
+    at_s: float
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """Of one worker that left or joined, in seconds."""
+
+    gap_s: float
+    lost_s: float
+
+
+# -- what workers do -----------------------------------------------------------------------------
+
+
+class Exchange:
+    """Actor on the head: takes the workers' parameters and gives their mean."""
+
+    def __init__(self) -> None:
+        self._size = self._round = 0
+        self._given: dict[int, torch.Tensor] = {}
+        self._first_s = 0.0
+        self._mean: torch.Tensor | None = None
+
+    def enter(self, size: int) -> tuple[int, torch.Tensor | None]:
+        """A worker of a new group began: the round does, too."""
+        self._size, self._given = size, {}
+        return self._round, self._mean
+
+    def give(self, number: int, rank: int, own: torch.Tensor) -> tuple[int, torch.Tensor | None]:
+        """A worker's parameters after a round, said again until there is a next one."""
+        if number == self._round:
+            if not self._given:
+                self._first_s = time.monotonic()
+            self._given[rank] = own
+            missing = self._size - len(self._given)
+            is_late = time.monotonic() - self._first_s > PATIENCE_S
+            if not missing or (is_late and missing <= len(self._given)):
+                self._mean = torch.stack(list(self._given.values())).mean(0)
+                self._round, self._given = self._round + 1, {}
+        return self._round, self._mean
+
+
+def model_and_optimizer() -> tuple[torch.nn.Module, torch.optim.Optimizer]:
+    torch.manual_seed(0)
+    model = torch.nn.Linear(16, 16)
+    return model, torch.optim.SGD(model.parameters(), lr=1e-3)
+
+
+def take_steps(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """A round's steps."""
+    for _ in range(STEPS):
+        optimizer.zero_grad()
+        model(torch.randn(8, 16)).square().mean().backward()
+        time.sleep(STEP_S)
+        optimizer.step()
+
+
+def note(folder: Path, number: int, size: int) -> None:
+    with (folder / f"{os.getpid()}.rounds").open("a") as file:
+        file.write(f"{number} {time.monotonic()} {size}\n")
+
+
+def work_with_head(config: dict[str, Any]) -> None:
+    """Our side's worker: parameters go to the head."""
+    folder, exchange = config["folder"], config["exchange"]
+    rank, size = train.get_context().get_world_rank(), train.get_context().get_world_size()
+    model, optimizer = model_and_optimizer()
+    number, mean = ray.get(exchange.enter.remote(size))
+    while not (folder / "stop").exists():
+        if mean is not None:
+            vector_to_parameters(mean, model.parameters())
+        take_steps(model, optimizer)
+        own, begun = parameters_to_vector(model.parameters()).detach(), number
+        while number == begun:
+            number, mean = ray.get(exchange.give.remote(begun, rank, own))
+            if number == begun:
+                time.sleep(POLL_S)
+        note(folder, number, size)
+
+
+def work_with_torchft(config: dict[str, Any]) -> None:
+    """torchft's worker: a replica group of its own."""
+    torchft: Any = importlib.import_module("torchft")
+    local_sgd: Any = importlib.import_module("torchft.local_sgd")
+    transports: Any = importlib.import_module("torchft.checkpointing.pg_transport")
+    folder, wait = config["folder"], timedelta(seconds=30)
+    model, optimizer = model_and_optimizer()
+    group = torchft.ProcessGroupGloo(timeout=wait)
+    manager = torchft.Manager(
+        pg=group,
+        min_replica_size=1,
+        load_state_dict=model.load_state_dict,
+        state_dict=model.state_dict,
+        world_size=1,
+        rank=0,
+        replica_id=f"worker_{train.get_context().get_world_rank()}",
+        hostname=ray.util.get_node_ip_address(),
+        checkpoint_transport=transports.PGTransport(
+            group, timeout=wait, device=torch.device("cpu")
+        ),
+    )
+    with local_sgd.LocalSGD(manager, model, optimizer, STEPS):
+        while not (folder / "stop").exists():
+            begun = manager.current_step()
+            take_steps(model, optimizer)
+            if manager.current_step() > begun:
+                note(folder, manager.current_step(), manager.num_participants())
+    manager.shutdown()
+
+
+# -- the cluster ---------------------------------------------------------------------------------
+
+
+class PlainCluster:
+    """A head without work and nodes for one worker each, as processes of this machine."""
+
+    def __init__(self) -> None:
+        self.home = Path(tempfile.mkdtemp(prefix="gensyn-"))
+        self._address = f"127.0.0.1:{free_port()}"
+        self._children: list[Child] = []
+        """The head first, then its nodes from the oldest on."""
+
+    def start(self) -> None:
+        """The head, with this process as its driver, and a node for each worker."""
+        cluster.use_token(os.urandom(32).hex())
+        port = self._address.rpartition(":")[2]
+        head = self._ray_start(
+            "head", "--head", f"--port={port}", "--num-cpus=0", f"--temp-dir={self.home / 'ray'}"
+        )
+        head.wait_until(lambda: "Ray runtime started" in head.words(), timeout_s=LIMIT_S)
+        cluster.attach(self._address)
+        for _ in range(WORKERS):
+            self.add_node()
+
+    def add_node(self) -> None:
+        """One node, waited for."""
+        before = self._alive()
+        node = self._ray_start("node", f"--address={self._address}", "--num-cpus=1")
+        node.wait_until(lambda: self._alive() > before, timeout_s=LIMIT_S)
+
+    def kill_node(self) -> None:
+        """SIGKILL every process of the oldest node, and wait until Ray has seen that."""
+        before = self._alive()
+        self._children.pop(1).kill_all()
+        wait_for(lambda: self._alive() < before, timeout_s=LIMIT_S, what="a node's death")
+
+    def stop(self) -> None:
+        """End what was started here, and nothing else."""
+        ray.shutdown()
+        stop_all(self._children)
+        shutil.rmtree(self.home, ignore_errors=True)
+
+    def _ray_start(self, name: str, *options: str) -> Child:
+        command = [str(Path(sys.executable).with_name("ray")), "start", "--block", *options]
+        command += ["--disable-usage-stats", "--node-ip-address=127.0.0.1", "--num-gpus=0"]
+        command += [f"--dashboard-agent-listen-port={free_port()}"]
+        if name == "head":
+            command += ["--include-dashboard=false"]
+        child = Child(name, command, env={"OMP_NUM_THREADS": "1"}, log=self.home / f"{name}.log")
+        self._children.append(child)
+        return child
+
+    def _alive(self) -> int:
+        return sum(node["Alive"] for node in ray.nodes())
+
+
+@contextmanager
+def running_cluster() -> Iterator[PlainCluster]:
+    nodes = PlainCluster()
+    try:
+        nodes.start()
+        yield nodes
+    finally:
+        nodes.stop()
+
+
+# -- measuring -----------------------------------------------------------------------------------
+
+
+class Run:
+    """One side under way; its rounds are read from what workers noted."""
+
+    def __init__(self, side: Side, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir()
+        os.environ.pop(START_TIMEOUT, None)
+        os.environ.update(side.env)
+        here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
+        exchange = ray.remote(Exchange).options(num_cpus=0, label_selector=here).remote()
+        self._trainer = TorchTrainer(
+            side.work,
+            train_loop_config={"folder": folder, "exchange": exchange},
+            torch_config=side.torch_config,
+            scaling_config=ScalingConfig(
+                num_workers=side.num_workers,
+                resources_per_worker={"CPU": 1},
+                placement_strategy="SPREAD",
+                elastic_resize_monitor_interval_s=RESIZE_S,
+            ),
+            run_config=RunConfig(
+                storage_path=str(folder), failure_config=FailureConfig(max_failures=MAX_FAILURES)
+            ),
+        )
+        self._fitting = threading.Thread(target=self._fit, daemon=True)
+        self._fitting.start()
+
+    def _fit(self) -> None:
+        # What stops a run that should go on is seen by its rounds not coming.
+        with suppress(Exception):
+            self._trainer.fit()
+
+    def stop(self) -> None:
+        """Tell the workers. Train itself does not end while it waits for a node."""
+        (self._folder / "stop").touch()
+        self._fitting.join(STOP_S)
+
+    def ends(self) -> list[RoundEnd]:
+        """The rounds so far, in order."""
+        rounds: dict[int, RoundEnd] = {}
+        for file in self._folder.glob("*.rounds"):
+            for line in file.read_text().splitlines():
+                number, at_s, size = line.split()
+                end = RoundEnd(number=int(number), at_s=float(at_s), size=int(size))
+                known = rounds.get(end.number, end)
+                rounds[end.number] = max(known, end, key=lambda one: one.at_s)
+        return [rounds[number] for number in sorted(rounds)]
+
+    def settle(self, size: int, *, since_s: float) -> list[RoundEnd]:
+        """Wait until that many workers run calmly; the rounds so far."""
+
+        def is_calm() -> bool:
+            last = self.ends()[-CALM_ROUNDS:]
+            is_new = len(last) == CALM_ROUNDS and last[0].at_s > since_s
+            return is_new and all(one.size == size for one in last)
+
+        time.sleep(max(0.0, since_s + SETTLE_S - time.monotonic()))
+        wait_for(is_calm, timeout_s=LIMIT_S, what=f"a calm group of {size}")
+        return self.ends()
+
+    def usual_s(self) -> float:
+        """What a round takes now, while all is calm."""
+        last = self.ends()[-CALM_ROUNDS:]
+        return (last[-1].at_s - last[0].at_s) / (CALM_ROUNDS - 1)
+
+    def cost(self, happens: Callable[[], None], *, size: int, usual_s: float) -> Cost:
+        """What something costs that happens in the middle of a round and leaves `size` workers."""
+        seen = len(self.ends())
+        wait_for(lambda: len(self.ends()) > seen, timeout_s=LIMIT_S, what="a round")
+        time.sleep(max(0.0, self.ends()[-1].at_s + usual_s / 2 - time.monotonic()))
+        at_s = time.monotonic()
+        happens()
+        ends = self.settle(size, since_s=at_s)
+        first = max(index for index, one in enumerate(ends) if one.at_s <= at_s)
+        took_s = ends[-1].at_s - ends[first].at_s
+        return Cost(
+            gap_s=max(b.at_s - a.at_s for a, b in itertools.pairwise(ends[first:])),
+            lost_s=took_s - usual_s * (ends[-1].number - ends[first].number),
+        )
+
+
+def measure(nodes: PlainCluster, name: str, side: Side, kills: int) -> dict[str, list[Cost]]:
+    """Costs on one side, by what happened."""
+    run = Run(side, nodes.home / name)
+    run.settle(WORKERS, since_s=time.monotonic())
+    costs: dict[str, list[Cost]] = {"usual": [], "leaves": [], "joins": []}
+    for number in range(kills):
+        usual_s = run.usual_s()
+        costs["usual"].append(Cost(gap_s=usual_s, lost_s=0.0))
+        left = run.cost(nodes.kill_node, size=WORKERS - 1, usual_s=usual_s)
+        costs["leaves"].append(left)
+        print(f"{name}: {usual_s:.2f} s a round, one leaves: {left}", flush=True)
+        if kills == 1:
+            break
+        joined = run.cost(nodes.add_node, size=WORKERS, usual_s=usual_s)
+        costs["joins"].append(joined)
+        print(f"{name}: one joins: {joined}", flush=True)
+    run.stop()
+    return costs
+
+
+def sides() -> dict[str, Side]:
+    ours = Side(work=work_with_head, torch_config=NoProcessGroup(), num_workers=(1, WORKERS))
+    config = TorchftConfig(lighthouse_kwargs={"min_replicas": 1}, backend="gloo")
+    return {
+        "ours": ours,
+        "ours, hasty": replace(ours, env={START_TIMEOUT: "5"}),
+        "torchft": Side(work=work_with_torchft, torch_config=config, num_workers=WORKERS),
+    }
+
+
+def cases(costs: Mapping[str, Mapping[str, list[Cost]]]) -> list[dict[str, Any]]:
+    """Medians of each of our sides beside torchft's."""
+    found: list[dict[str, Any]] = []
+    for name in list(costs)[:-1]:
+        for what, samples in costs[name].items():
+            theirs = costs["torchft"][what]
+            if not (samples and theirs):
+                continue
+            ours_s, theirs_s = (median(one.gap_s for one in side) for side in (samples, theirs))
+            found.append(
+                {
+                    "case": f"{name}: {what}, longest gap between rounds",
+                    "ours": round(ours_s, 2),
+                    "baseline": round(theirs_s, 2),
+                    "ratio": round(ours_s / theirs_s, 2),
+                    "lost": round(median(one.lost_s for one in samples), 2),
+                    "baseline_lost": round(median(one.lost_s for one in theirs), 2),
+                    "samples": [round(one.gap_s, 2) for one in samples],
+                    "baseline_samples": [round(one.gap_s, 2) for one in theirs],
+                }
+            )
+    return found
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="What the loss of one worker costs the others")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--quick", action="store_true", help="one loss on each of two sides")
+    options = parser.parse_args()
+    if importlib.util.find_spec("torchft") is None:
+        print("torchft is missing: pip install torchft==0.2.0", file=sys.stderr)
+        return 2
+    chosen = sides()
+    if options.quick:
+        del chosen["ours"]
+    costs: dict[str, dict[str, list[Cost]]] = {}
+    with running_cluster() as nodes:
+        for name, side in chosen.items():
+            costs[name] = measure(nodes, name, side, 1 if options.quick else KILLS)
+            if options.quick and side is not list(chosen.values())[-1]:
+                nodes.add_node()
+    found = cases(costs)
+    for case in found:
+        print(
+            "{case}: {ours} s, torchft {baseline} s; lost {lost} and {baseline_lost}".format(**case)
+        )
+    if options.json:
+        headline = {"name": "worker_loss", "better": "lower", "unit": "s"}
+        first = next(case for case in found if "leaves" in case["case"])
+        print(json.dumps({**headline, "ratio": first["ratio"], "cases": found}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
