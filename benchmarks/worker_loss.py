@@ -36,7 +36,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
@@ -55,6 +55,7 @@ from gensyn_ray import cluster
 from gensyn_ray.testnet.local import wait_for
 from gensyn_ray.testnet.processes import Child, free_port, stop_all
 from workloads.ray_jobs.together import MAX_FAILURES, POLL_S, RESIZE_S, NoProcessGroup
+from workloads.ray_jobs.sweep import VOLUNTEER
 
 WORKERS = 3
 STEPS, STEP_S = 20, 0.1
@@ -66,6 +67,7 @@ SETTLE_S = 10.0
 CALM_ROUNDS = 3
 STOP_S = 10.0
 LIMIT_S = 150.0
+VOLUNTEERS = "--labels=" + ",".join("=".join(one) for one in VOLUNTEER.items())
 START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
 
 
@@ -212,7 +214,7 @@ class PlainCluster:
         cluster.use_token(os.urandom(32).hex())
         port = self._address.rpartition(":")[2]
         head = self._ray_start(
-            "head", "--head", f"--port={port}", "--num-cpus=0", f"--temp-dir={self.home / 'ray'}"
+            "head", "--head", f"--port={port}", "--num-cpus=1", f"--temp-dir={self.home / 'ray'}"
         )
         head.wait_until(lambda: "Ray runtime started" in head.words(), timeout_s=LIMIT_S)
         cluster.attach(self._address)
@@ -222,7 +224,7 @@ class PlainCluster:
     def add_node(self) -> None:
         """One node, waited for."""
         before = self._alive()
-        node = self._ray_start("node", f"--address={self._address}", "--num-cpus=1")
+        node = self._ray_start("node", f"--address={self._address}", "--num-cpus=1", VOLUNTEERS)
         node.wait_until(lambda: self._alive() > before, timeout_s=LIMIT_S)
 
     def kill_node(self) -> None:
@@ -269,6 +271,7 @@ class Run:
 
     def __init__(self, side: Side, folder: Path) -> None:
         self._folder = folder
+        self._problem: Exception | None = None
         folder.mkdir()
         os.environ.pop(START_TIMEOUT, None)
         os.environ.update(side.env)
@@ -281,6 +284,7 @@ class Run:
             scaling_config=ScalingConfig(
                 num_workers=side.num_workers,
                 resources_per_worker={"CPU": 1},
+                label_selector=VOLUNTEER,
                 placement_strategy="SPREAD",
                 elastic_resize_monitor_interval_s=RESIZE_S,
             ),
@@ -292,9 +296,10 @@ class Run:
         self._fitting.start()
 
     def _fit(self) -> None:
-        # What stops a run that should go on is seen by its rounds not coming.
-        with suppress(Exception):
+        try:
             self._trainer.fit()
+        except Exception as error:  # handed to the thread that waits
+            self._problem = error
 
     def stop(self) -> None:
         """Tell the workers. Train itself does not end while it waits for a node."""
@@ -316,6 +321,8 @@ class Run:
         """Wait until that many workers run calmly; the rounds so far."""
 
         def is_calm() -> bool:
+            if self._problem is not None:
+                raise self._problem
             last = self.ends()[-CALM_ROUNDS:]
             is_new = len(last) == CALM_ROUNDS and last[0].at_s > since_s
             return is_new and all(one.size == size for one in last)

@@ -34,7 +34,6 @@ def test_every_route_of_this_machine_multiplies_the_same_integers(
         assert bits_of(route(task)) == expected, route.__name__
 
 
-@pytest.mark.skipif(not pairs.LANES, reason="this processor multiplies no pairs")
 @pytest.mark.parametrize("depth", [2 * pairs.LONGEST, 2 * pairs.LONGEST + 1, 10_000])
 def test_pairs_of_the_largest_digits_do_not_overflow(depth: int) -> None:
     for value in (1.0 - 2.0**-24, 0.0078):  # q = 2^13; a lower digit of -64

@@ -4,7 +4,6 @@ float64, whichever this machine does fastest.
 All multiply the same integers exactly, so which one ran does not show in a bit of the result.
 """
 
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import torch
 
 from workloads.numerics.fused import amx, pairs, slices, wide
 from workloads.numerics.fused.kernel import array
+from workloads.numerics.fused.memory import kept
 from workloads.numerics.fused.tiles import multiply_tiles
 from workloads.numerics.plain import products
 from workloads.numerics.plain.grid import NotFinite
@@ -33,26 +33,13 @@ CACHED_NUMBERS = 1 << 21
 """float64 numbers of a block of rows and of its results."""
 CONFIGURATION = amx.configuration()
 
-_workspaces = threading.local()
-
-
-def _workspace(name: str, count: int) -> Array:
-    """int8 (count,), aligned to 64 bytes, this thread's own and kept for the next product."""
-    kept = getattr(_workspaces, name, None)
-    if kept is None or kept.size < count:
-        fresh = np.empty(count + 64, dtype=np.int8)
-        skip = -fresh.ctypes.data % 64
-        kept = fresh[skip : skip + count]
-        setattr(_workspaces, name, kept)
-    return kept[:count]
-
 
 def _cut(x: Tensor, bits: int, right: bool) -> tuple[Array, Array]:
     """Tiles and units of the rows of x, (n, K) float32 of any strides. Raises `NotFinite`."""
     n, depth = x.shape
     panels, tiles, count = -(-n // 16), max(1, -(-depth // 64)), slices.SLICES[bits]
-    space = _workspace("right" if right else "left", panels * tiles * count * amx.TILE_BYTES)
-    cut = space.reshape(panels, tiles, count, amx.TILE_BYTES)
+    shape = (panels, tiles, count, amx.TILE_BYTES)
+    cut = kept("right" if right else "left", shape, np.int8)
     units = np.ones(panels * 16, dtype=np.float64)
     if _lies_in_columns(x):
         scales = np.ones(panels * 16, dtype=np.float32)
@@ -113,7 +100,8 @@ def _words(x: Tensor, name: str, is_left: bool) -> tuple[Array, Array]:
     count, units = -(-depth // 2), np.empty(n, dtype=np.float64)
     in_columns = _lies_in_columns(x)
     shape = (count, n) if in_columns else (n, count)
-    words = _room32(name, *shape)
+    # More rows than there are may be read with the last ones.
+    words = kept(name, shape, np.int32, spare=pairs.ROWS * 4 * count)
     if in_columns:
         scales = np.empty(n, dtype=np.float32)
         broken = slices.column_scales(array(x.t()), pairs.BITS, scales, units)
@@ -122,7 +110,7 @@ def _words(x: Tensor, name: str, is_left: bool) -> tuple[Array, Array]:
         broken = pairs.round_rows(array(x), words.view(np.int16), units)
     _refuse(broken, x)
     if in_columns == is_left:
-        turned = _room32(f"{name} turned", *reversed(shape))
+        turned = kept(f"{name} turned", shape[::-1], np.int32, spare=pairs.ROWS * 4 * count)
         pairs.turn(words, turned)
         words = turned
     return words, units
@@ -133,8 +121,7 @@ def _by_pairs(task: _Task) -> Tensor:
     left, left_units = _words(task.a, "left", is_left=True)
     words, units = _words(task.b.t(), "right", is_left=False)
     panels = -(-n // pairs.LANES)
-    right = _room32("panels", panels * len(words), 2 * pairs.LANES)
-    right = right.reshape(panels, len(words), 2, pairs.LANES)
+    right = kept("panels", (panels, len(words), 2, pairs.LANES), np.int32)
     pairs.split(words, right)
     right_units = np.ones(panels * pairs.LANES, dtype=np.float64)
     right_units[:n] = units
@@ -156,17 +143,9 @@ def _by_pairs(task: _Task) -> Tensor:
     return out
 
 
-def _room32(name: str, rows: int, columns: int) -> Array:
-    """int32 (rows, columns) of this thread's own memory, followed by some more rows' worth, which
-    may be read."""
-    space = _workspace(name, (rows + pairs.ROWS) * columns * 4).view(np.int32)
-    return space[: rows * columns].reshape(rows, columns)
-
-
 def _room(name: str, rows: int, columns: int) -> Tensor:
     """float64 (rows, columns) of this thread's own memory, kept for the next product."""
-    space = _workspace(name, rows * columns * 8).view(np.float64)
-    return torch.from_numpy(space.reshape(rows, columns))
+    return torch.from_numpy(kept(name, (rows, columns), np.float64))
 
 
 def _snap(x: Tensor, bits: int, name: str) -> tuple[Tensor, Array]:
@@ -247,7 +226,7 @@ def _run(task: _Task) -> Tensor:
 def _routes(task: _Task) -> list[Callable[[_Task], Tensor]]:
     """What multiplies such factors here."""
     found = [_by_float64]
-    if task.bits == pairs.BITS and pairs.LANES:
+    if task.bits == pairs.BITS:
         found.append(_by_pairs)
     if amx.available() and task.size[1] <= DEEPEST:
         found.append(_by_tiles)

@@ -11,7 +11,7 @@ where float64 takes more than twice as long. 20 bits would need four digit produ
 float64 takes: they have no route here. Integers are exact, so nothing here can change a bit.
 """
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from llvmlite import ir
@@ -23,16 +23,18 @@ from workloads.numerics.fused.kernel import hold, instruction, kernel
 from workloads.numerics.fused.slices import exponent_of, larger, scale_of, unit_of
 
 
-def _lanes() -> int:
-    """int32 of the widest register that multiplies pairs; 0 where there is none."""
-    target: Any = cpu_target.target_context
-    features = target.codegen()._tm_features
-    return 16 if "+avx512bw" in features else 8 if "+avx2" in features else 0
+def _widest() -> tuple[int, str]:
+    """int32 of the widest register that multiplies pairs, and LLVM's name for that: empty where a
+    processor has no such instruction."""
+    features = cast(Any, cpu_target.target_context).codegen()._tm_features
+    if "+avx512bw" in features:
+        return 16, "llvm.x86.avx512.pmaddw.d.512"
+    if "+avx2" in features:
+        return 8, "llvm.x86.avx2.pmadd.wd"
+    return 4, "llvm.x86.sse2.pmadd.wd" if "+sse2" in features else ""
 
 
-LANES = _lanes()
-
-
+LANES, _NAME = _widest()
 BITS = 13
 ROWS = 6
 """Of the left factor that are multiplied together: with two digits, twelve registers of sums."""
@@ -42,7 +44,20 @@ _BLOCK = 32
 """Words that are turned at a time, in either direction."""
 _MAGIC32 = np.float32(1.5 * 2.0**23)
 _WIDE = ir.VectorType(ir.DoubleType(), LANES)
-_NAMES = {8: "llvm.x86.avx2.pmadd.wd", 16: "llvm.x86.avx512.pmaddw.d.512"}
+
+
+def read(builder: Any, address: Any, kind: Any, offset: int = 0) -> Any:
+    """What lies so many bytes after an address."""
+    moved = builder.add(address, ir.IntType(64)(offset))
+    return builder.load(builder.inttoptr(moved, kind.as_pointer()), align=4)
+
+
+def spread(builder: Any, value: Any, lanes: int = LANES) -> Any:
+    """A register that holds a value in every lane."""
+    kind = ir.VectorType(value.type, lanes)
+    first = builder.insert_element(ir.Constant(kind, ir.Undefined), value, ir.IntType(32)(0))
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), lanes), None)
+    return builder.shuffle_vector(first, ir.Constant(kind, ir.Undefined), zeros)
 
 
 @kernel
@@ -114,7 +129,7 @@ def split_line(context: Any, words: Any, digits: Any) -> Any:
         return ir.Constant(kind, [value] * LANES)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        both = _read(builder, args[0], kind)
+        both = read(builder, args[0], kind)
         pair = [
             builder.ashr(builder.shl(both, splat(16)), splat(16)),
             builder.ashr(both, splat(16)),
@@ -152,17 +167,28 @@ def split(words, panels):
         hold(edge)
 
 
+def multiply_pairs(builder: Any, a: Any, b: Any) -> Any:
+    """Of each lane's words the sum of both halves' products."""
+    if _NAME:
+        halves = ir.VectorType(ir.IntType(16), 2 * LANES)
+        kind = ir.FunctionType(a.type, [halves, halves])
+        multiply = cgutils.get_or_insert_function(builder.module, kind, _NAME)
+        return builder.call(multiply, [builder.bitcast(one, halves) for one in (a, b)])
+    half = ir.Constant(a.type, [16] * LANES)
+    odd = builder.mul(*(builder.ashr(one, half) for one in (a, b)))
+    even = builder.mul(*(builder.ashr(builder.shl(one, half), half) for one in (a, b)))
+    return builder.add(odd, even)
+
+
 @instruction
 def add_products(context: Any, left: Any, stride: Any, right: Any, count: Any, out: Any) -> Any:
     """Adds to float64 (ROWS, LANES) at `out` the products of `count` words of ROWS lines, `stride`
     bytes apart at `left`, with as many of one panel at `right`. All but `count` are addresses."""
     word, address = ir.IntType(32), ir.IntType(64)
-    whole, halves = ir.VectorType(word, LANES), ir.VectorType(ir.IntType(16), 2 * LANES)
+    whole = ir.VectorType(word, LANES)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         at, step, panel, number, totals = args
-        kind = ir.FunctionType(whole, [halves, halves])
-        multiply = cgutils.get_or_insert_function(builder.module, kind, _NAMES[LANES])
         lines = [builder.add(at, builder.mul(step, address(row))) for row in range(ROWS)]
         sums = [
             [cgutils.alloca_once_value(builder, ir.Constant(whole, None)) for _ in range(2)]
@@ -170,17 +196,17 @@ def add_products(context: Any, left: Any, stride: Any, right: Any, count: Any, o
         ]
         with cgutils.for_range(builder, number, intp=address) as loop:
             here = builder.add(panel, builder.mul(loop.index, address(8 * LANES)))
-            digits = [_read(builder, here, halves, offset=4 * LANES * d) for d in range(2)]
+            digits = [read(builder, here, whole, offset=4 * LANES * d) for d in range(2)]
             for line, pair in zip(lines, sums, strict=True):
                 place = builder.add(line, builder.mul(loop.index, address(4)))
-                factor = builder.bitcast(_spread(builder, _read(builder, place, word)), halves)
+                factor = spread(builder, read(builder, place, word))
                 for digit, total in zip(digits, pair, strict=True):
-                    product = builder.call(multiply, [factor, digit])
+                    product = multiply_pairs(builder, factor, digit)
                     builder.store(builder.add(builder.load(total), product), total)
         for row, pair in enumerate(sums):
             high, low = (builder.sitofp(builder.load(total), _WIDE) for total in pair)
             high = builder.fmul(high, ir.Constant(_WIDE, [128.0] * LANES))
-            before = _read(builder, totals, _WIDE, offset=8 * LANES * row)
+            before = read(builder, totals, _WIDE, offset=8 * LANES * row)
             where = builder.add(totals, address(8 * LANES * row))
             total = builder.fadd(before, builder.fadd(high, low))
             builder.store(total, builder.inttoptr(where, _WIDE.as_pointer()), align=8)
@@ -199,30 +225,18 @@ def finish_line(
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         narrow = ir.VectorType(ir.FloatType(), LANES)
-        scale = builder.fmul(_spread(builder, args[1]), _read(builder, args[2], _WIDE))
-        value = builder.fmul(_read(builder, args[0], _WIDE), scale)
+        scale = builder.fmul(spread(builder, args[1]), read(builder, args[2], _WIDE))
+        value = builder.fmul(read(builder, args[0], _WIDE), scale)
         value = builder.fadd(value, ir.Constant(_WIDE, [0.0] * LANES))
-        added = builder.fpext(_read(builder, args[4], narrow), _WIDE)
-        added = builder.fmul(added, _spread(builder, args[5]))
-        value = builder.fadd(builder.fmul(value, _spread(builder, args[3])), added)
+        added = builder.fpext(read(builder, args[4], narrow), _WIDE)
+        added = builder.fmul(added, spread(builder, args[5]))
+        value = builder.fadd(builder.fmul(value, spread(builder, args[3])), added)
         pointer = builder.inttoptr(args[6], narrow.as_pointer())
         builder.store(builder.fptrunc(value, narrow), pointer, align=4)
         return context.get_dummy_value()
 
     address, number = types.int64, types.float64
     return types.void(address, number, address, number, address, number, address), generate
-
-
-def _read(builder: Any, address: Any, kind: Any, offset: int = 0) -> Any:
-    moved = builder.add(address, ir.IntType(64)(offset))
-    return builder.load(builder.inttoptr(moved, kind.as_pointer()), align=4)
-
-
-def _spread(builder: Any, value: Any) -> Any:
-    kind = ir.VectorType(value.type, LANES)
-    first = builder.insert_element(ir.Constant(kind, ir.Undefined), value, ir.IntType(32)(0))
-    zeros = ir.Constant(ir.VectorType(ir.IntType(32), LANES), None)
-    return builder.shuffle_vector(first, ir.Constant(kind, ir.Undefined), zeros)
 
 
 @kernel

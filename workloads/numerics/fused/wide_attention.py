@@ -1,19 +1,20 @@
-"""Attention where there are no tiles: the exact products by float64, everything else in one pass.
+"""Attention where there are no tiles: the exact products by `heads`, everything else in one pass.
 
 The same definition as `attention`; heads are taken a few at a time, so that their scores stay in
-the processor's caches. Where queries see no later keys, products go by blocks, and what lies beyond
-the block is left out: it is never read, or counts as 0.
+the processor's caches.
 """
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numba import prange
 
-from workloads.numerics.fused import wide
+from workloads.numerics.fused import heads as products
+from workloads.numerics.fused import pairs, wide
 from workloads.numerics.fused.kernel import array, inlined, kernel
+from workloads.numerics.fused.memory import kept
 from workloads.numerics.fused.reductions import power
 from workloads.numerics.fused.shares import (
     along,
@@ -30,8 +31,6 @@ from workloads.numerics.fused.wide import MAGIC32
 Array = np.ndarray[Any, Any]
 CACHED_SCORES = 1 << 19
 """Scores of the heads that are worked on together."""
-BLOCK = 64
-"""Queries, or keys, of a block of a causal product."""
 _MAGIC = 1.5 * 2.0**52
 
 
@@ -132,67 +131,53 @@ def finish(exact, row_units, column_units, out):
 class _Heads:
     """A few heads' matrices, snapped once by rows and by columns as they are asked for."""
 
-    def __init__(self, x: Array, bits: int) -> None:
-        self._x, self._bits = np.ascontiguousarray(x), bits
+    def __init__(self, name: str, x: Array, bits: int) -> None:
+        self._name, self._x, self._bits = name, np.ascontiguousarray(x), bits
         self.broken = 0
 
-    def rows(self) -> tuple[torch.Tensor, Array]:
+    def rows(self) -> tuple[Array, Array]:
         """Whole float64 numbers (heads, n, K) and units (heads, n)."""
         heads, n, depth = self._x.shape
-        whole, units = np.empty((heads, n, depth)), np.empty((heads, n))
+        whole = kept(f"{self._name} in rows", (heads, n, depth), np.float64)
+        units = np.empty((heads, n))
         flat = (heads * n, depth)
         self.broken += wide.snap_rows(
             self._x.reshape(flat), self._bits, whole.reshape(flat), units.reshape(-1)
         )
-        return torch.from_numpy(whole), units
+        return whole, units
 
-    def columns(self) -> tuple[torch.Tensor, Array]:
+    def columns(self) -> tuple[Array, Array]:
         """Whole float64 numbers (heads, K, n) and units (heads, n)."""
         heads, depth, n = self._x.shape
-        whole, units = np.empty((heads, depth, n)), np.empty((heads, n))
+        whole = kept(f"{self._name} in columns", (heads, depth, n), np.float64)
+        units = np.empty((heads, n))
         self.broken += snap_head_columns(self._x, self._bits, whole, units)
-        return torch.from_numpy(whole), units
+        return whole, units
 
 
-Part = tuple[slice, slice, slice]
-"""Rows of the left factor, terms of the sum, columns of the right factor."""
-Division = Callable[[int, int, int], list[Part]]
-"""Rows, terms and columns of a product -> the parts that are computed."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Factor:
+    """Whole numbers up to 2^bits, float64 (heads, rows, columns); exchanged if `turned`."""
+
+    whole: Array
+    turned: bool = False
+
+    def plain(self) -> torch.Tensor:
+        tensor = torch.from_numpy(self.whole)
+        return tensor.transpose(1, 2) if self.turned else tensor
 
 
-def everything(rows: int, terms: int, columns: int) -> list[Part]:
-    return [(slice(0, rows), slice(0, terms), slice(0, columns))]
-
-
-def _blocks(count: int) -> list[slice]:
-    return [slice(at, min(at + BLOCK, count)) for at in range(0, count, BLOCK)]
-
-
-def seen_columns(rows: int, terms: int, columns: int) -> list[Part]:
-    """Each query with the keys up to it; further columns stay as they were."""
-    return [(one, slice(0, terms), slice(0, one.stop)) for one in _blocks(rows)]
-
-
-def seen_terms(rows: int, terms: int, columns: int) -> list[Part]:
-    """Each query's sum over the keys up to it."""
-    return [(one, slice(0, one.stop), slice(0, columns)) for one in _blocks(rows)]
-
-
-def later_terms(rows: int, terms: int, columns: int) -> list[Part]:
-    """Each key's sum over the queries from it on."""
-    return [(one, slice(one.start, terms), slice(0, columns)) for one in _blocks(rows)]
-
-
-def _exact(left: torch.Tensor, right: torch.Tensor, bits: int, divide: Division) -> Array:
-    """Product of whole numbers up to 2^bits, (heads, M, K) x (heads, K, N), as float64."""
-    (heads, rows, depth), columns = left.shape, right.shape[2]
+def _exact(left: _Factor, right: _Factor, bits: int, part: int) -> Array:
+    """Product (heads, M, K) x (heads, K, N) as float64, or what `part` says of it, until the next
+    one is asked for."""
+    (heads, rows, depth), columns = left.plain().shape, right.plain().shape[2]
     chunk = 1 << (53 - 2 * bits)
     if depth <= chunk:
-        out = torch.empty((heads, rows, columns), dtype=torch.float64)
-        for own, terms, others in divide(rows, depth, columns):
-            torch.bmm(left[:, own, terms], right[:, terms, others], out=out[:, own, others])
-        return array(out)
-    parts = zip(left.split(chunk, 2), right.split(chunk, 1), strict=True)
+        out = kept("exact", (heads, rows, columns), np.float64)
+        in_pairs = bits == pairs.BITS
+        products.multiply(left.whole, left.turned, right.whole, right.turned, part, in_pairs, out)
+        return out
+    parts = zip(left.plain().split(chunk, 2), right.plain().split(chunk, 1), strict=True)
     total = sum(torch.bmm(one, other).to(torch.int64) for one, other in parts)
     return array(torch.as_tensor(total).to(torch.float64))
 
@@ -202,20 +187,22 @@ def _groups(q: Array, k: Array) -> list[slice]:
     return [slice(at, at + step) for at in range(0, q.shape[0], step)]
 
 
-def _divisions(causal: bool, shape: tuple[int, ...]) -> tuple[Division, Division, Division]:
-    """Of scores, of sums over keys and of sums over queries."""
-    if causal and shape[1] == shape[2] and shape[1] > BLOCK:
-        return seen_columns, seen_terms, later_terms
-    return everything, everything, everything
+def _parts(causal: bool, shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """What is computed of scores, of sums over keys and of sums over queries."""
+    if causal and shape[1] == shape[2]:
+        return products.SEEN_COLUMNS, products.SEEN_TERMS, products.LATER_TERMS
+    return products.EVERYTHING, products.EVERYTHING, products.EVERYTHING
 
 
 def _weigh(q: _Heads, k: _Heads, shape: Any, options: Any, bits: int, logs: Array) -> Any:
     """t, t in whole units and its sums for a few heads, and how many rows broke."""
     (whole_q, q_units), (whole_k, k_units) = q.rows(), k.rows()
-    t, whole, sums = np.empty(shape), np.empty(shape), np.empty(shape[:2])
-    exact = _exact(whole_q, whole_k.transpose(1, 2), bits, _divisions(options[2], shape)[0])
+    t, whole = (kept(name, shape, np.float64) for name in ("t", "whole t"))
+    sums = np.empty(shape[:2])
+    keys = _Factor(whole=whole_k, turned=True)
+    exact = _exact(_Factor(whole=whole_q), keys, bits, _parts(options[2], shape)[0])
     broken = weigh(exact, q_units, k_units, *options, bits, t, whole, sums, logs)
-    return t, torch.from_numpy(whole), sums, broken
+    return t, whole, sums, broken
 
 
 def forward(
@@ -235,13 +222,14 @@ def forward(
     Fills out (heads, T, width) and logs (heads, T); returns how much was not finite."""
     broken = 0
     for few in _groups(q, k):
-        heads = [_Heads(one[few], bits) for one in (q, k, v)]
+        heads = [_Heads(name, x[few], bits) for name, x in zip("qkv", (q, k, v), strict=True)]
         shape = (len(q[few]), q.shape[1], k.shape[1])
         options = (mask[few], has_mask, causal, factor)
         _, whole, sums, bad = _weigh(heads[0], heads[1], shape, options, bits, logs[few])
         whole_v, v_units = heads[2].columns()
-        over_keys = _divisions(causal, shape)[1]
-        mix(_exact(whole, whole_v, bits, over_keys), v_units, 2.0**-bits, sums, out[few])
+        over_keys = _parts(causal, shape)[1]
+        exact = _exact(_Factor(whole=whole), _Factor(whole=whole_v), bits, over_keys)
+        mix(exact, v_units, 2.0**-bits, sums, out[few])
         broken += bad + sum(one.broken for one in heads)
     return broken
 
@@ -264,26 +252,31 @@ def backward(
     """As `forward`; fills gq (heads, T, width), gk and gv (heads, keys, width)."""
     broken = 0
     for few in _groups(q, k):
-        heads = [_Heads(one[few], bits) for one in (q, k, v, g)]
+        named = zip("qkvg", (q, k, v, g), strict=True)
+        heads = [_Heads(name, x[few], bits) for name, x in named]
         shape = (len(q[few]), q.shape[1], k.shape[1])
         options = (mask[few], has_mask, causal, factor)
-        scores, over_keys, over_queries = _divisions(causal, shape)
+        scores, over_keys, over_queries = _parts(causal, shape)
         unused = np.empty(shape[:2], dtype=np.float32)
         t, whole, sums, bad = _weigh(heads[0], heads[1], shape, options, bits, unused)
         (whole_g, g_units), (whole_v, v_units) = heads[3].rows(), heads[2].rows()
-        slopes, shared = np.empty(shape, dtype=np.float32), np.empty_like(q[few])
-        towards = _exact(whole_g, whole_v.transpose(1, 2), bits, scores)
+        slopes, shared = kept("slopes", shape, np.float32), np.empty_like(q[few])
+        values = _Factor(whole=whole_v, turned=True)
+        towards = _exact(_Factor(whole=whole_g), values, bits, scores)
         slope_of(towards, g_units, v_units, t, sums, g[few], o[few], factor, causal, slopes, shared)
-        heads += [_Heads(slopes, bits), _Heads(shared, bits)]
+        heads += [_Heads("slopes", slopes, bits), _Heads("shared", shared, bits)]
         whole_s, s_units = heads[5].columns()
         share_units = np.full(shape[::2], 2.0**-bits)
-        exact = _exact(whole.transpose(1, 2), whole_s, bits, over_queries)
+        weights = _Factor(whole=whole, turned=True)
+        exact = _exact(weights, _Factor(whole=whole_s), bits, over_queries)
         finish(exact, share_units, s_units, gv[few])
         (rows, row_units), (columns, column_units) = heads[4].rows(), heads[4].columns()
         whole_k, k_units = heads[1].columns()
-        finish(_exact(rows, whole_k, bits, over_keys), row_units, k_units, gq[few])
+        exact = _exact(_Factor(whole=rows), _Factor(whole=whole_k), bits, over_keys)
+        finish(exact, row_units, k_units, gq[few])
         whole_q, q_units = heads[0].columns()
-        exact = _exact(columns.transpose(1, 2), whole_q, bits, over_queries)
+        slopes_turned = _Factor(whole=columns, turned=True)
+        exact = _exact(slopes_turned, _Factor(whole=whole_q), bits, over_queries)
         finish(exact, column_units, q_units, gk[few])
         broken += bad + sum(one.broken for one in heads)
     return broken

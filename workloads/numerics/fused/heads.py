@@ -1,0 +1,249 @@
+"""Exact products of a few heads' matrices, one head to a thread: whole numbers in float64, or as
+pairs of int16 where 13 bits are asked for and the processor has them (`pairs`).
+
+Where queries see no later keys, what lies beyond is left out: it is never read, or counts as 0.
+Every sum is of integers below 2^53, so a fused multiply-add gives what two instructions give.
+"""
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import prange, types
+from numba.core import cgutils
+
+from workloads.numerics.fused.kernel import hold, inlined, instruction, kernel
+from workloads.numerics.fused.pairs import (
+    LANES,
+    LONGEST,
+    ROWS,
+    add_products,
+    read,
+    split_line,
+    spread,
+)
+
+COLUMNS = LANES
+"""Of the right factor that are multiplied together: float64 in two registers."""
+EVERYTHING, SEEN_COLUMNS, SEEN_TERMS, LATER_TERMS = range(4)
+"""What is computed: all; each query with the keys up to it; each query's sum over those keys; each
+key's sum over the queries from it on."""
+
+
+@instruction
+def add_wide_products(
+    context: Any, left: Any, stride: Any, right: Any, count: Any, out: Any
+) -> Any:
+    """Adds to float64 (ROWS, COLUMNS) at `out` the products of `count` float64 of ROWS lines,
+    `stride` bytes apart at `left`, with (count, COLUMNS) at `right`. All but `count` are addresses.
+    """
+    address = ir.IntType(64)
+    wide = ir.VectorType(ir.DoubleType(), COLUMNS)
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        at, step, panel, number, totals = args
+        name = f"llvm.fmuladd.v{COLUMNS}f64"
+        kind = ir.FunctionType(wide, [wide, wide, wide])
+        multiply = cgutils.get_or_insert_function(builder.module, kind, name)
+        lines = [builder.add(at, builder.mul(step, address(row))) for row in range(ROWS)]
+        sums = [
+            cgutils.alloca_once_value(
+                builder, read(builder, totals, wide, offset=8 * COLUMNS * row)
+            )
+            for row in range(ROWS)
+        ]
+        with cgutils.for_range(builder, number, intp=address) as loop:
+            here = builder.add(panel, builder.mul(loop.index, address(8 * COLUMNS)))
+            factors = read(builder, here, wide)
+            for line, total in zip(lines, sums, strict=True):
+                place = builder.add(line, builder.mul(loop.index, address(8)))
+                factor = spread(builder, read(builder, place, ir.DoubleType()), COLUMNS)
+                added = builder.call(multiply, [factor, factors, builder.load(total)])
+                builder.store(added, total)
+        for row, total in enumerate(sums):
+            where = builder.add(totals, address(8 * COLUMNS * row))
+            pointer = builder.inttoptr(where, wide.as_pointer())
+            builder.store(builder.load(total), pointer, align=8)
+        return context.get_dummy_value()
+
+    number = types.int64
+    return types.void(number, number, number, number, number), generate
+
+
+@inlined
+def word_of(even, odd):
+    """Two whole numbers as the halves of an int32."""
+    return (np.int32(even) & 0xFFFF) | (np.int32(odd) << 16)
+
+
+@inlined
+def words_below(x, turned, panels):
+    """Digits of x, whole numbers (K, n) or, if `turned`, (n, K), as `pairs.split` lays them out."""
+    depth, n = (x.shape[1], x.shape[0]) if turned else x.shape
+    count = depth // 2
+    words = np.zeros((panels.shape[1], panels.shape[0] * COLUMNS), dtype=np.int32)
+    if turned:
+        for j in range(n):
+            line = x[j]
+            for t in range(count):
+                words[t, j] = word_of(line[2 * t], line[2 * t + 1])
+    else:
+        for t in range(count):
+            even, odd, line = x[2 * t], x[2 * t + 1], words[t]
+            for j in range(n):
+                line[j] = word_of(even[j], odd[j])
+    if depth % 2:
+        for j in range(n):
+            words[count, j] = word_of(x[j, depth - 1] if turned else x[depth - 1, j], 0.0)
+    for panel in range(panels.shape[0]):
+        source = words.ctypes.data + 4 * COLUMNS * panel
+        target = panels.ctypes.data + panel * panels.strides[0]
+        for t in range(panels.shape[1]):
+            split_line(source + t * words.strides[0], target + t * 8 * COLUMNS)
+    hold(words)
+
+
+@inlined
+def numbers_below(x, turned, panels):
+    """x, (K, n) or, if `turned`, (n, K), as float64 (n / COLUMNS, K, COLUMNS)."""
+    n = x.shape[0] if turned else x.shape[1]
+    for panel in range(panels.shape[0]):
+        at = panel * COLUMNS
+        width = min(COLUMNS, n - at)
+        if width < COLUMNS:
+            panels[panel] = 0.0
+        for k in range(panels.shape[1]):
+            line = panels[panel, k]
+            for j in range(width):
+                line[j] = x[at + j, k] if turned else x[k, at + j]
+
+
+@inlined
+def words_aside(x, turned, top, rows, lines):
+    """Words of rows `top` to `top + rows` of x, (m, K) or, if `turned`, (K, m)."""
+    depth = x.shape[0] if turned else x.shape[1]
+    if turned:
+        for t in range(depth // 2):
+            even, odd = x[2 * t], x[2 * t + 1]
+            for i in range(rows):
+                lines[i, t] = word_of(even[top + i], odd[top + i])
+    else:
+        for i in range(rows):
+            line, words = x[top + i], lines[i]
+            for t in range(depth // 2):
+                words[t] = word_of(line[2 * t], line[2 * t + 1])
+    if depth % 2:
+        for i in range(rows):
+            last = x[depth - 1, top + i] if turned else x[top + i, depth - 1]
+            lines[i, depth // 2] = word_of(last, 0.0)
+
+
+@inlined
+def numbers_aside(x, turned, top, rows, lines):
+    """Rows `top` to `top + rows` of x, (m, K) or, if `turned`, (K, m)."""
+    if turned:
+        for k in range(x.shape[0]):
+            line = x[k]
+            for i in range(rows):
+                lines[i, k] = line[top + i]
+    else:
+        for i in range(rows):
+            lines[i, :] = x[top + i]
+
+
+@instruction
+def copy_line(context: Any, source: Any, target: Any) -> Any:
+    """COLUMNS float64 from one address to another."""
+    wide = ir.VectorType(ir.DoubleType(), COLUMNS)
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = builder.inttoptr(args[1], wide.as_pointer())
+        builder.store(read(builder, args[0], wide), pointer, align=8)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), generate
+
+
+@inlined
+def hand_over(totals, out, top, at):
+    """out[top ..., at ...] = totals, as far as there is any of it."""
+    m, n = out.shape
+    source, target = totals.ctypes.data, out.ctypes.data + 8 * (top * n + at)
+    for i in range(min(ROWS, m - top)):
+        if at + COLUMNS <= n:
+            copy_line(source, target)
+        else:
+            out[top + i, at:] = totals[i, : n - at]
+        source += 8 * COLUMNS
+        target += 8 * n
+    hold(totals)
+
+
+@inlined
+def seen(part, top, bottom, depth, n):
+    """First and last term, and last column, of what is computed of rows `top` to `bottom`."""
+    first = top - top % 2 if part == LATER_TERMS else 0
+    last = min(bottom, depth) if part == SEEN_TERMS else depth
+    return first, last, min(bottom, n) if part == SEEN_COLUMNS else n
+
+
+@inlined
+def multiply_head(left, left_turned, right, right_turned, part, out):
+    """One head of `multiply`, in float64."""
+    m, n = out.shape
+    depth = left.shape[0] if left_turned else left.shape[1]
+    panels = np.empty((-(-n // COLUMNS), depth, COLUMNS))
+    numbers_below(right, right_turned, panels)
+    lines, totals = np.zeros((ROWS, depth)), np.empty((ROWS, COLUMNS))
+    for top in range(0, m, ROWS):
+        rows = min(ROWS, m - top)
+        numbers_aside(left, left_turned, top, rows, lines)
+        first, last, stop = seen(part, top, top + rows, depth, n)
+        for panel in range(-(-stop // COLUMNS)):
+            totals[:] = 0.0
+            source = panels.ctypes.data + (panel * depth + first) * 8 * COLUMNS
+            aside = lines.ctypes.data + 8 * first
+            add_wide_products(aside, 8 * depth, source, last - first, totals.ctypes.data)
+            hand_over(totals, out, top, panel * COLUMNS)
+    hold(panels)
+    hold(lines)
+    hold(totals)
+
+
+@inlined
+def multiply_head_in_pairs(left, left_turned, right, right_turned, part, out):
+    """One head of `multiply`, 13 bits."""
+    m, n = out.shape
+    depth = left.shape[0] if left_turned else left.shape[1]
+    count = -(-depth // 2)
+    panels = np.empty((-(-n // COLUMNS), count, 2, COLUMNS), dtype=np.int32)
+    words_below(right, right_turned, panels)
+    lines, totals = np.zeros((ROWS, count), dtype=np.int32), np.empty((ROWS, COLUMNS))
+    for top in range(0, m, ROWS):
+        rows = min(ROWS, m - top)
+        words_aside(left, left_turned, top, rows, lines)
+        first, last, stop = seen(part, top, top + rows, depth, n)
+        for panel in range(-(-stop // COLUMNS)):
+            totals[:] = 0.0
+            for begin in range(first // 2, -(-last // 2), LONGEST):
+                source = panels.ctypes.data + (panel * count + begin) * 8 * COLUMNS
+                aside, some = lines.ctypes.data + 4 * begin, -(-last // 2) - begin
+                add_products(aside, 4 * count, source, min(LONGEST, some), totals.ctypes.data)
+            hand_over(totals, out, top, panel * COLUMNS)
+    hold(panels)
+    hold(lines)
+    hold(totals)
+
+
+@kernel
+def multiply(left, left_turned, right, right_turned, part, in_pairs, out):
+    """out (heads, M, N) float64 = left (heads, M, K) x right (heads, K, N), or what `part` says of
+    it. Factors are whole numbers in float64, contiguous; one that is `turned` has its last two
+    dimensions exchanged."""
+    for head in prange(out.shape[0]):
+        if in_pairs:
+            multiply_head_in_pairs(
+                left[head], left_turned, right[head], right_turned, part, out[head]
+            )
+        else:
+            multiply_head(left[head], left_turned, right[head], right_turned, part, out[head])
