@@ -10,6 +10,9 @@ A cell says which instruction sets it ran with, since an emulation that does not
 nothing. Numba's processor counts only together with NUMBA_CPU_FEATURES: by itself it leaves the
 host's features, tiles included, switched on.
 
+`--beside PYTHON` runs the first cells in another environment too, which has another version of
+torch and all else that this one has.
+
 Not covered: other processors. An emulated one is this one's silicon with instructions left out.
 """
 
@@ -45,14 +48,25 @@ LEARNING_RATE = 1e-3
 LEAST_CELLS = 30
 QUICK_CELLS, QUICK_STEPS, QUICK_MODELS = 3, 5, ("transformer", "cnn")
 CONTROLS = 8
-"""Cells that train in stock float32 too."""
+"""Cells that train in stock float32 too, and that are run beside in another environment."""
 NUMBA_THREADS = "4"
 """Threads that numba may use at most; how many it does use follows torch."""
 
 
 def numba_cpu(name: str) -> Settings:
-    """Numba compiles for this processor and for no feature that it lacks."""
-    return {"NUMBA_CPU_NAME": name, "NUMBA_CPU_FEATURES": ""}
+    """Numba compiles for this processor and for no feature that it lacks. What our kernels ask for
+    is spelt out: they see features, not what a name implies."""
+    features = {
+        "x86-64": "",
+        "haswell": "+avx2,+fma",
+        "skylake-avx512": "+avx2,+fma,+avx512f,+avx512bw,+avx512dq,+avx512vl",
+    }
+    return {"NUMBA_CPU_NAME": name, "NUMBA_CPU_FEATURES": features[name]}
+
+
+def has_avx512() -> bool:
+    """Whether this machine can run what is compiled for AVX-512."""
+    return torch.cpu._is_avx512_supported()
 
 
 FACTORS: Mapping[str, Mapping[str, Settings]] = MappingProxyType(
@@ -77,7 +91,7 @@ FACTORS: Mapping[str, Mapping[str, Settings]] = MappingProxyType(
             "best": {},
             "haswell": numba_cpu("haswell"),
             "sse2": numba_cpu("x86-64"),
-            "avx512": numba_cpu("skylake-avx512"),
+            **({"avx512": numba_cpu("skylake-avx512")} if has_avx512() else {}),
         },
     }
 )
@@ -94,12 +108,14 @@ class ChildFailed(Exception):
     """A subprocess ended without an answer; the message holds the end of what it said."""
 
 
-def ask(module: str, question: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+def ask(
+    module: str, question: Mapping[str, Any], settings: Settings, python: str = sys.executable
+) -> dict[str, Any]:
     """What `python -m module --child QUESTION` prints as its last line of JSON, in an environment
     of these settings. Raises `ChildFailed`."""
     inherited = {name: value for name, value in os.environ.items() if name not in GOVERNED}
     done = subprocess.run(
-        [sys.executable, "-m", module, "--child", json.dumps(dict(question))],
+        [python, "-m", module, "--child", json.dumps(dict(question))],
         env={**inherited, "NUMBA_NUM_THREADS": NUMBA_THREADS, **settings},
         capture_output=True,
         text=True,
@@ -113,6 +129,7 @@ def ask(module: str, question: Mapping[str, Any], settings: Settings) -> dict[st
 def machine() -> dict[str, Any]:
     """What this process really runs with."""
     return {
+        "torch": torch.__version__,
         "aten": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "numba": numba_config.CPU_NAME or "host",
@@ -191,23 +208,47 @@ def _train(name: str, optimizer: Any, steps: int) -> str:
     return state_digest(training.state())
 
 
-def run_cells(plan: Plan, cells: list[Cell], jobs: int) -> Iterator[dict[str, Any]]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A cell and where it is run. `python`: an environment's interpreter."""
+
+    cell: Cell
+    python: str
+    has_control: bool
+
+
+def places(plan: Plan, cells: list[Cell], beside: list[str]) -> list[Place]:
+    """All cells in this environment, then the first ones in each other one."""
+    here = [
+        Place(cell=cell, python=sys.executable, has_control=at < plan.controls)
+        for at, cell in enumerate(cells)
+    ]
+    there = [
+        Place(cell=cell, python=python, has_control=True)
+        for python in beside
+        for cell in cells[:CONTROLS]
+    ]
+    return here + there
+
+
+def run_cells(plan: Plan, chosen: list[Place], jobs: int) -> Iterator[dict[str, Any]]:
     """What each cell found, in order; `{"error": ...}` for one that failed."""
 
-    def run(at: int) -> dict[str, Any]:
+    def run(place: Place) -> dict[str, Any]:
         question = {
             "models": plan.models,
             "steps": plan.steps,
             "precision": plan.precision,
-            "control": at < plan.controls,
+            "control": place.has_control,
         }
+        settings = settings_of(place.cell)
         try:
-            return ask("benchmarks.numerics_matrix", question, settings_of(cells[at]))
+            return ask("benchmarks.numerics_matrix", question, settings, place.python)
         except ChildFailed as error:
             return {"error": str(error), "canonical": {}, "stock": {}}
 
     with ThreadPoolExecutor(jobs) as pool:
-        yield from pool.map(run, range(len(cells)))
+        yield from pool.map(run, chosen)
 
 
 # -- the report ----------------------------------------------------------------------------------
@@ -218,7 +259,8 @@ def _row(number: int, cell: Cell, result: Mapping[str, Any]) -> str:
     if "error" in result:
         return f"{number:>3} {values} FAILED\n{result['error']}"
     ran, stock = result["machine"], result["stock"]
-    seen = f"{ran['aten']}, {ran['threads']} threads, {'tiles' if ran['tiles'] else 'no tiles'}"
+    tiles = "tiles" if ran["tiles"] else "no tiles"
+    seen = f"torch {ran['torch']}, {ran['aten']}, {ran['threads']} threads, {tiles}"
     digests = " ".join(
         f"{name} {digest[:8]}" + (f" (stock {stock[name][:8]})" if name in stock else "")
         for name, digest in result["canonical"].items()
@@ -269,13 +311,15 @@ def main() -> int:
     parser.add_argument("--models", nargs="+", choices=TASKS, help="all of them, if not quick")
     parser.add_argument("--precision", choices=BITS, default="highest")
     parser.add_argument("--control", action="store_true", help="stock float32 in every cell")
+    parser.add_argument("--beside", nargs="+", default=[], metavar="PYTHON", help="of others")
+    parser.add_argument("--cells", type=int, default=None, help="the first ones alone")
     parser.add_argument("--jobs", type=int, default=1, help="cells at a time")
     parser.add_argument("--child", type=json.loads, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child is not None:
         print(json.dumps(child(options.child)))
         return 0
-    cells = design(LEAST_CELLS)[: QUICK_CELLS if options.quick else None]
+    cells = design(LEAST_CELLS)[: QUICK_CELLS if options.quick else options.cells]
     plan = Plan(
         models=_chosen_models(options.models, options.quick),
         steps=options.steps or (QUICK_STEPS if options.quick else 200),
@@ -283,9 +327,10 @@ def main() -> int:
         controls=len(cells) if options.control else CONTROLS,
     )
     print("    " + " ".join(f"{factor:<10}" for factor in FACTORS))
+    chosen = places(plan, cells, options.beside)
     results: list[dict[str, Any]] = []
-    for result in run_cells(plan, cells, options.jobs):
-        print(_row(len(results) + 1, cells[len(results)], result), flush=True)
+    for result in run_cells(plan, chosen, options.jobs):
+        print(_row(len(results) + 1, chosen[len(results)].cell, result), flush=True)
         results.append(result)
     return _report(plan, results, options.json)
 

@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from benchmarks.numerics_matrix import Settings, ask, machine, numba_cpu
+from benchmarks.numerics_matrix import Settings, ask, has_avx512, machine, numba_cpu
 from benchmarks.numerics_models import Training, build
 from workloads.numerics.mode import Observer, canonical
 from workloads.numerics.optim import AdamW
@@ -272,7 +272,8 @@ def plan(is_quick: bool, only: list[str] | None) -> dict[tuple[str, int], list[s
         return {("native", 2): only or ["d=128", "d=384"]}
     cores = os.cpu_count() or 1
     found: dict[tuple[str, int], list[str]] = {}
-    for setting in SETTINGS:
+    settings = [one for one in SETTINGS if one != "avx512" or has_avx512()]
+    for setting in settings:
         for threads in (1, 2):
             names = [one.name for one in CASES if threads in one.threads]
             names = [name for name in names if only is None or name in only]

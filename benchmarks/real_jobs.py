@@ -7,7 +7,9 @@ trained to the end, in this process. Exit code 1 if a job does not end as done, 
 for what it forged, a fine-tuning stays below its goal, or a search ends more than a hundredth
 below the grid's best.
 
-`--plot` draws docs/figures/job_EXAMPLE.png. Not covered: speed. All nodes share this machine.
+With `--churn` an honest volunteer's node is killed in the middle of the job, and another volunteer
+joins: all must come out as before, to the last credit. `--plot` draws docs/figures/job_EXAMPLE.png.
+Not covered: speed. All nodes share this machine.
 """
 
 # The extra `bench` has what draws.
@@ -28,7 +30,7 @@ from gensyn_ray.blobs import Blobs
 from gensyn_ray.cli.submitter import asked_by, launch
 from gensyn_ray.domain.money import MICRO_PER_CREDIT, format_credits
 from gensyn_ray.domain.numerics import REPRODUCIBLE
-from gensyn_ray.testnet.local import LocalNetwork
+from gensyn_ray.testnet.local import LocalNetwork, wait_for
 from workloads.core.dataset import DataSet, Prepared
 from workloads.core.objectives import leaders
 from workloads.core.segment import Runner, TaskSpec
@@ -57,6 +59,8 @@ GRID: Mapping[str, tuple[float, ...]] = {
 }
 """Of the CNNs in the sweep's space."""
 FIGURES = EXAMPLES.parent / "figures"
+CHURN_AFTER, CHURN_WAIT_S = 4, 300.0
+"""Segments, after which a node is killed, and how long they may take."""
 STAKE_MICRO = 1000 * MICRO_PER_CREDIT
 
 
@@ -71,6 +75,17 @@ def follow(network: LocalNetwork, client: Network, kind: str, seed: int) -> Job:
         path = Path(folder) / f"{kind}.toml"
         path.write_text(text)
         return launch(client, asked_by(path))
+
+
+def churn(network: LocalNetwork, job: Job, profile: str) -> None:
+    """Kill a node that has worked; have another join at once."""
+    wait_for(
+        lambda: job.status()["segments"]["committed"] >= CHURN_AFTER,
+        timeout_s=CHURN_WAIT_S,
+        what=f"segment number {CHURN_AFTER}",
+    )
+    network.kill_node("honest-2")
+    network.add_volunteer("late", profile, stake_micro=STAKE_MICRO)
 
 
 def curves(result: JobResult) -> list[dict[str, list[float]]]:
@@ -136,6 +151,8 @@ def report(network: LocalNetwork, kind: str, result: JobResult, wall_s: float) -
         "curves": curves(result),
         "segments": bill["segments"],
         "caught": [names[party] for party in bill["tombstoned"]],
+        "paid": bill["paid_micro"],
+        "receipts": sum(one["paid_micro"] for one in result.receipts),
         "earned": {name: format_credits(micro) for name, micro in sorted(earned.items())},
     }
 
@@ -147,6 +164,10 @@ def problems(found: Mapping[str, Any]) -> list[str]:
         wrong.append(f"{found['kind']} ended as {found['state']}")
     if "lazy" in found["caught"] and float(found["earned"].get("lazy", "0").replace(",", "")) > 0:
         wrong.append("the cheat was paid")
+    if found["paid"] != found["receipts"]:
+        wrong.append(f"the bill has {found['paid']}, its receipts {found['receipts']}")
+    if honest := set(found["caught"]) - {"lazy"}:
+        wrong.append(f"{', '.join(sorted(honest))} did nothing wrong")
     goal, near = GOALS.get(found["kind"], 0.0), found.get("grid")
     end = max(found["curves"][0].get("accuracy", [0.0]))
     if end < goal:
@@ -188,6 +209,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Each kind of job, end to end, with a cheat")
     parser.add_argument("--kinds", nargs="+", choices=RECIPES, default=list(RECIPES))
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--churn", action="store_true", help="a node dies, another joins")
     parser.add_argument("--out", type=Path, help="also write what was found as JSON")
     parser.add_argument("--plot", action="store_true", help="draw docs/figures")
     options = parser.parse_args()
@@ -204,7 +226,10 @@ def main() -> int:
             client.join("submitter")
             network.fund(client.party, 10_000 * MICRO_PER_CREDIT)
             begun = time.monotonic()
-            result = follow(network, client, kind, options.seed).result()
+            job = follow(network, client, kind, options.seed)
+            if options.churn:
+                churn(network, job, profiles[0])
+            result = job.result()
             found.append(report(network, kind, result, time.monotonic() - begun))
         if kind == "sweep":  # the front's space has no CNNs
             found[-1]["grid"] = grid_best(options.seed)

@@ -1,5 +1,5 @@
-"""Matrix products by int8 tiles (AMX), by pairs of int16 (AVX2, AVX-512; 13 bits alone) or by
-float64, whichever this machine does fastest.
+"""Matrix products by int8 tiles (AMX), by pairs of int16 (13 bits alone), or by float64, in our
+kernel or the library's: whichever this machine does fastest.
 
 All multiply the same integers exactly, so which one ran does not show in a bit of the result.
 """
@@ -25,8 +25,8 @@ Tensor = torch.Tensor
 Array = np.ndarray[Any, Any]
 CACHE_BYTES = 3 << 18
 """Slices of the right factor that are kept in a core's cache while the left one streams by."""
-PAIR_BYTES = 3 << 16
-"""Digits of the right factor that are kept in a core's cache."""
+PANEL_BYTES = 3 << 16
+"""Panels of the right factor, digits or float64, that are kept in a core's cache."""
 DEEPEST = 1 << 17
 """Longest sums of tiles: three products of digits up to 64 each, added in int32."""
 CACHED_NUMBERS = 1 << 21
@@ -101,7 +101,7 @@ def _words(x: Tensor, name: str, is_left: bool) -> tuple[Array, Array]:
     in_columns = _lies_in_columns(x)
     shape = (count, n) if in_columns else (n, count)
     # More rows than there are may be read with the last ones.
-    words = kept(name, shape, np.int32, spare=pairs.ROWS * 4 * count)
+    words = kept(name, shape, np.int32, spare=_spare(count, 4))
     if in_columns:
         scales = np.empty(n, dtype=np.float32)
         broken = slices.column_scales(array(x.t()), pairs.BITS, scales, units)
@@ -110,7 +110,7 @@ def _words(x: Tensor, name: str, is_left: bool) -> tuple[Array, Array]:
         broken = pairs.round_rows(array(x), words.view(np.int16), units)
     _refuse(broken, x)
     if in_columns == is_left:
-        turned = kept(f"{name} turned", shape[::-1], np.int32, spare=pairs.ROWS * 4 * count)
+        turned = kept(f"{name} turned", shape[::-1], np.int32, spare=_spare(count, 4))
         pairs.turn(words, turned)
         words = turned
     return words, units
@@ -126,7 +126,7 @@ def _by_pairs(task: _Task) -> Tensor:
     right_units = np.ones(panels * pairs.LANES, dtype=np.float64)
     right_units[:n] = units
     out = torch.empty((m, n), dtype=torch.float32)
-    step = max(1, PAIR_BYTES // right[0].nbytes)
+    step = max(1, PANEL_BYTES // right[0].nbytes)
     for first in range(0, panels, step):
         pairs.multiply_words(
             left,
@@ -143,9 +143,57 @@ def _by_pairs(task: _Task) -> Tensor:
     return out
 
 
+def _by_panels(task: _Task) -> Tensor:
+    """float64, multiplied and finished by our own kernel."""
+    m, depth, n = task.size
+    snapped, units = _snap(task.b.t(), task.bits, "right")
+    panels = -(-n // wide.COLUMNS)
+    right = kept("panels", (panels, depth, wide.COLUMNS), np.float64)
+    in_columns = _lies_in_columns(task.b.t())
+    wide.lay_panels(array(snapped.t() if in_columns else snapped), not in_columns, right)
+    right_units = np.ones(panels * wide.COLUMNS, dtype=np.float64)
+    right_units[:n] = units
+    out = torch.empty((m, n), dtype=torch.float32)
+    several, step = max(1, PANEL_BYTES // right[0].nbytes), _rows_at_once(task)
+    for at in range(0, m, step):
+        rows = slice(at, min(at + step, m))
+        left, left_units = _snap(task.a[rows], task.bits, "left")
+        if _lies_in_columns(task.a[rows]):
+            turned = kept("left turned", tuple(left.shape), np.float64, spare=_spare(depth, 8))
+            pairs.turn(array(left.t()), turned)
+        else:
+            turned = array(left)
+        bias = task.bias[rows] if len(task.bias) > 1 else task.bias
+        for first in range(0, panels, several):
+            wide.multiply_numbers(
+                turned,
+                right[first : first + several],
+                left_units,
+                right_units,
+                first,
+                bias,
+                task.alpha,
+                task.beta,
+                array(out[rows]),
+            )
+    return out
+
+
+def _spare(count: int, size: int) -> int:
+    """Bytes of the lines of so many numbers that are read with the last ones of a left factor."""
+    return pairs.ROWS * count * size
+
+
+def _rows_at_once(task: _Task) -> int:
+    """Rows of the left factor that are snapped and multiplied before the next ones are."""
+    m, depth, n = task.size
+    return m if _lies_in_columns(task.a) else max(64, CACHED_NUMBERS // (depth + n))
+
+
 def _room(name: str, rows: int, columns: int) -> Tensor:
     """float64 (rows, columns) of this thread's own memory, kept for the next product."""
-    return torch.from_numpy(kept(name, (rows, columns), np.float64))
+    spare = _spare(columns, 8)
+    return torch.from_numpy(kept(name, (rows, columns), np.float64, spare=spare))
 
 
 def _snap(x: Tensor, bits: int, name: str) -> tuple[Tensor, Array]:
@@ -166,10 +214,10 @@ def _snap(x: Tensor, bits: int, name: str) -> tuple[Tensor, Array]:
 
 
 def _by_float64(task: _Task) -> Tensor:
-    """In blocks of rows, so that what is snapped and what is summed stay in cache."""
-    m, depth, n = task.size
+    """By the library, in blocks of rows: what is snapped and what is summed stays in cache."""
+    m, _, n = task.size
     right, right_units = _snap(task.b.t(), task.bits, "right")
-    step = m if _lies_in_columns(task.a) else max(64, CACHED_NUMBERS // (depth + n))
+    step = _rows_at_once(task)
     out = torch.empty((m, n), dtype=torch.float32)
     for first in range(0, m, step):
         rows = slice(first, min(first + step, m))
@@ -226,6 +274,8 @@ def _run(task: _Task) -> Tensor:
 def _routes(task: _Task) -> list[Callable[[_Task], Tensor]]:
     """What multiplies such factors here."""
     found = [_by_float64]
+    if task.size[1] <= 1 << (53 - 2 * task.bits):
+        found.append(_by_panels)
     if task.bits == pairs.BITS:
         found.append(_by_pairs)
     if amx.available() and task.size[1] <= DEEPEST:

@@ -10,64 +10,14 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import prange, types
-from numba.core import cgutils
 
 from workloads.numerics.fused.kernel import hold, inlined, instruction, kernel
-from workloads.numerics.fused.pairs import (
-    LANES,
-    LONGEST,
-    ROWS,
-    add_products,
-    read,
-    split_line,
-    spread,
-)
+from workloads.numerics.fused.pairs import LONGEST, ROWS, add_products, read, split_line
+from workloads.numerics.fused.wide import COLUMNS, add_wide_products, panel_of
 
-COLUMNS = LANES
-"""Of the right factor that are multiplied together: float64 in two registers."""
 EVERYTHING, SEEN_COLUMNS, SEEN_TERMS, LATER_TERMS = range(4)
 """What is computed: all; each query with the keys up to it; each query's sum over those keys; each
 key's sum over the queries from it on."""
-
-
-@instruction
-def add_wide_products(
-    context: Any, left: Any, stride: Any, right: Any, count: Any, out: Any
-) -> Any:
-    """Adds to float64 (ROWS, COLUMNS) at `out` the products of `count` float64 of ROWS lines,
-    `stride` bytes apart at `left`, with (count, COLUMNS) at `right`. All but `count` are addresses.
-    """
-    address = ir.IntType(64)
-    wide = ir.VectorType(ir.DoubleType(), COLUMNS)
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        at, step, panel, number, totals = args
-        name = f"llvm.fmuladd.v{COLUMNS}f64"
-        kind = ir.FunctionType(wide, [wide, wide, wide])
-        multiply = cgutils.get_or_insert_function(builder.module, kind, name)
-        lines = [builder.add(at, builder.mul(step, address(row))) for row in range(ROWS)]
-        sums = [
-            cgutils.alloca_once_value(
-                builder, read(builder, totals, wide, offset=8 * COLUMNS * row)
-            )
-            for row in range(ROWS)
-        ]
-        with cgutils.for_range(builder, number, intp=address) as loop:
-            here = builder.add(panel, builder.mul(loop.index, address(8 * COLUMNS)))
-            factors = read(builder, here, wide)
-            for line, total in zip(lines, sums, strict=True):
-                place = builder.add(line, builder.mul(loop.index, address(8)))
-                factor = spread(builder, read(builder, place, ir.DoubleType()), COLUMNS)
-                added = builder.call(multiply, [factor, factors, builder.load(total)])
-                builder.store(added, total)
-        for row, total in enumerate(sums):
-            where = builder.add(totals, address(8 * COLUMNS * row))
-            pointer = builder.inttoptr(where, wide.as_pointer())
-            builder.store(builder.load(total), pointer, align=8)
-        return context.get_dummy_value()
-
-    number = types.int64
-    return types.void(number, number, number, number, number), generate
 
 
 @inlined
@@ -101,21 +51,6 @@ def words_below(x, turned, panels):
         for t in range(panels.shape[1]):
             split_line(source + t * words.strides[0], target + t * 8 * COLUMNS)
     hold(words)
-
-
-@inlined
-def numbers_below(x, turned, panels):
-    """x, (K, n) or, if `turned`, (n, K), as float64 (n / COLUMNS, K, COLUMNS)."""
-    n = x.shape[0] if turned else x.shape[1]
-    for panel in range(panels.shape[0]):
-        at = panel * COLUMNS
-        width = min(COLUMNS, n - at)
-        if width < COLUMNS:
-            panels[panel] = 0.0
-        for k in range(panels.shape[1]):
-            line = panels[panel, k]
-            for j in range(width):
-                line[j] = x[at + j, k] if turned else x[k, at + j]
 
 
 @inlined
@@ -193,7 +128,8 @@ def multiply_head(left, left_turned, right, right_turned, part, out):
     m, n = out.shape
     depth = left.shape[0] if left_turned else left.shape[1]
     panels = np.empty((-(-n // COLUMNS), depth, COLUMNS))
-    numbers_below(right, right_turned, panels)
+    for panel in range(panels.shape[0]):
+        panel_of(right, right_turned, panel * COLUMNS, panels[panel])
     lines, totals = np.zeros((ROWS, depth)), np.empty((ROWS, COLUMNS))
     for top in range(0, m, ROWS):
         rows = min(ROWS, m - top)

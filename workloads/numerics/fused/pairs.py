@@ -19,7 +19,7 @@ from numba import prange, types
 from numba.core import cgutils
 from numba.core.registry import cpu_target
 
-from workloads.numerics.fused.kernel import hold, instruction, kernel
+from workloads.numerics.fused.kernel import hold, inlined, instruction, kernel
 from workloads.numerics.fused.slices import exponent_of, larger, scale_of, unit_of
 
 
@@ -41,7 +41,7 @@ ROWS = 6
 LONGEST = 2047
 """Words whose products an int32 can add up."""
 _BLOCK = 32
-"""Words that are turned at a time, in either direction."""
+"""Numbers that are turned at a time, in either direction."""
 _MAGIC32 = np.float32(1.5 * 2.0**23)
 _WIDE = ir.VectorType(ir.DoubleType(), LANES)
 
@@ -102,14 +102,14 @@ def round_columns(x, scales, words):
 
 @kernel
 def turn(words, turned):
-    """Transposes (m, n) int32 into (n, m), block by block."""
+    """Transposes (m, n) into (n, m), block by block."""
     m, n = words.shape
     for block in prange(-(-m // _BLOCK)):
         top = np.int64(block) * _BLOCK
         rows = min(_BLOCK, m - top)
         # By way of a buffer: lines that lie a power of two apart would drive each other from the
         # cache before they are full.
-        buffer = np.empty((_BLOCK, _BLOCK), dtype=np.int32)
+        buffer = np.empty((_BLOCK, _BLOCK), dtype=words.dtype)
         for left in range(0, n, _BLOCK):
             columns = min(_BLOCK, n - left)
             for i in range(rows):
@@ -239,6 +239,29 @@ def finish_line(
     return types.void(address, number, address, number, address, number, address), generate
 
 
+@inlined
+def finish_tile(totals, edge, row, at, left_units, right_units, bias, alpha, beta, out):
+    """out[row ..., at ...] from exact products (ROWS, LANES), as far as there is any of it.
+
+    `edge`: room for LANES float32."""
+    m, n = out.shape
+    bias_stride = bias.strides[0] if bias.shape[0] > 1 else 0
+    sums, units = totals.ctypes.data, right_units.ctypes.data + 8 * at
+    added = bias.ctypes.data + row * bias_stride + 4 * at
+    target = out.ctypes.data + 4 * (row * n + at)
+    whole = at + LANES <= n
+    for i in range(min(ROWS, m - row)):
+        place = target if whole else edge.ctypes.data
+        finish_line(sums, left_units[row + i], units, alpha, added, beta, place)
+        if not whole:
+            out[row + i, at:] = edge[: n - at]
+        sums += 8 * LANES
+        added += bias_stride
+        target += 4 * n
+    hold(totals)
+    hold(edge)
+
+
 @kernel
 def multiply_words(left, right, count, left_units, right_units, first, bias, alpha, beta, out):
     """out[:, first * LANES ...] = left x right.
@@ -246,9 +269,8 @@ def multiply_words(left, right, count, left_units, right_units, first, bias, alp
     left: words int32 (>= M + ROWS, >= count); right: int32 (panels, count, 2, LANES) of a block of
     columns that begins at panel `first`; units float64; bias float32 of 1 or M rows, each padded to
     whole panels."""
-    m, n = out.shape
+    m = out.shape[0]
     stride, size = left.strides[0], right.strides[0]
-    bias_stride = bias.strides[0] if bias.shape[0] > 1 else 0
     for panel in prange(-(-m // ROWS)):
         row = np.int64(panel) * ROWS
         totals, edge = np.empty((ROWS, LANES)), np.empty(LANES, dtype=np.float32)
@@ -260,14 +282,6 @@ def multiply_words(left, right, count, left_units, right_units, first, bias, alp
                 some = min(LONGEST, count - begin)
                 add_products(lines + begin * 4, stride, source, some, sums)
             at = (first + block) * LANES
-            units = right_units.ctypes.data + 8 * at
-            whole = at + LANES <= n
-            for i in range(min(ROWS, m - row)):
-                added = bias.ctypes.data + (row + i) * bias_stride + 4 * at
-                target = out.ctypes.data + 4 * ((row + i) * n + at)
-                unit, place = left_units[row + i], target if whole else edge.ctypes.data
-                finish_line(sums + 8 * LANES * i, unit, units, alpha, added, beta, place)
-                if not whole:
-                    out[row + i, at:] = edge[: n - at]
+            finish_tile(totals, edge, row, at, left_units, right_units, bias, alpha, beta, out)
         hold(totals)
         hold(edge)
