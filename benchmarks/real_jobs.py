@@ -45,6 +45,7 @@ RECIPES: Mapping[str, Callable[[], Prepared]] = {
     "sweep-front": recipes.fashion_mnist,
     "finetune": recipes.rotten_tomatoes,
     "finetune-shared": recipes.rotten_tomatoes,
+    "sweep-lora": recipes.rotten_tomatoes,
     "pretrain": recipes.shakespeare,
 }
 """What each example asks for, in its first lines."""
@@ -231,7 +232,7 @@ def main() -> int:
                 churn(network, job, profiles[0])
             result = job.result()
             found.append(report(network, kind, result, time.monotonic() - begun))
-        if kind == "sweep":  # the front's space has no CNNs
+        if kind == "sweep":  # the other searches have spaces of their own
             found[-1]["grid"] = grid_best(options.seed)
         print(json.dumps(found[-1]), flush=True)
         if options.plot:
