@@ -46,6 +46,9 @@ OBJECT_BYTES = 256 << 20
 """The most that one object of a client's may be: a bundle, a manifest, a shard of data."""
 STOP_WAIT_S = 3600
 """How long Ray lets a driver that was told to stop wait for its last judgements."""
+GROUP_WAIT_S = 10
+"""How long Train waits to place a group that was begun anew. It counts nodes from a list that is up
+to 20 s old: after a loss it asks for one too many, and would wait a minute for it each time."""
 LOG_CHARACTERS = 2000
 TEND_S = 5.0
 MOST_NODES = 10_000
@@ -178,6 +181,7 @@ class JobDesk:
                 "env_vars": {
                     "RAY_USAGE_STATS_ENABLED": "0",
                     "RAY_TRAIN_V2_ENABLED": "1",
+                    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(GROUP_WAIT_S),
                     "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_S),
                 }
             },
