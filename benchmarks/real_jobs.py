@@ -3,9 +3,10 @@
 Follows the job files of docs/examples to the letter, but for the data's digest: prepares the data
 set, submits the file, waits for the end. Says what a user wants to know of it: the metric segment
 by segment, what was paid, who was caught. Beside the sweep, all of a grid of the same space is
-trained to the end, in this process. Exit code 1 if a job does not end as done, the cheat is paid
-for what it forged, a fine-tuning stays below its goal, or a search ends more than a hundredth
-below the grid's best.
+trained to the end, in this process; beside `pretrain-rounds`, plain data-parallel training with as
+many passages a step. Exit code 1 if a job does not end as done, the cheat is paid for what it
+forged, a fine-tuning stays below its goal, a search ends more than a hundredth below the grid's
+best, or many short rounds more than a fiftieth above the plain loss.
 
 With `--churn` an honest volunteer's node is killed in the middle of the job, and another volunteer
 joins: all must come out as before, to the last credit. `--plot` draws docs/figures/job_EXAMPLE.png.
@@ -22,9 +23,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.pretrain_communication import FULL, GAP, together_at_every_step
 from gensyn_ray.api import Job, JobResult, Network
 from gensyn_ray.blobs import Blobs
 from gensyn_ray.cli.submitter import asked_by, launch
@@ -47,6 +50,7 @@ RECIPES: Mapping[str, Callable[[], Prepared]] = {
     "finetune-shared": recipes.rotten_tomatoes,
     "sweep-lora": recipes.rotten_tomatoes,
     "pretrain": recipes.shakespeare,
+    "pretrain-rounds": partial(recipes.shakespeare, length=64),
 }
 """What each example asks for, in its first lines."""
 GOALS = {"finetune": 0.78, "finetune-shared": 0.78}
@@ -133,6 +137,13 @@ def grid_best(seed: int) -> dict[str, Any]:
     return {"accuracy": accuracy, "config": config, "trained": len(ends)}
 
 
+def plain_loss(seed: int) -> float:
+    """Of the model of `pretrain-rounds`, where two workers would meet at every step."""
+    prepared = RECIPES["pretrain-rounds"]()
+    data = DataSet(prepared.manifest, prepared.blobs.__getitem__)
+    return together_at_every_step(data, FULL, seed).loss
+
+
 def report(network: LocalNetwork, kind: str, result: JobResult, wall_s: float) -> dict[str, Any]:
     """What became of a job."""
     bill = result.bill
@@ -141,6 +152,7 @@ def report(network: LocalNetwork, kind: str, result: JobResult, wall_s: float) -
     for one in result.receipts:
         name = names[one["operator"]]
         earned[name] = earned.get(name, 0) + one["paid_micro"]
+    rounds = result.summary.get("rounds", [])
     best = None if "rounds" in result.summary else result.grid.get_best_result().config
     return {
         "kind": kind,
@@ -149,6 +161,7 @@ def report(network: LocalNetwork, kind: str, result: JobResult, wall_s: float) -
         "best": best,
         "unit": "round" if best is None else "segment",
         "front": front(result),
+        "steps": sum(change["steps"] for one in rounds for change in one["changes"]),
         "curves": curves(result),
         "segments": bill["segments"],
         "caught": [names[party] for party in bill["tombstoned"]],
@@ -175,6 +188,10 @@ def problems(found: Mapping[str, Any]) -> list[str]:
         wrong.append(f"{found['kind']} ended at {end}, not {goal}")
     if near and end < near["accuracy"] - NEAR_GRID:
         wrong.append(f"the search ended at {end}, the best of the grid at {near['accuracy']}")
+    if plain := found.get("plain"):
+        gap = found["curves"][0]["loss"][-1] / plain - 1
+        if gap > GAP:
+            wrong.append(f"the loss is {gap:.2%} above plain training's {plain:.4f}")
     return wrong
 
 
@@ -197,6 +214,9 @@ def plot(found: Mapping[str, Any], seed: int) -> None:
     if near := found.get("grid"):
         label = f"best of a grid of {near['trained']}"
         axes.axhline(near["accuracy"], linestyle="--", color="black", linewidth=0.8, label=label)
+    if plain := found.get("plain"):
+        label = "plain data-parallel training, at its end"
+        axes.axhline(plain, linestyle="--", color="black", linewidth=0.8, label=label)
     title = f"{found['kind']}, seed {seed}"
     axes.set(xlabel=found["unit"], ylabel=f"{metric}, held-out rows", title=title)
     axes.legend()
@@ -234,6 +254,8 @@ def main() -> int:
             found.append(report(network, kind, result, time.monotonic() - begun))
         if kind == "sweep":  # the other searches have spaces of their own
             found[-1]["grid"] = grid_best(options.seed)
+        if kind == "pretrain-rounds":
+            found[-1]["plain"] = plain_loss(options.seed)
         print(json.dumps(found[-1]), flush=True)
         if options.plot:
             plot(found[-1], options.seed)
