@@ -11,9 +11,9 @@ a *change* holds `change/NAME`, float32, or int8 with `scale/NAME` float32, one 
 
 Everything is elementwise, in one order, one IEEE-754 rounding at a time: the same bits anywhere.
 
-Not covered: sending only the largest numbers with error feedback (SparseLoCo, arXiv 2508.15706). What
-is held back would be state that the worker's next round depends on: it would have to be stored whole
-for whoever replays that round, which costs more bytes than it saves.
+Not covered: sending only the largest numbers with error feedback (SparseLoCo, arXiv 2508.15706).
+What is held back would be state that the worker's next round depends on: it would have to be stored
+whole for whoever replays that round, which costs more bytes than it saves.
 """
 
 # torch's own annotations leave some functions partly unknown.

@@ -1,10 +1,13 @@
 """What the examples do not reach: sums whose digits are all at their limit, and every route."""
 
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 
 from tests.unit.numerics.drawn import bits_of
-from workloads.numerics.fused import gemm, pairs
+from workloads.numerics.fused import gemm, memory
 from workloads.numerics.plain import products
 from workloads.numerics.plain.grid import NotFinite
 
@@ -19,38 +22,74 @@ def test_the_longest_sums_of_the_largest_digits_do_not_overflow(depth: int, bits
         assert bits_of(gemm.mm(a, b, bits=bits)) == bits_of(products.mm(a, b, bits=bits))
 
 
+@pytest.fixture(autouse=True)
+def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kept memory begins as NaN, or -1: fresh pages are 0, and would hide early reads."""
+
+    def kept(name: str, shape: tuple[int, ...], dtype: Any, *, spare: int = 0) -> Any:
+        array = memory.kept(name, shape, dtype, spare=spare)
+        array.view(np.uint8)[...] = 0xFF
+        return array
+
+    monkeypatch.setattr(gemm, "kept", kept)
+
+
 @pytest.mark.parametrize("bits", [20, 13])
 @pytest.mark.parametrize(
-    "size", [(1, 1, 1), (17, 63, 15), (33, 65, 31), (48, 641, 80), (7, 9001, 9)]
+    "size", [(1, 1, 1), (17, 63, 15), (33, 65, 31), (48, 641, 80), (7, 9001, 9), (150, 20, 33_000)]
 )
 @pytest.mark.parametrize("lies", ["in rows", "in columns"])
+@pytest.mark.parametrize("is_bias_full", [True, False])
 def test_every_route_of_this_machine_multiplies_the_same_integers(
-    size: tuple[int, int, int], bits: int, lies: str
+    size: tuple[int, int, int], bits: int, lies: str, is_bias_full: bool
 ) -> None:
     generator = torch.Generator().manual_seed(1)
-    task = _task(*(_drawn(shape, lies, generator) for shape in (size[:2], size[1:])), bits)
-    expected = bits_of(products.mm(task.a, task.b, bits=bits))
+    a, b = (_drawn(shape, lies, generator) for shape in (size[:2], size[1:]))
+    bias = torch.randn((size[0] if is_bias_full else 1, size[2]), generator=generator)
+    expected = bits_of(products.addmm(bias, a, b, alpha=-0.7, beta=1.3, bits=bits))
+    padded = torch.zeros((len(bias), -(-size[2] // 16) * 16))
+    padded[:, : size[2]] = bias
+    task = gemm._Task(a=a, b=b, bias=padded.numpy(), alpha=-0.7, beta=1.3, bits=bits)
     for route in gemm._routes(task):
         assert bits_of(route(task)) == expected, route.__name__
 
 
-@pytest.mark.parametrize("depth", [2 * pairs.LONGEST, 2 * pairs.LONGEST + 1, 10_000])
-def test_pairs_of_the_largest_digits_do_not_overflow(depth: int) -> None:
-    for value in (1.0 - 2.0**-24, 0.0078):  # q = 2^13; a lower digit of -64
-        task = _task(torch.full((7, depth), -0.99999), torch.full((depth, 3), value), 13)
-        expected = products.mm(task.a, task.b, bits=13)
-        assert bits_of(gemm._by_pairs(task)) == bits_of(expected)
+@pytest.mark.parametrize("depth", [4094, 4095, 4096, 10_000])
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_pairs_of_the_largest_digits_do_not_overflow(depth: int, sign: float) -> None:
+    for value in (1.0 - 2.0**-24, 0.9921875):  # q = 2^13; digits of 64 and -64
+        a, b = torch.full((7, depth), sign * 0.99999), torch.full((depth, 3), value)
+        bias = torch.zeros((1, 16)).numpy()
+        task = gemm._Task(a=a, b=b, bias=bias, alpha=1.0, beta=1.0, bits=13)
+        assert bits_of(gemm._by_pairs(task)) == bits_of(products.mm(a, b, bits=13))
+
+
+def test_a_route_is_not_used_beyond_where_it_is_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = torch.Generator().manual_seed(2)
+    a, b = (_drawn(shape, "in rows", drawn) for shape in ((6, 16_383), (16_383, 16)))
+    task = gemm._Task(a=a, b=b, bias=torch.zeros((1, 16)).numpy(), alpha=1.0, beta=1.0, bits=20)
+    monkeypatch.setattr(gemm, "_routes", lambda _: [gemm._by_float64, gemm._by_float64])
+    key = (*(size.bit_length() for size in task.size), 20, torch.get_num_threads())
+    monkeypatch.setitem(gemm._fastest, key, gemm._by_panels)
+    assert bits_of(gemm._run(task)) == bits_of(products.mm(a, b, bits=20))
+
+
+@pytest.mark.parametrize("bits", [20, 13])
+@pytest.mark.parametrize("depth", [90, 118, 130])
+def test_factors_that_do_not_fit_are_refused_by_every_route(
+    depth: int, bits: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gemm, "_run", lambda _: pytest.fail("a kernel was given such factors"))
+    with pytest.raises(RuntimeError):
+        gemm.mm(torch.ones(32, 120), torch.ones(depth, 32), bits=bits)
+    with pytest.raises(RuntimeError):
+        gemm.addmm(torch.ones(32), torch.ones(32, 120), torch.ones(depth, 32), bits=bits)
 
 
 def _drawn(shape: tuple[int, ...], lies: str, generator: torch.Generator) -> torch.Tensor:
     if lies == "in rows":
         return torch.randn(shape, generator=generator)
     return torch.randn(shape[::-1], generator=generator).t()
-
-
-def _task(a: torch.Tensor, b: torch.Tensor, bits: int) -> gemm._Task:
-    bias = torch.zeros((1, -(-b.shape[1] // 16) * 16)).numpy()
-    return gemm._Task(a=a, b=b, bias=bias, alpha=1.0, beta=1.0, bits=bits)
 
 
 def test_what_is_not_finite_is_refused() -> None:

@@ -36,18 +36,39 @@ def test_float64_gives_the_bits_of_the_definition(
             assert bits_of(definition.fused(*args, **kwargs, bits=bits)) == expected, seed
 
 
+@pytest.mark.parametrize("bits", [20, 13])
 @pytest.mark.parametrize("queries", [65, 128, 150])
-def test_blocks_of_later_keys_are_left_out(queries: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_later_keys_are_left_out(queries: int, bits: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(amx, "available", lambda: False)
     drawn = Tame("long and causal", queries)
     q, k, v, g = (drawn.tensor((1, 2, queries, 8), spread=2.0) for _ in range(4))
     forward, backward = (definitions()[operator] for operator in TILED[-2:])
     assert forward.fused is not None
     assert backward.fused is not None
-    out, logs = forward.plain(q, k, v, 0.0, True, bits=20)
-    assert bits_of(forward.fused(q, k, v, 0.0, True, bits=20)) == bits_of((out, logs))
+    out, logs = forward.plain(q, k, v, 0.0, True, bits=bits)
+    assert bits_of(forward.fused(q, k, v, 0.0, True, bits=bits)) == bits_of((out, logs))
     rest = (g, q, k, v, out, logs, 0.0, True)
-    assert bits_of(backward.fused(*rest, bits=20)) == bits_of(backward.plain(*rest, bits=20))
+    assert bits_of(backward.fused(*rest, bits=bits)) == bits_of(backward.plain(*rest, bits=bits))
+
+
+def test_sums_over_many_keys_do_not_overflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(amx, "available", lambda: False)
+    q, k = torch.zeros(1, 1, 7, 2), Tame("keys", 1).tensor((1, 1, 4200, 2))
+    v = torch.full((1, 1, 4200, 2), 0.99999)
+    forward = definitions()[TILED[-2]]
+    assert forward.fused is not None
+    expected = bits_of(forward.plain(q, k, v, bits=13))
+    assert bits_of(forward.fused(q, k, v, bits=13)) == expected
+
+
+def test_keys_with_fewer_heads_are_the_definitions_to_refuse() -> None:
+    drawn = Tame("grouped", 1)
+    q, k = drawn.tensor((1, 4, 5, 8)), drawn.tensor((1, 2, 5, 8))
+    forward = definitions()[TILED[-2]]
+    assert forward.fused is not None
+    for run in (forward.plain, forward.fused):
+        with pytest.raises(RuntimeError):
+            run(q, k, k, bits=20)
 
 
 class Tame(Drawn):

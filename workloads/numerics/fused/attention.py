@@ -35,8 +35,17 @@ def _has_tiles(query: Tensor, key: Tensor) -> bool:
     return amx.available() and max(*query.shape[2:], key.shape[2]) <= DEEPEST
 
 
-def _fits(*tensors: Tensor) -> bool:
-    return all(one.dtype == torch.float32 and one.numel() for one in tensors)
+def _fits(query: Tensor, key: Tensor, value: Tensor, *others: Tensor) -> bool:
+    """Whether the kernels, which check nothing, can take these; `others` are to be as `query` is.
+    What does not fit, keys with fewer heads for one, is the definition's to compute or refuse."""
+    tensors = (query, key, value, *others)
+    return (
+        all(one.dtype == torch.float32 and one.numel() for one in tensors)
+        and query.shape[:2] == key.shape[:2]
+        and query.shape[3] == key.shape[3]
+        and key.shape == value.shape
+        and all(one.shape == query.shape for one in others)
+    )
 
 
 @fuse(aten._scaled_dot_product_flash_attention_for_cpu.default)
@@ -86,7 +95,7 @@ def attention_backward(
     bits: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     tensors = (grad_out, query, key, value, out)
-    if not _fits(*tensors):
+    if not _fits(query, key, value, grad_out, out):
         return plain.attention_backward(
             *tensors, logsumexp, dropout_p, is_causal, attn_mask=attn_mask, scale=scale, bits=bits
         )

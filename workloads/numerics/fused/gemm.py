@@ -259,7 +259,8 @@ def _run(task: _Task) -> Tensor:
         return routes[0](task)
     key = (*(size.bit_length() for size in task.size), task.bits, torch.get_num_threads())
     route = _fastest.get(key)
-    if route is not None:
+    # Sizes of one key may lie on both sides of a route's limit.
+    if route in routes:
         return route(task)
     seconds: dict[Callable[[_Task], Tensor], float] = {}
     for candidate in routes:
@@ -276,8 +277,8 @@ def _routes(task: _Task) -> list[Callable[[_Task], Tensor]]:
     found = [_by_float64]
     if task.size[1] <= 1 << (53 - 2 * task.bits):
         found.append(_by_panels)
-    if task.bits == pairs.BITS:
-        found.append(_by_pairs)
+        if task.bits == pairs.BITS:
+            found.append(_by_pairs)
     if amx.available() and task.size[1] <= DEEPEST:
         found.append(_by_tiles)
     return found
@@ -307,6 +308,8 @@ def matmul(
         ]
         return torch.stack(done).reshape(shape) if done else a.new_empty(shape)
     (m, depth), n = a.shape, b.shape[1]
+    if b.shape[0] != depth:  # the kernels check nothing; the definition refuses it
+        return products.mm(a, b, bits=bits)
     if m == 0 or n == 0 or depth == 0 or a.dtype != torch.float32 or b.dtype != torch.float32:
         if bias is None:
             return products.mm(a, b, bits=bits)

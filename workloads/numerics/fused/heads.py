@@ -1,5 +1,5 @@
 """Exact products of a few heads' matrices, one head to a thread: whole numbers in float64, or as
-pairs of int16 where 13 bits are asked for and the processor has them (`pairs`).
+pairs of int16 where 13 bits are asked for (`pairs`).
 
 Where queries see no later keys, what lies beyond is left out: it is never read, or counts as 0.
 Every sum is of integers below 2^53, so a fused multiply-add gives what two instructions give.
@@ -116,8 +116,9 @@ def hand_over(totals, out, top, at):
 
 @inlined
 def seen(part, top, bottom, depth, n):
-    """First and last term, and last column, of what is computed of rows `top` to `bottom`."""
-    first = top - top % 2 if part == LATER_TERMS else 0
+    """First and last term, and last column, of what is computed of rows `top` to `bottom`. The
+    first one is even, as pairs want it: ROWS is."""
+    first = top if part == LATER_TERMS else 0
     last = min(bottom, depth) if part == SEEN_TERMS else depth
     return first, last, min(bottom, n) if part == SEEN_COLUMNS else n
 

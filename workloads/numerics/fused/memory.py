@@ -6,6 +6,9 @@ from typing import Any
 
 import numpy as np
 
+_MOST_BYTES = 32 << 20
+"""Of one array. What is larger is not kept: there is more to do with it than to page it in."""
+
 _kept = threading.local()
 
 
@@ -23,5 +26,6 @@ def kept(
         fresh = np.empty(size + spare + 64, dtype=np.int8)
         skip = -fresh.ctypes.data % 64
         space = fresh[skip : skip + size + spare]
-        setattr(_kept, name, space)
+        if size <= _MOST_BYTES:
+            setattr(_kept, name, space)
     return space[:size].view(kind).reshape(shape)

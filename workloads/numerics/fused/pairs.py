@@ -42,7 +42,8 @@ LONGEST = 2047
 """Words whose products an int32 can add up."""
 _BLOCK = 32
 """Numbers that are turned at a time, in either direction."""
-_MAGIC32 = np.float32(1.5 * 2.0**23)
+MAGIC32 = np.float32(1.5 * 2.0**23)
+"""Added to a float32 below 2^22 in magnitude and taken away, it leaves the nearest integer."""
 _WIDE = ir.VectorType(ir.DoubleType(), LANES)
 
 
@@ -79,7 +80,7 @@ def round_rows(x, halves, units):
         units[i] = unit_of(exponent, BITS)
         scale = scale_of(exponent, BITS)
         for k in range(depth):
-            whole[k] = np.int16(np.int32((line[k] * scale + _MAGIC32) - _MAGIC32))
+            whole[k] = np.int16(np.int32((line[k] * scale + MAGIC32) - MAGIC32))
         whole[depth:] = 0
     return broken
 
@@ -87,17 +88,17 @@ def round_rows(x, halves, units):
 @kernel
 def round_columns(x, scales, words):
     """Columns of x, (K, n) float32 contiguous, by the scales of `slices.column_scales`, as words
-    int32 (>= K / 2, >= n) whose halves come from two lines of x."""
+    int32 (K / 2, n) whose halves come from two lines of x."""
     depth, n = x.shape
     for t in prange(-(-depth // 2)):
         first = np.int64(t) * 2
         line, pair = x[first], words[t]
         for i in range(n):
-            pair[i] = np.int32((line[i] * scales[i] + _MAGIC32) - _MAGIC32) & 0xFFFF
+            pair[i] = np.int32((line[i] * scales[i] + MAGIC32) - MAGIC32) & 0xFFFF
         if first + 1 < depth:
             line = x[first + 1]
             for i in range(n):
-                pair[i] |= np.int32((line[i] * scales[i] + _MAGIC32) - _MAGIC32) << 16
+                pair[i] |= np.int32((line[i] * scales[i] + MAGIC32) - MAGIC32) << 16
 
 
 @kernel
@@ -266,9 +267,9 @@ def finish_tile(totals, edge, row, at, left_units, right_units, bias, alpha, bet
 def multiply_words(left, right, count, left_units, right_units, first, bias, alpha, beta, out):
     """out[:, first * LANES ...] = left x right.
 
-    left: words int32 (>= M + ROWS, >= count); right: int32 (panels, count, 2, LANES) of a block of
-    columns that begins at panel `first`; units float64; bias float32 of 1 or M rows, each padded to
-    whole panels."""
+    left: words int32 (M, count), and as much after it as ROWS more lines take; right: int32
+    (panels, count, 2, LANES) of a block of columns that begins at panel `first`; units float64;
+    bias float32 of 1 or M rows, each padded to whole panels."""
     m = out.shape[0]
     stride, size = left.strides[0], right.strides[0]
     for panel in prange(-(-m // ROWS)):

@@ -12,12 +12,11 @@ from numba import prange, types
 from numba.core import cgutils
 
 from workloads.numerics.fused.kernel import hold, inlined, instruction, kernel
-from workloads.numerics.fused.pairs import LANES, ROWS, finish_tile, read, spread
+from workloads.numerics.fused.pairs import LANES, MAGIC32, ROWS, finish_tile, read, spread
 from workloads.numerics.fused.slices import exponent_of, larger, scale_of, unit_of
 
 COLUMNS = LANES
 """Of the right factor that are multiplied together: float64 in two registers."""
-MAGIC32 = np.float32(1.5 * 2.0**23)
 
 
 @kernel
