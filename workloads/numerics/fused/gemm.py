@@ -260,7 +260,7 @@ def _run(task: _Task) -> Tensor:
     key = (*(size.bit_length() for size in task.size), task.bits, torch.get_num_threads())
     route = _fastest.get(key)
     # Sizes of one key may lie on both sides of a route's limit.
-    if route in routes:
+    if route is not None and route in routes:
         return route(task)
     seconds: dict[Callable[[_Task], Tensor], float] = {}
     for candidate in routes:
