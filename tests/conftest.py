@@ -1,5 +1,5 @@
-"""How two processes share the tests (`make test`): tests with real clusters, which mostly wait, all
-run in one of them, one after the other, and everything else beside them."""
+"""How two processes share the tests (`make test`): modules stay whole. Should tests with real
+clusters be among them, all of those run in one of the two, one after the other."""
 
 import pytest
 from xdist.remote import Producer
