@@ -99,10 +99,13 @@ def node() -> Node:
 
 
 def node_in(environment: Mapping[str, str]) -> Node:
-    """Test this machine under further environment variables. Raises `OperationError`."""
+    """Test this machine under further environment variables. Raises `OperationError`.
+
+    With one thread unless they say otherwise, as Ray's workers of one CPU have: several self-tests
+    at once would wait for each other's threads, and the speed is to be a worker's."""
     done = subprocess.run(
         [sys.executable, "-m", "workloads.numerics.self_test"],
-        env={**os.environ, **environment},
+        env={"OMP_NUM_THREADS": "1", **os.environ, **environment},
         capture_output=True,
         text=True,
         check=False,
