@@ -51,7 +51,7 @@ def main(address: str, key_file: str, action: str, job: str = "") -> None:
         opened.result()
         return
     found = network.job(job)
-    result = found.result(timeout_s=360)
+    result = found.result(timeout_s=1080)
     best = result.grid.get_best_result()
     assert best.metrics is not None
     read = {

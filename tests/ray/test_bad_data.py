@@ -75,7 +75,7 @@ def test_bad_data_are_named_and_cost_nothing(client: Network, kind: str, case: s
     config = {"model": "mlp", "hidden": 8, "lr": 1e-3}
     job = KINDS[kind](client, config, prepared.manifest.digest)
     with pytest.raises(OperationError, match=message):
-        job.result(timeout_s=120)
+        job.result(timeout_s=360)
     bill = job.status()
     assert bill["closed"]
     assert bill["escrow_micro"] == 0

@@ -57,7 +57,7 @@ def _cli(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str
         capture_output=True,
         text=True,
         check=False,
-        timeout=400,
+        timeout=1200,
     )
 
 
@@ -74,7 +74,7 @@ def test_a_sweep_outlives_its_client_and_another_machine_has_all_of_it(
     ) as first:
         assert first.stdout is not None
         job = first.stdout.readline().strip()
-        wait_for(lambda: _committed(network, job) >= 3, timeout_s=240, what="three segments")
+        wait_for(lambda: _committed(network, job) >= 3, timeout_s=720, what="three segments")
         first.kill()
     assert not network.ledger.read("job", job=job)["closed"]
 
@@ -95,7 +95,7 @@ def test_a_sweep_outlives_its_client_and_another_machine_has_all_of_it(
         capture_output=True,
         text=True,
         check=False,
-        timeout=400,
+        timeout=1200,
     )
     assert other.returncode == 0, other.stderr
     read = json.loads(other.stdout.splitlines()[-1])
@@ -118,7 +118,7 @@ def test_only_the_submitter_cancels_and_the_unspent_budget_returns(
     before_micro = money()
     job = sweep(client, [0.02, 0.03, 0.04, 0.05])
     assert money() == before_micro - BUDGET.total_micro
-    wait_for(lambda: _committed(network, job.id) >= 3, timeout_s=240, what="three segments")
+    wait_for(lambda: _committed(network, job.id) >= 3, timeout_s=720, what="three segments")
 
     thief = Network(network.key("thief"))
     thief.join("thief")
@@ -171,7 +171,7 @@ def test_what_a_program_raises_reaches_its_author(
     frames = [line for line in done.stderr.splitlines() if "File " in line]
     assert all("<bundle " in line for line in frames), "none but the program's own"
     with pytest.raises(OperationError, match="the metric 'loss' is nan"):
-        bad_state.result(timeout_s=240)
+        bad_state.result(timeout_s=720)
     assert bad_state.status()["closed"]
     assert client.read("balance", party=client.party)["available_micro"] == before_micro
 

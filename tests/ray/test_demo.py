@@ -21,7 +21,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     file = folder / "report.json"
     command = [*CLI, "demo", "--seed", "3", "--trials", "8"]
     command += ["--report", str(file), "--out", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=900)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=1200)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "ledger verify" in done.stdout
     return json.loads(file.read_text())

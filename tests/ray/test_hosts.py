@@ -31,7 +31,7 @@ def test_volunteers_that_cannot_reach_each_other_train_one_model() -> None:
             budget=BUDGET,
             data=prepared.manifest.digest,
         )
-        result = job.result(timeout_s=240)
+        result = job.result(timeout_s=720)
         names = {one["id"]: one["name"] for one in client.read("operators")}
     assert result.summary["state"] == "done"
     assert len(result.summary["rounds"]) == 3

@@ -70,7 +70,7 @@ def test_a_cheat_is_caught_and_its_changes_are_in_no_round(
     network: LocalNetwork, client: Network, data: str
 ) -> None:
     job = _pretrain(client, data, CONFIG, audit=Audit(rate_ppm=700_000, draw_batch=1))
-    result = job.result(timeout_s=240)
+    result = job.result(timeout_s=720)
     summary, bill = result.summary, result.bill
     assert summary["state"] == "done"
     assert len(summary["rounds"]) == ROUNDS + 1
@@ -94,11 +94,11 @@ def test_a_cheat_is_caught_and_its_changes_are_in_no_round(
 def test_a_node_dies_and_another_joins(network: LocalNetwork, client: Network, data: str) -> None:
     job = _pretrain(client, data, {**CONFIG, "seed": 1}, audit=Audit(rate_ppm=200_000))
     wait_for(
-        lambda: job.status()["segments"]["committed"] >= 2, timeout_s=120, what="the first round"
+        lambda: job.status()["segments"]["committed"] >= 2, timeout_s=360, what="the first round"
     )
     network.kill_node("honest-2")
     network.add_volunteer("late", best_profiles()[0], stake_micro=STAKE_MICRO)
-    result = job.result(timeout_s=240)
+    result = job.result(timeout_s=720)
     assert result.summary["state"] == "done"
     losses = _losses(result.summary)
     assert losses[-1] < 0.7 * losses[0]
@@ -111,4 +111,4 @@ def test_a_node_dies_and_another_joins(network: LocalNetwork, client: Network, d
 def test_a_program_that_raises_says_what(client: Network, data: str) -> None:
     job = _pretrain(client, data, {**CONFIG, "heads": 5})
     with pytest.raises(OperationError, match="the width 32 is not an even multiple of 5 heads"):
-        job.result(timeout_s=180)
+        job.result(timeout_s=540)

@@ -36,7 +36,7 @@ def _sweep(client: Network, seed: int) -> Job:
 def _wait_for_segments(job: Job, count: int) -> None:
     wait_for(
         lambda: job.status()["segments"]["committed"] >= count,
-        timeout_s=240,
+        timeout_s=720,
         what=f"{count} segments",
     )
 
@@ -81,7 +81,7 @@ def test_a_head_that_dies_and_is_started_again(
     acknowledged = job.status()["segments"]["committed"]
     network.restart_head()
     again = Network(network.key("submitter"))
-    result = again.job(job.id).result(timeout_s=400)
+    result = again.job(job.id).result(timeout_s=1200)
     _check_the_end(result, acknowledged)
     _verify(network, tmp_path / "journal")
     # Ray itself knows nothing of this job any more.
@@ -97,7 +97,7 @@ def test_a_driver_that_dies_alone(network: LocalNetwork) -> None:
     _wait_for_segments(job, 10)
     acknowledged = job.status()["segments"]["committed"]
     _driver_of(job.id).kill()
-    _check_the_end(job.result(timeout_s=400), acknowledged)
+    _check_the_end(job.result(timeout_s=1200), acknowledged)
 
 
 @pytest.mark.usefixtures("client")
@@ -106,7 +106,7 @@ def test_a_search_that_was_restored_still_hears_its_submitter(network: LocalNetw
     _wait_for_segments(job, 4)
     _driver_of(job.id).kill()
     _wait_for_segments(job, job.status()["segments"]["committed"] + 2)
-    assert job.cancel(timeout_s=240)
+    assert job.cancel(timeout_s=720)
     result = job.result(timeout_s=60)
     assert result.summary["state"] == "cancelled"
     assert result.bill["paid_micro"] == result.bill["segments"]["committed"] * MICRO_PER_CREDIT

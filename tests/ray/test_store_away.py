@@ -70,7 +70,7 @@ def test_what_passes_loses_nothing(client: Network, proxy: FaultyProxy) -> None:
             planned += 1
         return job.is_done()
 
-    wait_for(is_done, timeout_s=240, what="the end of the job")
+    wait_for(is_done, timeout_s=720, what="the end of the job")
     result = job.result(timeout_s=60)
     assert planned > 10
     assert result.summary["state"] == "done"
@@ -88,7 +88,7 @@ def test_what_does_not_pass_is_named_and_the_budget_returns(
     before_micro = client.read("balance", party=client.party)["available_micro"]
     job = _sweep(client, [0.03, 0.05])  # whose states are not there already
     with pytest.raises(OperationError, match=r"states/[0-9a-f]{64}"):
-        job.result(timeout_s=240)
+        job.result(timeout_s=720)
     bill = job.status()
     assert bill["closed"]
     assert (bill["escrow_micro"], bill["paid_micro"]) == (0, 0)

@@ -41,7 +41,7 @@ def _sweep(client: Network, rates: list[float], **options: Any) -> Job:
 
 def test_a_job_can_be_found_again_and_gives_tunes_own_result(client: Network) -> None:
     job = client.job(_sweep(client, [0.02, 0.04]).id)
-    result = job.result(timeout_s=180)
+    result = job.result(timeout_s=540)
     assert result.summary["state"] == "done"
     assert len(result.grid) == 2
     best = result.grid.get_best_result("accuracy", "max")
@@ -68,7 +68,7 @@ def test_two_objectives_give_a_front_whose_trials_are_all_audited(client: Networ
         budget=BUDGET,
         audit=Audit(rate_ppm=100_000, draw_batch=4),
     )
-    result = job.result(timeout_s=240)
+    result = job.result(timeout_s=720)
     assert result.summary["objectives"] == objectives
     values = {one.metrics["task"]: one.metrics for one in result.grid if one.metrics}
     assert len(values) == 4
@@ -87,7 +87,7 @@ def test_population_based_training_exploits_states_of_other_trials(client: Netwo
         hyperparam_mutations={"lr": [0.001, 0.02, 0.1]},
         synch=True,  # else a trial that begins late may find the others at their ends
     )
-    result = _sweep(client, [0.00001, 0.05], scheduler=scheduler).result(timeout_s=240)
+    result = _sweep(client, [0.00001, 0.05], scheduler=scheduler).result(timeout_s=720)
     assert result.summary["state"] == "done"
     assert result.bill["segments"]["rejected"] == 0
     assert result.bill["segments"]["inconclusive"] == 0
@@ -126,12 +126,12 @@ def test_a_dying_node_loses_nothing_that_was_acknowledged(
         return Counter({one["name"]: one["committed"] for one in operators})
 
     wait_for(
-        lambda: committed_by()["volunteer-2"] >= 3, timeout_s=120, what="work on the second node"
+        lambda: committed_by()["volunteer-2"] >= 3, timeout_s=360, what="work on the second node"
     )
     network.kill_node("volunteer-2")
     killed_at = time.monotonic()
     acknowledged = job.status()["segments"]["committed"]
-    result = job.result(timeout_s=240)
+    result = job.result(timeout_s=720)
     assert result.summary["state"] == "done", time.monotonic() - killed_at
     assert result.summary["trials"] == 6
     receipts = result.receipts

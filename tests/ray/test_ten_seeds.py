@@ -29,7 +29,7 @@ def _sweep(client: Network, seed: int, trials: int) -> JobResult:
         audit=AUDIT,
         seed=seed,
     )
-    result = job.result(timeout_s=300)
+    result = job.result(timeout_s=900)
     assert result.summary["state"] == "done", f"seed {seed}"
     assert result.summary["trials"] == trials, f"seed {seed}"
     return result
