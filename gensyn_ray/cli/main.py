@@ -31,10 +31,11 @@ def agent(config: Path) -> None:
     main(config)
 
 
-def run() -> None:
-    """Entry point: user errors are one line on stderr, never a traceback."""
+def run(*tokens: str) -> None:
+    """Entry point: user errors are one line on stderr, never a traceback. `tokens`: instead of the
+    process's own arguments."""
     try:
-        app(exit_on_error=False, print_error=False)
+        app(tokens or None, exit_on_error=False, print_error=False)
     except CycloptsError as error:
         print(f"gensyn-ray: {str(error).splitlines()[0]} (see --help)", file=sys.stderr)
         sys.exit(2)

@@ -1,7 +1,7 @@
 """Real clusters for tests: each starts its own processes and ends no others."""
 
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 
 import pytest
 import ray
@@ -9,20 +9,8 @@ import ray
 from gensyn_ray.api import Network
 from gensyn_ray.domain.money import MICRO_PER_CREDIT
 from gensyn_ray.testnet.local import LocalNetwork
-from workloads.numerics.pinned import best_profiles
 
 STAKE_MICRO = 1000 * MICRO_PER_CREDIT
-
-
-@pytest.fixture(scope="module")
-def network() -> Iterator[LocalNetwork]:
-    """Head, verifier node and two honest volunteers of one class."""
-    profile = best_profiles()[1]
-    with LocalNetwork(seed=11) as local:
-        local.start([profile])
-        for name in ("volunteer-1", "volunteer-2"):
-            local.add_volunteer(name, profile, stake_micro=STAKE_MICRO)
-        yield local
 
 
 @pytest.fixture(scope="module")

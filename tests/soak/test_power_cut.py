@@ -26,7 +26,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 
 Synchronous = Literal["full", "normal"]
 QUICK = range(20)
-SEEDS = range(1_000, 4_000)
+SEEDS = range(1_000, 2_500)
 CUTS = 2
 CUT_WITHIN = (40, 700)
 """Operations of the disk in which the power goes: while the journal is opened, or later."""

@@ -38,7 +38,7 @@ CHECKS = [
     response_schema_conformance,
 ]
 ROUTES = {"POST /v1/commands", "GET /v1/read/{view}", "GET /health", "GET /metrics"}
-FEW, MANY = 15, 2_000
+FEW, MANY = 15, 800
 
 Strategy = st.SearchStrategy[Any]
 

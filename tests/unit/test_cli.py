@@ -10,23 +10,22 @@ import pytest
 
 from gensyn_ray.domain import canonical
 from gensyn_ray.testnet.local import LocalNetwork, Member
+from tests.command_line import Said, gensyn_ray
 
 
 def _cli(*arguments: str) -> tuple[int, str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "gensyn_ray.cli.main", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+    return _line(gensyn_ray(*arguments))
+
+
+def _line(done: Said | subprocess.CompletedProcess[str]) -> tuple[int, str]:
     lines = done.stderr.strip().splitlines()
     assert len(lines) == 1, done.stderr
     return done.returncode, lines[0]
 
 
 def test_an_unknown_program_is_answered_with_the_known_ones() -> None:
-    code, line = _cli("demo", "--program", "alchemy")
+    command = [sys.executable, "-m", "gensyn_ray.cli.main", "demo", "--program", "alchemy"]
+    code, line = _line(subprocess.run(command, capture_output=True, text=True, check=False))
     assert code == 2
     assert "'alchemy'" in line
     assert "digits" in line

@@ -1,7 +1,5 @@
 """`gensyn-ray data prepare` as a person meets it: a digest that jobs can name, or one line."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,14 +7,12 @@ import pytest
 from pyarrow import parquet
 
 from gensyn_ray.blobs import Blobs
+from tests.command_line import Said, gensyn_ray
 from workloads.core.dataset import DataSet
 
-CLI = [sys.executable, "-m", "gensyn_ray.cli.main", "data", "prepare"]
 
-
-def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [*CLI, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+def run(*arguments: str | Path) -> Said:
+    return gensyn_ray("data", "prepare", *map(str, arguments))
 
 
 @pytest.fixture
@@ -42,7 +38,7 @@ def model(tmp_path: Path) -> Path:
     return folder
 
 
-def opened(store: str, done: subprocess.CompletedProcess[str]) -> DataSet:
+def opened(store: str, done: Said) -> DataSet:
     assert done.returncode == 0, done.stderr
     blobs = Blobs(store)
     return DataSet(blobs.get_manifest(done.stdout.split()[-1]), blobs.get_data)

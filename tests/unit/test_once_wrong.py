@@ -35,7 +35,7 @@ from workloads.numerics.arithmetic import arithmetic
 
 
 def test_a_slashed_operator_is_paid_nothing_in_the_same_batch(tmp_path: Path) -> None:
-    for seed in range(200):
+    for seed in range(40):
         sim.simulate(seed, tmp_path / "flat", batches=True)
 
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from workloads.core.segment import Merge, Round
+from workloads.ray_jobs.exchange import Exchange
 from workloads.ray_jobs.rounds import Plan, Rounds
-from workloads.ray_jobs.together import Exchange
 
 
 class Clock:

@@ -17,7 +17,7 @@ BATCH = 32
 class Digits(Program):
     """Two convolutions and a linear layer, SGD with momentum. Config: `lr`, `momentum`, `width`."""
 
-    steps_per_segment = 120
+    steps_per_segment = 60
     segments = 8
 
     def load_data(self) -> State:

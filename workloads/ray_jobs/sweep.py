@@ -17,7 +17,8 @@ from ray.tune.search import Searcher
 from workloads.ray_jobs.complaints import Complaints
 from workloads.ray_jobs.gate import Gate
 from workloads.ray_jobs.search import GateCallback, GatedScheduler, GatedSearcher
-from workloads.ray_jobs.trainable import SegmentTrainable, StartingLine, TrialFacts
+from workloads.ray_jobs.starting_line import StartingLine
+from workloads.ray_jobs.trainable import SegmentTrainable, TrialFacts
 
 MAX_FAILURES = 8
 """Starts that a trial may lose to dying or refused nodes."""

@@ -28,6 +28,7 @@ from gensyn_ray.local_agent import LocalAgent
 from ledger.core.refusals import Reason
 from workloads.core.failing import AUTHORS_FAULTS, ProgramFailed
 from workloads.numerics.pinned import numerics_class
+from workloads.ray_jobs.exchange import Exchange
 from workloads.ray_jobs.node_store import store_of_node
 from workloads.ray_jobs.rounds import Rounds
 from workloads.ray_jobs.sweep import VOLUNTEER
@@ -52,44 +53,6 @@ class NoProcessGroup(TorchConfig):
     @property
     def backend_cls(self) -> type[Backend]:
         return Backend
-
-
-class Exchange:
-    """Actor on the head: tells the workers their orders and the driver who is there."""
-
-    def __init__(self) -> None:
-        self._workers: dict[int, str] = {}
-        self._size = 0
-        self._orders: dict[str, str | None] = {}
-        self._is_over = False
-        self._errors: list[str] = []
-
-    def enter(self, worker: str, rank: int, size: int) -> None:
-        """A worker began. A rank that is taken, or another size, means a new group: whoever was
-        there before is gone."""
-        if rank in self._workers or size != self._size:
-            self._workers, self._size = {}, size
-        self._workers[rank] = worker
-
-    def order(self, worker: str) -> tuple[str | None, bool]:
-        """(the task that a worker is to run now, whether the run is over)."""
-        return self._orders.get(worker), self._is_over
-
-    def failed(self, error: str) -> None:
-        """The program raised on a worker, which leaves."""
-        self._errors.append(error)
-
-    def failed_and_stays(self, error: str, rank: int, worker: str) -> None:
-        """The program raised on the worker of this rank, which goes on under a new name: what it
-        was to do can be given out again without a new group."""
-        self._errors.append(error)
-        self._workers[rank] = worker
-
-    def post(self, orders: dict[str, str | None], is_over: bool) -> tuple[list[str], list[str]]:
-        """Take the driver's orders; gives the workers that are there, by rank, and what the
-        program raised so far."""
-        self._orders, self._is_over = orders, is_over
-        return [self._workers[rank] for rank in sorted(self._workers)], self._errors
 
 
 def run_rounds(

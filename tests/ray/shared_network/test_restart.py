@@ -91,18 +91,16 @@ def test_a_head_that_dies_and_is_started_again(
     assert known.receipts == result.receipts
 
 
-@pytest.mark.usefixtures("client")
-def test_a_driver_that_dies_alone(network: LocalNetwork) -> None:
-    job = _sweep(Network(network.key("submitter")), seed=2)
+def test_a_driver_that_dies_alone(client: Network) -> None:
+    job = _sweep(client, seed=2)
     _wait_for_segments(job, 10)
     acknowledged = job.status()["segments"]["committed"]
     _driver_of(job.id).kill()
     _check_the_end(job.result(timeout_s=1200), acknowledged)
 
 
-@pytest.mark.usefixtures("client")
-def test_a_search_that_was_restored_still_hears_its_submitter(network: LocalNetwork) -> None:
-    job = _sweep(Network(network.key("submitter")), seed=3)
+def test_a_search_that_was_restored_still_hears_its_submitter(client: Network) -> None:
+    job = _sweep(client, seed=3)
     _wait_for_segments(job, 4)
     _driver_of(job.id).kill()
     _wait_for_segments(job, job.status()["segments"]["committed"] + 2)

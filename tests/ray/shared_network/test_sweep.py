@@ -79,6 +79,7 @@ def test_two_objectives_give_a_front_whose_trials_are_all_audited(client: Networ
         assert outcomes[task] == {"ACCEPT"}
 
 
+@pytest.mark.soak
 def test_population_based_training_exploits_states_of_other_trials(client: Network) -> None:
     scheduler = PopulationBasedTraining(
         time_attr="training_iteration",
@@ -116,6 +117,7 @@ def test_a_wrong_token_gives_one_clear_line(network: LocalNetwork) -> None:
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
 
 
+@pytest.mark.soak
 def test_a_dying_node_loses_nothing_that_was_acknowledged(
     network: LocalNetwork, client: Network
 ) -> None:

@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,24 +18,11 @@ from gensyn_ray.testnet.local import LocalNetwork, wait_for
 from tests.ray import raising
 from tests.ray.conftest import STAKE_MICRO
 from tests.ray.laptop import BUDGET, sweep
-from workloads.core.bundle import bundle_of
-from workloads.numerics.pinned import best_profiles
+from tests.ray.shared_network.conftest import VOLUNTEERS
 from workloads.programs.digits import Digits
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 pytestmark = pytest.mark.soak
-VOLUNTEERS = ("volunteer-1", "volunteer-2")
-
-
-@pytest.fixture(scope="module")
-def network() -> Iterator[LocalNetwork]:
-    """Head, verifier node and two honest volunteers, who also run the program that raises."""
-    profile = best_profiles()[1]
-    with LocalNetwork(seed=31, allow=[bundle_of(raising.Raises).digest]) as local:
-        local.start([profile])
-        for name in VOLUNTEERS:
-            local.add_volunteer(name, profile, stake_micro=STAKE_MICRO)
-        yield local
 
 
 @pytest.fixture

@@ -1,0 +1,42 @@
+"""An actor on the head between the driver of a loosely coupled training and its workers.
+
+In a module of its own: what an actor's module imports, its process pays for in seconds.
+"""
+
+
+class Exchange:
+    """Tells the workers their orders and the driver who is there."""
+
+    def __init__(self) -> None:
+        self._workers: dict[int, str] = {}
+        self._size = 0
+        self._orders: dict[str, str | None] = {}
+        self._is_over = False
+        self._errors: list[str] = []
+
+    def enter(self, worker: str, rank: int, size: int) -> None:
+        """A worker began. A rank that is taken, or another size, means a new group: whoever was
+        there before is gone."""
+        if rank in self._workers or size != self._size:
+            self._workers, self._size = {}, size
+        self._workers[rank] = worker
+
+    def order(self, worker: str) -> tuple[str | None, bool]:
+        """(the task that a worker is to run now, whether the run is over)."""
+        return self._orders.get(worker), self._is_over
+
+    def failed(self, error: str) -> None:
+        """The program raised on a worker, which leaves."""
+        self._errors.append(error)
+
+    def failed_and_stays(self, error: str, rank: int, worker: str) -> None:
+        """The program raised on the worker of this rank, which goes on under a new name: what it
+        was to do can be given out again without a new group."""
+        self._errors.append(error)
+        self._workers[rank] = worker
+
+    def post(self, orders: dict[str, str | None], is_over: bool) -> tuple[list[str], list[str]]:
+        """Take the driver's orders; gives the workers that are there, by rank, and what the
+        program raised so far."""
+        self._orders, self._is_over = orders, is_over
+        return [self._workers[rank] for rank in sorted(self._workers)], self._errors
