@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from workloads.core.segment import Merge, Round
-from workloads.ray_jobs.exchange import Exchange
+from workloads.ray_jobs.exchange import START_TOGETHER_S, Exchange, Muster
 from workloads.ray_jobs.rounds import Plan, Rounds
 
 
@@ -278,5 +278,23 @@ def test_a_worker_whose_program_raised_is_another_one_from_then_on() -> None:
     for rank, name in enumerate(("a", "b")):
         exchange.enter(name, rank, 2)
     exchange.failed_and_stays("the program failed", 1, "c")
-    assert exchange.post({"b": "r000.merge"}, False) == (["a", "c"], ["the program failed"])
+    assert exchange.post({"b": "r000.merge"}, False) == (["a", "c"], 0, ["the program failed"])
     assert exchange.order("c") == (None, False), "its order is given out again, under its new name"
+
+
+def test_the_first_of_a_group_wait_for_the_rest_but_not_for_ever() -> None:
+    now_s = 0.0
+    exchange, muster = Exchange(), Muster(lambda: now_s)
+
+    def ready() -> list[str]:
+        there, missing, _ = exchange.post({}, False)
+        return muster.ready(there, missing)
+
+    exchange.enter("a", 0, 2)
+    assert ready() == []
+    exchange.enter("b", 1, 2)
+    assert ready() == ["a", "b"]
+    exchange.enter("c", 0, 2)
+    assert ready() == [], "a new group"
+    now_s = START_TOGETHER_S
+    assert ready() == ["c"]

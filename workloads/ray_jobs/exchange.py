@@ -3,6 +3,11 @@
 In a module of its own: what an actor's module imports, its process pays for in seconds.
 """
 
+from collections.abc import Callable
+
+START_TOGETHER_S = 20.0
+"""How long the first workers of a group wait for the rest of it."""
+
 
 class Exchange:
     """Tells the workers their orders and the driver who is there."""
@@ -35,8 +40,30 @@ class Exchange:
         self._errors.append(error)
         self._workers[rank] = worker
 
-    def post(self, orders: dict[str, str | None], is_over: bool) -> tuple[list[str], list[str]]:
-        """Take the driver's orders; gives the workers that are there, by rank, and what the
-        program raised so far."""
+    def post(
+        self, orders: dict[str, str | None], is_over: bool
+    ) -> tuple[list[str], int, list[str]]:
+        """Take the driver's orders; gives the workers that are there, by rank, how many of their
+        group are not, and what the program raised so far."""
         self._orders, self._is_over = orders, is_over
-        return [self._workers[rank] for rank in sorted(self._workers)], self._errors
+        there = [self._workers[rank] for rank in sorted(self._workers)]
+        return there, self._size - len(there), self._errors
+
+
+class Muster:
+    """Lets the workers of a group begin together: where rounds are short and starting is slow, the
+    first to be ready would do the work of all. `clock` in seconds."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._incomplete_since: float | None = None
+
+    def ready(self, there: list[str], missing: int) -> list[str]:
+        """Those who may be given orders: all that are there, or for some time none."""
+        if not missing:
+            self._incomplete_since = None
+            return there
+        if self._incomplete_since is None:
+            self._incomplete_since = self._clock()
+        waited_s = self._clock() - self._incomplete_since
+        return there if waited_s >= START_TOGETHER_S else []

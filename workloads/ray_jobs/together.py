@@ -28,7 +28,7 @@ from gensyn_ray.local_agent import LocalAgent
 from ledger.core.refusals import Reason
 from workloads.core.failing import AUTHORS_FAULTS, ProgramFailed
 from workloads.numerics.pinned import numerics_class
-from workloads.ray_jobs.exchange import Exchange
+from workloads.ray_jobs.exchange import Exchange, Muster
 from workloads.ray_jobs.node_store import store_of_node
 from workloads.ray_jobs.rounds import Rounds
 from workloads.ray_jobs.sweep import VOLUNTEER
@@ -94,6 +94,7 @@ def run_rounds(
     fitting = threading.Thread(target=_fit, args=(trainer, problem), daemon=True)
     fitting.start()
     present: list[str] = []
+    muster = Muster(time.monotonic)
     try:
         while not (rounds.is_over or is_over()):
             if not fitting.is_alive():
@@ -104,7 +105,8 @@ def run_rounds(
             rounds.turn()
             watch()
             orders = {worker: rounds.order_of(worker) for worker in present}
-            present, errors = ray.get(exchange.post.remote(orders, False))
+            there, missing, errors = ray.get(exchange.post.remote(orders, False))
+            present = muster.ready(there, missing)
             if len(errors) >= MAX_ERRORS:
                 raise ProgramFailed(errors[-1])
             time.sleep(POLL_S)
