@@ -13,7 +13,7 @@ from gensyn_ray.domain.records import from_json, to_json
 from tests.unit.small_programs import Small
 from workloads.core import outer
 from workloads.core.segment import Merge, Round, Runner, TaskSpec
-from workloads.core.state import state_digest
+from workloads.core.state import NotANumber, state_digest
 from workloads.numerics.arithmetic import arithmetic
 
 
@@ -48,6 +48,15 @@ def test_a_change_keeps_its_shape(shape: tuple[int, ...]) -> None:
 def test_only_8_and_32_bits() -> None:
     with pytest.raises(ValueError, match="8 or 32"):
         outer.change({}, {}, 4)
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
+@pytest.mark.parametrize("bits", [8, 32])
+def test_steps_that_diverged_are_named_and_not_sent(wrong: float, bits: int) -> None:
+    start, end = {"w": drawn(1, 3, 4)}, {"w": drawn(2, 3, 4)}
+    end["w"][1, 2] = wrong
+    with pytest.raises(NotANumber, match="'w' is not finite"):
+        outer.change(start, end, bits)
 
 
 def test_the_merge_is_torchs_nesterov_on_the_weighted_mean() -> None:
@@ -147,6 +156,7 @@ def test_a_run_of_rounds_replays_part_by_part() -> None:
         merged = runner("merge", inputs, merge=merge).run_segment()
         assert merged.state_after != first.state_after
         assert merged.metrics
+        assert not any(one.metrics for one in made), "measured where they are merged"
         ends.append(merged.state_after)
     assert ends[0] == ends[1]
 

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from workloads.core.state import State
+from workloads.core.state import NotANumber, State
 
 PARAMETERS, MOMENTUM, CHANGE, SCALE = "parameters/", "momentum/", "change/", "scale/"
 _LEVELS = 127
@@ -45,13 +45,15 @@ def parameters_of(state: State) -> dict[str, torch.Tensor]:
 
 
 def change(start: State, end: State, bits: int) -> dict[str, torch.Tensor]:
-    """start - end of each parameter, as 32-bit floats or in 8 bits. Raises `ValueError` for other
-    `bits`."""
+    """start - end of each parameter, as 32-bit floats or in 8 bits. Raises `NotANumber` if one is
+    not finite, `ValueError` for other `bits`."""
     if bits not in (8, 32):
         raise ValueError(f"a change has 8 or 32 bits a number, not {bits}")
     packed: dict[str, torch.Tensor] = {}
     for name, tensor in start.items():
         difference = np.asarray(_array(tensor) - _array(end[name]))
+        if not np.isfinite(difference).all():
+            raise NotANumber(f"{name!r} is not finite after the round's steps: they diverged")
         if bits == 32:
             packed[CHANGE + name] = torch.from_numpy(difference)
             continue

@@ -136,7 +136,8 @@ class Runner:
     def run_segment(self) -> Computed:
         """Train `steps_per_segment` steps and evaluate; or a round, or a merge.
 
-        Raises `NotANumber` if the state holds NaN, `ValueError` if a metric is not finite.
+        Raises `NotANumber` if the state holds NaN or a round ends in numbers that are not finite,
+        `ValueError` if a metric is not finite.
         """
         if self._spec.merge:
             return self._merge(self._spec.merge)
@@ -153,12 +154,14 @@ class Runner:
                 self._step += 1
 
     def finish(self) -> Computed:
-        """The present state with its digest and metrics."""
-        metrics = self._evaluate()
+        """The present state with its digest and metrics. A round has none: what came of it is
+        measured where it was merged, and workers would wait for each other's measuring."""
         if self._spec.round:
             start = outer.parameters_of(self._inputs["global"])
             state = outer.change(start, self._program.parameters(), self._spec.round.bits)
+            metrics: Metrics = {}
         else:
+            metrics = self._evaluate()
             state = self._program.get_state()
         state[STEP] = torch.tensor(self._step, dtype=torch.int64)
         state[RNG_KEY] = torch.frombuffer(bytearray(self._rng().key), dtype=torch.uint8)
