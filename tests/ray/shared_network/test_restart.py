@@ -18,7 +18,7 @@ from workloads.programs.digits import Digits
 
 pytestmark = pytest.mark.soak
 
-TRIALS = 6
+TRIALS = 4
 BUDGET = Budget(total_micro=200 * MICRO_PER_CREDIT, per_segment_micro=MICRO_PER_CREDIT)
 
 
@@ -77,7 +77,7 @@ def test_a_head_that_dies_and_is_started_again(
     network: LocalNetwork, client: Network, tmp_path: Path
 ) -> None:
     job = _sweep(client, seed=1)
-    _wait_for_segments(job, 20)
+    _wait_for_segments(job, 10)
     acknowledged = job.status()["segments"]["committed"]
     network.restart_head()
     again = Network(network.key("submitter"))
