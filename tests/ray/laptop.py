@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ray import tune
+from ray.tune.schedulers import PopulationBasedTraining
 
 import gensyn_ray
 from gensyn_ray.api import Audit, Network
@@ -30,6 +31,17 @@ def sweep(network: Network, rates: list[float]) -> gensyn_ray.Job:
         tune_config=tune.TuneConfig(metric="accuracy", mode="max"),
         budget=BUDGET,
         audit=Audit(rate_ppm=250_000, draw_batch=4),
+    )
+
+
+def population_based() -> PopulationBasedTraining:
+    """Every two segments the worse half of the trials takes over a state of the better one."""
+    return PopulationBasedTraining(
+        time_attr="training_iteration",
+        perturbation_interval=2,
+        quantile_fraction=0.5,
+        hyperparam_mutations={"lr": [0.001, 0.02, 0.1]},
+        synch=True,  # else a trial that begins late may find the others at their ends
     )
 
 

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 import pytest
 import ray
 from ray import tune
-from ray.tune.schedulers import PopulationBasedTraining
 
 from gensyn_ray.api import Audit, Budget, Network
 from gensyn_ray.domain.money import MICRO_PER_CREDIT
@@ -17,6 +16,7 @@ from gensyn_ray.object_store.bucket import Bucket
 from gensyn_ray.testnet.local import BucketStore, LocalNetwork
 from tests.contract.places import address_of
 from tests.ray.conftest import STAKE_MICRO
+from tests.ray.laptop import population_based
 from tests.s3_servers import BUCKET, S3Server, running_ceph
 from workloads.numerics.pinned import best_profiles
 from workloads.programs.digits import Digits
@@ -57,13 +57,6 @@ def test_volunteers_hold_no_credentials(client: Network, ceph: S3Server) -> None
 
 
 def test_a_sweep_in_a_bucket(client: Network, ceph: S3Server) -> None:
-    scheduler = PopulationBasedTraining(
-        time_attr="training_iteration",
-        perturbation_interval=2,
-        quantile_fraction=0.5,
-        hyperparam_mutations={"lr": [0.001, 0.02, 0.1]},
-        synch=True,  # else a trial that begins late may find the others at their ends
-    )
     job = client.sweep(
         Digits,
         param_space={
@@ -71,7 +64,7 @@ def test_a_sweep_in_a_bucket(client: Network, ceph: S3Server) -> None:
             "momentum": 0.9,
             "width": 16,
         },
-        tune_config=tune.TuneConfig(metric="accuracy", mode="max", scheduler=scheduler),
+        tune_config=tune.TuneConfig(metric="accuracy", mode="max", scheduler=population_based()),
         budget=BUDGET,
         audit=Audit(rate_ppm=250_000, draw_batch=4),
     )

@@ -87,3 +87,13 @@ def test_the_block_works() -> None:
     assert found["imported"] == []
     assert set(found["failed"]) == {"ray", "gensyn_ray.cluster"}
     assert all("is blocked" in message for message in found["failed"].values())
+
+
+def test_actors_that_hold_facts_start_without_torch() -> None:
+    """Each is a process of its own on the head, for every job: torch and Tune would cost it seconds
+    of a processor that the job waits for."""
+    names = ("ledger.actor", "workloads.ray_jobs.exchange", "workloads.ray_jobs.starting_line")
+    program = f"import sys, {', '.join(names)}; print(*{{'torch', 'pandas'}} & set(sys.modules))"
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, ""), done.stderr

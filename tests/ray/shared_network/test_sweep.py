@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 from optuna.samplers import TPESampler
 from ray import tune
-from ray.tune.schedulers import PopulationBasedTraining
 from ray.tune.search.optuna import OptunaSearch
 
 from gensyn_ray.api import Audit, Budget, Job, Network
 from gensyn_ray.domain.errors import Refused
 from gensyn_ray.domain.money import MICRO_PER_CREDIT
 from gensyn_ray.testnet.local import LocalNetwork, wait_for
+from tests.ray.laptop import population_based
 from workloads.core.objectives import leaders
 from workloads.programs.digits import Digits
 
@@ -81,14 +81,7 @@ def test_two_objectives_give_a_front_whose_trials_are_all_audited(client: Networ
 
 @pytest.mark.soak
 def test_population_based_training_exploits_states_of_other_trials(client: Network) -> None:
-    scheduler = PopulationBasedTraining(
-        time_attr="training_iteration",
-        perturbation_interval=2,
-        quantile_fraction=0.5,
-        hyperparam_mutations={"lr": [0.001, 0.02, 0.1]},
-        synch=True,  # else a trial that begins late may find the others at their ends
-    )
-    result = _sweep(client, [0.00001, 0.05], scheduler=scheduler).result(timeout_s=720)
+    result = _sweep(client, [0.00001, 0.05], scheduler=population_based()).result(timeout_s=720)
     assert result.summary["state"] == "done"
     assert result.bill["segments"]["rejected"] == 0
     assert result.bill["segments"]["inconclusive"] == 0
