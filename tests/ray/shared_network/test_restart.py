@@ -77,7 +77,7 @@ def test_a_head_that_dies_and_is_started_again(
     network: LocalNetwork, client: Network, tmp_path: Path
 ) -> None:
     job = _sweep(client, seed=1)
-    _wait_for_segments(job, 10)
+    _wait_for_segments(job, 6)
     acknowledged = job.status()["segments"]["committed"]
     network.restart_head()
     again = Network(network.key("submitter"))
@@ -93,7 +93,7 @@ def test_a_head_that_dies_and_is_started_again(
 
 def test_a_driver_that_dies_alone(client: Network) -> None:
     job = _sweep(client, seed=2)
-    _wait_for_segments(job, 10)
+    _wait_for_segments(job, 6)
     acknowledged = job.status()["segments"]["committed"]
     _driver_of(job.id).kill()
     _check_the_end(job.result(timeout_s=1200), acknowledged)
