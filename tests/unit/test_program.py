@@ -5,13 +5,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.optim.lr_scheduler import LambdaLR, MultiplicativeLR
 
 from gensyn_ray.blobs import Blobs, Missing
 from tests.unit import small_programs
 from workloads.core.bundle import Bundle
-from workloads.core.program import Program
+from workloads.core.program import Config, Program
+from workloads.core.rng import Rng
 from workloads.core.segment import RNG_KEY, STEP, Computed, Runner, TaskSpec
-from workloads.core.state import NotANumber, state_digest
+from workloads.core.state import NotANumber, State, state_digest
 from workloads.numerics.arithmetic import arithmetic
 
 SPEC = TaskSpec(bundle="b" * 64, config={"lr": 0.2}, seed=11, task="t003")
@@ -247,3 +249,41 @@ def test_no_reader_sees_half_an_object(tmp_path: Path) -> None:
     blobs.put_file("a", b"one")
     blobs.put_file("a", b"two")
     assert [path.name for path in (tmp_path / "files").iterdir()] == ["a"]
+
+
+class Scheduled(small_programs.Small):
+    """With a schedule whose rates depend on the step alone, or on the rate before."""
+
+    def init(self, config: Config, data: State, rng: Rng) -> None:
+        super().init(config, data, rng)
+        self.asked: list[int] = []
+        self.schedule = (
+            MultiplicativeLR(self.optimizer, self.factor)
+            if config.get("each from the last")
+            else LambdaLR(self.optimizer, self.factor)
+        )
+
+    def factor(self, step: int) -> float:
+        self.asked.append(step)
+        return 1.0 / (1.0 + step)
+
+
+@pytest.mark.parametrize("step", [0, 1, 700])
+@pytest.mark.parametrize("chained", [False, True])
+def test_a_round_begins_where_its_schedule_would_be(chained: bool, step: int) -> None:
+    config, data = {"lr": 0.2, "each from the last": chained}, Scheduled().load_data()
+    stepped, resumed = Scheduled(), Scheduled()
+    for one in (stepped, resumed):
+        one.init(config, data, Rng("init"))
+    for _ in range(step):
+        stepped.optimizer.step()
+        stepped.schedule.step()
+    already = len(resumed.asked)
+    resumed.resume_at(step)
+    for _ in range(3):
+        assert resumed.schedule.get_last_lr() == stepped.schedule.get_last_lr()
+        for one in (stepped, resumed):
+            one.optimizer.step()
+            one.schedule.step()
+    if not chained:
+        assert len(resumed.asked) - already <= 4, "not once for each step before"

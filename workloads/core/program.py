@@ -24,6 +24,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, cast
 
 import torch
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from gensyn_ray.domain.errors import UsageError
 from workloads.core.rng import Rng
@@ -31,7 +32,7 @@ from workloads.core.state import State
 
 Config = Mapping[str, Any]
 Metrics = dict[str, float]
-_STATEFUL = (torch.nn.Module, torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler)
+_STATEFUL = (torch.nn.Module, torch.optim.Optimizer, LRScheduler)
 
 
 class Program(ABC):
@@ -71,7 +72,11 @@ class Program(ABC):
             # The optimizer has taken those steps elsewhere.
             warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
             for _, owner in self._owners():
-                if isinstance(owner, torch.optim.lr_scheduler.LRScheduler):
+                if isinstance(owner, LambdaLR) and step:
+                    # Its rates depend on the step alone. A late round would begin late else.
+                    owner.last_epoch = step - 1
+                    owner.step()
+                elif isinstance(owner, LRScheduler):
                     for _ in range(step):
                         owner.step()
 
