@@ -237,6 +237,8 @@ def plot(found: Mapping[str, Any], seed: int) -> None:
     if plain := found.get("plain"):
         label = "plain data-parallel training, at its end"
         axes.axhline(plain, linestyle="--", color="black", linewidth=0.8, label=label)
+        # Each round was measured on fewer passages.
+        axes.plot([steps[-1]], [found["end"]], "kx", label="the end, on as many passages")
     title = f"{found['kind']}, seed {seed}"
     axes.set(xlabel=found["unit"], ylabel=f"{metric}, held-out rows", title=title)
     axes.legend()
