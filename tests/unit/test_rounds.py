@@ -5,7 +5,7 @@ from typing import Any
 
 from workloads.core.segment import Merge, Round
 from workloads.ray_jobs.exchange import START_TOGETHER_S, Exchange, Muster
-from workloads.ray_jobs.rounds import Plan, Rounds
+from workloads.ray_jobs.rounds import FIRST_S, Plan, Rounds
 
 
 class Clock:
@@ -163,6 +163,8 @@ def test_a_worker_that_never_answers_does_not_stall_the_round() -> None:
     run.turn(0.1)
     assert "r001.merge" not in run.driver.parts
     run.turn(20.0)
+    assert "r001.merge" not in run.driver.parts, "it may have to load what the others have"
+    run.turn(FIRST_S)
     assert run.orders.get("c") is None
     assert "r001.w2" in run.driver.finished
     merge = run.driver.parts["r001.merge"][2]

@@ -7,8 +7,8 @@ suffer from a bad one; it costs little. Changes are spot-checked like any segmen
 takes one that was merged already, the run goes back to the global state before it.
 
 A slow worker takes fewer steps, by its measured speed, and the round waits for nobody longer than
-`patience` times the spread of the workers' own times. A worker that leaves costs its own round
-alone; one that joins takes part from the next one on, or at once while steps are being taken.
+`patience` times the spread of the workers' own times, and once for what a new one has to load. A
+worker that leaves costs its own round alone; one that joins takes part from the next one on, or at once while steps are being taken.
 """
 
 import statistics
@@ -20,6 +20,8 @@ from workloads.core.segment import Merge, Round
 
 LEAST_SHARE = 0.25
 """Of a round's steps: what the slowest worker still takes."""
+FIRST_S = 20.0
+"""What a worker's first part may take longer: loading kernels and data that others have loaded."""
 CHECK_S = 0.5
 """How often the authority is asked whether something merged was ruled bad."""
 
@@ -253,8 +255,14 @@ class Rounds:
         # Times that agree by chance would leave no room: a tenth of the median at the least.
         deadline = middle + self._plan.patience * max(spread, 0.1 * middle)
         missing = len(self._now.open)
-        waited = max(self._clock() - part.since_s for part in self._now.open.values())
+        waited = max(self._waited_s(part) for part in self._now.open.values())
         return missing <= len(self._now.changes) and waited > deadline
+
+    def _waited_s(self, part: _Part) -> float:
+        """For a part, beyond what its worker needs to begin with."""
+        worker = self._workers.get(part.worker)
+        is_first = worker is not None and not worker.speed
+        return self._clock() - part.since_s - (FIRST_S if is_first else 0.0)
 
     # -- merges ----------------------------------------------------------------------------------
 
