@@ -8,7 +8,8 @@ takes one that was merged already, the run goes back to the global state before 
 
 A slow worker takes fewer steps, by its measured speed, and the round waits for nobody longer than
 `patience` times the spread of the workers' own times, and once for what a new one has to load. A
-worker that leaves costs its own round alone; one that joins takes part from the next one on, or at once while steps are being taken.
+worker that leaves costs its own round alone; one that joins takes part from the next one on, or at
+once while steps are being taken.
 """
 
 import statistics
