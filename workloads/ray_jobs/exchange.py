@@ -5,7 +5,7 @@ In a module of its own: what an actor's module imports, its process pays for in 
 
 from collections.abc import Callable
 
-START_TOGETHER_S = 20.0
+START_TOGETHER_S = 60.0
 """How long the first workers of a group wait for the rest of it."""
 
 
