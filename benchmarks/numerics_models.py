@@ -300,7 +300,7 @@ def minilm(rng: Rng, *, rows: int = 2, length: int = 8) -> Task:
 def encoder() -> Any:
     """MiniLM with a head for two classes, in evaluation mode."""
     os.environ["HF_HUB_OFFLINE"] = "1"
-    from transformers import AutoModelForSequenceClassification
+    from transformers.models.auto import AutoModelForSequenceClassification
     from transformers.utils import logging
 
     logging.set_verbosity_error()

@@ -97,7 +97,7 @@ def _load(files: Mapping[str, bytes], classes: int) -> tuple[Any, Any]:
     """The encoder with a fresh head, and its tokenizer. Raises `OperationError`."""
     os.environ["HF_HUB_OFFLINE"] = "1"
     try:
-        from transformers import AutoModelForSequenceClassification, AutoTokenizer
+        from transformers.models.auto import AutoModelForSequenceClassification, AutoTokenizer
         from transformers.utils import logging
     except ImportError:
         raise OperationError(
