@@ -106,6 +106,12 @@ def together_at_every_step(data: DataSet, setting: Setting, seed: int) -> Outcom
     )
 
 
+def held_out_loss(data: DataSet, setting: Setting, seed: int, state: State) -> float:
+    """Of a global state, measured as plain training is at its end."""
+    run = _runner(data, setting, seed, "end", inputs={"global": state})
+    return run.finish().metrics["loss"]
+
+
 def in_rounds(data: DataSet, setting: Setting, seed: int, bits: int) -> Outcome:
     """Loosely coupled training, as `workloads.ray_jobs.rounds` orders it."""
     outer_step = {"lr": setting.outer_lr, "momentum": setting.outer_momentum}

@@ -27,9 +27,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from benchmarks.pretrain_communication import FULL, GAP, together_at_every_step
+from benchmarks.pretrain_communication import FULL, GAP, held_out_loss, together_at_every_step
 from gensyn_ray.api import Job, JobResult, Network
 from gensyn_ray.blobs import Blobs
 from gensyn_ray.cli.submitter import asked_by, launch
@@ -38,15 +36,11 @@ from gensyn_ray.domain.numerics import REPRODUCIBLE
 from gensyn_ray.testnet.local import LocalNetwork, wait_for
 from workloads.core.dataset import DataSet, Prepared
 from workloads.core.objectives import leaders
-from workloads.core.outer import parameters_of
-from workloads.core.rng import Rng
 from workloads.core.segment import Runner, TaskSpec
-from workloads.core.state import State
 from workloads.numerics.arithmetic import arithmetic
 from workloads.numerics.pinned import best_profiles
 from workloads.programs import recipes
 from workloads.programs.fashion import Fashion
-from workloads.programs.gpt import Pretraining
 
 EXAMPLES = Path(__file__).parent.parent / "docs" / "examples"
 RECIPES: Mapping[str, Callable[[], Prepared]] = {
@@ -146,22 +140,10 @@ def grid_best(seed: int) -> dict[str, Any]:
     return {"accuracy": accuracy, "config": config, "trained": len(ends)}
 
 
-def plain_loss(seed: int) -> float:
-    """Of the model of `pretrain-rounds`, where two workers would meet at every step."""
+def passages_of_rounds() -> DataSet:
+    """What `pretrain-rounds` trains on."""
     prepared = RECIPES["pretrain-rounds"]()
-    data = DataSet(prepared.manifest, prepared.blobs.__getitem__)
-    return together_at_every_step(data, FULL, seed).loss
-
-
-def end_loss(state: State) -> float:
-    """Of a global state of `pretrain-rounds`, on as many passages as plain training's."""
-    prepared = RECIPES["pretrain-rounds"]()
-    data, program = DataSet(prepared.manifest, prepared.blobs.__getitem__), Pretraining()
-    with arithmetic(REPRODUCIBLE), torch.no_grad():
-        program.init(FULL.config(1), data, Rng("end"))
-        for name, tensor in parameters_of(state).items():
-            program.parameters()[name].copy_(tensor)
-        return program.evaluate(data)["loss"]
+    return DataSet(prepared.manifest, prepared.blobs.__getitem__)
 
 
 def report(network: LocalNetwork, kind: str, result: JobResult, wall_s: float) -> dict[str, Any]:
@@ -275,12 +257,14 @@ def main() -> int:
             result = job.result()
             found.append(report(network, kind, result, time.monotonic() - begun))
             if kind == "pretrain-rounds":
-                found[-1]["end"] = end_loss(client.state(result.state))
+                end = client.state(result.state)
+                found[-1]["end"] = held_out_loss(passages_of_rounds(), FULL, options.seed, end)
         print(json.dumps(found[-1]), flush=True)
         if kind == "sweep-cnn":
             found[-1]["grid"] = grid_best(options.seed)
         if kind == "pretrain-rounds":
-            found[-1]["plain"] = plain_loss(options.seed)
+            plain = together_at_every_step(passages_of_rounds(), FULL, options.seed)
+            found[-1]["plain"] = plain.loss
         print({name: found[-1].get(name) for name in ("grid", "plain")}, flush=True)
         if options.plot:
             plot(found[-1], options.seed)

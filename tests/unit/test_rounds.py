@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from workloads.core.segment import Merge, Round
-from workloads.ray_jobs.exchange import START_TOGETHER_S, Exchange, Muster
+from workloads.ray_jobs.exchange import MUSTER_S, Exchange, Muster
 from workloads.ray_jobs.rounds import FIRST_S, Plan, Rounds
 
 
@@ -298,5 +298,5 @@ def test_the_first_of_a_group_wait_for_the_rest_but_not_for_ever() -> None:
     assert ready() == ["a", "b"]
     exchange.enter("c", 0, 2)
     assert ready() == [], "a new group"
-    now_s = START_TOGETHER_S
+    now_s = MUSTER_S
     assert ready() == ["c"]

@@ -73,7 +73,8 @@ class Program(ABC):
             warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
             for _, owner in self._owners():
                 if isinstance(owner, LambdaLR) and step:
-                    # Its rates depend on the step alone. A late round would begin late else.
+                    # Its rates depend on the step alone: taking every step before it would
+                    # make each round begin later than the last.
                     owner.last_epoch = step - 1
                     owner.step()
                 elif isinstance(owner, LRScheduler):

@@ -5,7 +5,7 @@ In a module of its own: what an actor's module imports, its process pays for in 
 
 from collections.abc import Callable
 
-START_TOGETHER_S = 60.0
+MUSTER_S = 60.0
 """How long the first workers of a group wait for the rest of it."""
 
 
@@ -66,4 +66,4 @@ class Muster:
         if self._incomplete_since is None:
             self._incomplete_since = self._clock()
         waited_s = self._clock() - self._incomplete_since
-        return there if waited_s >= START_TOGETHER_S else []
+        return there if waited_s >= MUSTER_S else []
