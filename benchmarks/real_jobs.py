@@ -8,8 +8,10 @@ many passages a step. Exit code 1 if a job does not end as done, the cheat is pa
 forged, a fine-tuning stays below its goal, a search ends more than a hundredth below the grid's
 best, or many short rounds more than a fiftieth above the plain loss.
 
-With `--churn` an honest volunteer's node is killed in the middle of the job, and another volunteer
-joins: all must come out as before, to the last credit. `--plot` draws docs/figures/job_EXAMPLE.png.
+With `--churn` the node of an honest volunteer that has worked is killed in the middle of the job,
+and another volunteer joins: all must come out as before, to the last credit. A job of one task goes
+to the cheat first: the honest join when it has committed something. `--plot` draws
+docs/figures/job_EXAMPLE.png.
 Not covered: speed. All nodes share this machine.
 """
 
@@ -22,7 +24,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -65,8 +67,10 @@ GRID: Mapping[str, tuple[float, ...]] = {
 }
 """Of the CNNs in the space of `sweep-cnn`."""
 FIGURES = EXAMPLES.parent / "figures"
-CHURN_AFTER, CHURN_WAIT_S = 4, 300.0
-"""Segments, after which a node is killed, and how long they may take."""
+CHURN_AFTER, CHURN_WAIT_S = 4, 900.0
+"""Judged segments of the honest, after which a node is killed; how long they may take."""
+HONEST = ("honest-1", "honest-2")
+OF_ONE_TASK = frozenset({"finetune"})
 STAKE_MICRO = 1000 * MICRO_PER_CREDIT
 
 
@@ -83,14 +87,29 @@ def follow(network: LocalNetwork, client: Network, kind: str, seed: int) -> Job:
         return launch(client, asked_by(path))
 
 
-def churn(network: LocalNetwork, job: Job, profile: str) -> None:
-    """Kill a node that has worked; have another join at once."""
-    wait_for(
-        lambda: job.status()["segments"]["committed"] >= CHURN_AFTER,
-        timeout_s=CHURN_WAIT_S,
-        what=f"segment number {CHURN_AFTER}",
-    )
-    network.kill_node("honest-2")
+def await_segments(done: Callable[[], int], count: int) -> None:
+    wait_for(lambda: done() >= count, timeout_s=CHURN_WAIT_S, what=f"segment number {count}")
+
+
+def committed(job: Job) -> int:
+    return job.status()["segments"]["committed"]
+
+
+def join_honest(network: LocalNetwork, profiles: Sequence[str]) -> None:
+    for name, profile in zip(HONEST, profiles, strict=True):
+        network.add_volunteer(name, profile, stake_micro=STAKE_MICRO)
+
+
+def churn(network: LocalNetwork, client: Network, job: Job, profile: str) -> None:
+    """Kill the node that was paid last; have another join at once."""
+    parties = {network.key(name).party: name for name in HONEST}
+
+    def workers() -> list[str]:
+        judged = client.read("receipts", job=job.id)
+        return [parties[one["operator"]] for one in judged if one["operator"] in parties]
+
+    await_segments(lambda: len(workers()), CHURN_AFTER)
+    network.kill_node(workers()[-1])
     network.add_volunteer("late", profile, stake_micro=STAKE_MICRO)
 
 
@@ -244,16 +263,19 @@ def main() -> int:
         # A network of its own for each: a caught cheat gets no second job.
         with LocalNetwork(seed=options.seed) as network:
             network.start([profiles[0], profiles[1]])
-            network.add_volunteer("honest-1", profiles[0], stake_micro=STAKE_MICRO)
-            network.add_volunteer("honest-2", profiles[1], stake_micro=STAKE_MICRO)
             network.add_volunteer("lazy", profiles[0], stake_micro=STAKE_MICRO, adversary="lazy")
+            if kind not in OF_ONE_TASK:
+                join_honest(network, profiles[:2])
             client = Network(network.key("submitter"))
             client.join("submitter")
             network.fund(client.party, 10_000 * MICRO_PER_CREDIT)
             begun = time.monotonic()
             job = follow(network, client, kind, options.seed)
+            if kind in OF_ONE_TASK:
+                await_segments(partial(committed, job), 1)
+                join_honest(network, profiles[:2])
             if options.churn:
-                churn(network, job, profiles[0])
+                churn(network, client, job, profiles[0])
             result = job.result()
             found.append(report(network, kind, result, time.monotonic() - begun))
             if kind == "pretrain-rounds":

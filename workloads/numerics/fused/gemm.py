@@ -15,6 +15,7 @@ import torch
 from workloads.numerics.fused import amx, pairs, slices, wide
 from workloads.numerics.fused.kernel import array
 from workloads.numerics.fused.memory import kept
+from workloads.numerics.fused.registers import LANES, ROWS
 from workloads.numerics.fused.tiles import multiply_tiles
 from workloads.numerics.plain import products
 from workloads.numerics.plain.grid import NotFinite
@@ -26,7 +27,10 @@ Array = np.ndarray[Any, Any]
 CACHE_BYTES = 3 << 18
 """Slices of the right factor that are kept in a core's cache while the left one streams by."""
 PANEL_BYTES = 3 << 16
-"""Panels of the right factor, digits or float64, that are kept in a core's cache."""
+"""Panels of a factor, digits of the right one or float64 of the left one, that are kept in a core's
+cache."""
+SHARED_BYTES = 4 << 20
+"""Panels of the right factor, float64, that are kept in the cores' common cache."""
 DEEPEST = 1 << 17
 """Longest sums of tiles: three products of digits up to 64 each, added in int32."""
 CACHED_NUMBERS = 1 << 21
@@ -56,7 +60,7 @@ def _cut(x: Tensor, bits: int, right: bool) -> tuple[Array, Array]:
 class _Task:
     """a (M, K) x b (K, N) * alpha + bias * beta, all float32.
 
-    The bias has 1 or M rows, each padded to whole panels."""
+    The bias has 1 or M rows, and lines and columns to fill whole panels."""
 
     a: Tensor
     b: Tensor
@@ -93,15 +97,38 @@ def _by_tiles(task: _Task) -> Tensor:
     return out
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Factor:
+    """Vectors of a factor: float32 (n, K) or, `in_columns`, (K, n); their scales float32 and units
+    float64, as many as fill the last panel."""
+
+    matrix: Array
+    in_columns: bool
+    scales: Array
+    units: Array
+
+
+def _factor(x: Tensor, bits: int, width: int = 1) -> _Factor:
+    """Of the rows of x, (n, K) float32 of any strides. Raises `NotFinite`."""
+    size = -(-x.shape[0] // width) * width
+    scales, units = np.ones(size, dtype=np.float32), np.ones(size, dtype=np.float64)
+    in_columns = _lies_in_columns(x)
+    matrix = array(x.t() if in_columns else x)
+    measure = slices.column_scales if in_columns else wide.row_scales
+    _refuse(measure(matrix, bits, scales, units), x)
+    return _Factor(matrix=matrix, in_columns=in_columns, scales=scales, units=units)
+
+
 def _words(x: Tensor, name: str, is_left: bool) -> tuple[Array, Array]:
-    """Words of the rows of x, (n, K) float32 of any strides, and their units: int32 (n, K / 2), or
-    (K / 2, n) unless `is_left`. Raises `NotFinite`."""
-    n, depth = x.shape
-    count, units = -(-depth // 2), np.empty(n, dtype=np.float64)
+    """Words of the rows of x, (n, K) float32 of any strides, int32 (n, K / 2), or (K / 2, n) unless
+    `is_left`; and units, as many as fill the last panel. Raises `NotFinite`."""
+    (n, depth), width = x.shape, ROWS if is_left else LANES
+    count, units = -(-depth // 2), np.ones(-(-n // width) * width, dtype=np.float64)
     in_columns = _lies_in_columns(x)
     shape = (count, n) if in_columns else (n, count)
     # More rows than there are may be read with the last ones.
-    words = kept(name, shape, np.int32, spare=_spare(count, 4))
+    spare = 4 * ROWS * count
+    words = kept(name, shape, np.int32, spare=spare)
     if in_columns:
         scales = np.empty(n, dtype=np.float32)
         broken = slices.column_scales(array(x.t()), pairs.BITS, scales, units)
@@ -110,7 +137,7 @@ def _words(x: Tensor, name: str, is_left: bool) -> tuple[Array, Array]:
         broken = pairs.round_rows(array(x), words.view(np.int16), units)
     _refuse(broken, x)
     if in_columns == is_left:
-        turned = kept(f"{name} turned", shape[::-1], np.int32, spare=_spare(count, 4))
+        turned = kept(f"{name} turned", shape[::-1], np.int32, spare=spare)
         pairs.turn(words, turned)
         words = turned
     return words, units
@@ -119,19 +146,17 @@ def _words(x: Tensor, name: str, is_left: bool) -> tuple[Array, Array]:
 def _by_pairs(task: _Task) -> Tensor:
     m, _, n = task.size
     left, left_units = _words(task.a, "left", is_left=True)
-    words, units = _words(task.b.t(), "right", is_left=False)
-    panels = -(-n // pairs.LANES)
-    right = kept("panels", (panels, len(words), 2, pairs.LANES), np.int32)
+    words, right_units = _words(task.b.t(), "right", is_left=False)
+    panels = -(-n // LANES)
+    right = kept("panels", (panels, len(words), 2, LANES), np.int32)
     pairs.split(words, right)
-    right_units = np.ones(panels * pairs.LANES, dtype=np.float64)
-    right_units[:n] = units
     out = torch.empty((m, n), dtype=torch.float32)
-    step = max(1, PANEL_BYTES // right[0].nbytes)
+    step, (_, several) = max(1, SHARED_BYTES // right[0].nbytes), _shares(m, ROWS * left[0].nbytes)
     for first in range(0, panels, step):
         pairs.multiply_words(
             left,
             right[first : first + step],
-            len(words),
+            several,
             left_units,
             right_units,
             first,
@@ -146,78 +171,59 @@ def _by_pairs(task: _Task) -> Tensor:
 def _by_panels(task: _Task) -> Tensor:
     """float64, multiplied and finished by our own kernel."""
     m, depth, n = task.size
-    snapped, units = _snap(task.b.t(), task.bits, "right")
-    panels = -(-n // wide.COLUMNS)
-    right = kept("panels", (panels, depth, wide.COLUMNS), np.float64)
-    in_columns = _lies_in_columns(task.b.t())
-    wide.lay_panels(array(snapped.t() if in_columns else snapped), not in_columns, right)
-    right_units = np.ones(panels * wide.COLUMNS, dtype=np.float64)
-    right_units[:n] = units
+    left, right = (
+        _factor(task.a, task.bits, ROWS),
+        _factor(task.b.t(), task.bits, wide.COLUMNS),
+    )
     out = torch.empty((m, n), dtype=torch.float32)
-    several, step = max(1, PANEL_BYTES // right[0].nbytes), _rows_at_once(task)
-    for at in range(0, m, step):
-        rows = slice(at, min(at + step, m))
-        left, left_units = _snap(task.a[rows], task.bits, "left")
-        if _lies_in_columns(task.a[rows]):
-            turned = kept("left turned", tuple(left.shape), np.float64, spare=_spare(depth, 8))
-            pairs.turn(array(left.t()), turned)
-        else:
-            turned = array(left)
-        bias = task.bias[rows] if len(task.bias) > 1 else task.bias
-        for first in range(0, panels, several):
-            wide.multiply_numbers(
-                turned,
-                right[first : first + several],
-                left_units,
-                right_units,
-                first,
-                bias,
-                task.alpha,
-                task.beta,
-                array(out[rows]),
-            )
+    panels, step = -(-n // wide.COLUMNS), max(1, SHARED_BYTES // (8 * wide.COLUMNS * depth))
+    rooms = kept("rooms", (*_shares(m, 8 * ROWS * depth), depth, ROWS), np.float64)
+    for first in range(0, panels, step):
+        shape = (min(step, panels - first), depth, wide.COLUMNS)
+        packed = kept("panels", shape, np.float64)
+        wide.pack_panels(right.matrix, right.in_columns, first, right.scales, packed)
+        wide.multiply_numbers(
+            left.matrix,
+            left.in_columns,
+            left.scales,
+            left.units,
+            rooms,
+            packed,
+            right.units,
+            first,
+            task.bias,
+            task.alpha,
+            task.beta,
+            array(out),
+        )
     return out
 
 
-def _spare(count: int, size: int) -> int:
-    """Bytes of the lines of so many numbers that are read with the last ones of a left factor."""
-    return pairs.ROWS * count * size
-
-
-def _rows_at_once(task: _Task) -> int:
-    """Rows of the left factor that are snapped and multiplied before the next ones are."""
-    m, depth, n = task.size
-    return m if _lies_in_columns(task.a) else max(64, CACHED_NUMBERS // (depth + n))
-
-
-def _room(name: str, rows: int, columns: int) -> Tensor:
-    """float64 (rows, columns) of this thread's own memory, kept for the next product."""
-    spare = _spare(columns, 8)
-    return torch.from_numpy(kept(name, (rows, columns), np.float64, spare=spare))
+def _shares(m: int, size: int) -> tuple[int, int]:
+    """Threads, and how many of the left factor's panels, of `size` bytes, each packs at a time: as
+    stay in a core's cache, and so that all threads have as much to do."""
+    panels, threads = -(-m // ROWS), torch.get_num_threads()
+    rounds = -(-panels // (threads * max(1, PANEL_BYTES // size)))
+    return threads, -(-panels // (threads * rounds))
 
 
 def _snap(x: Tensor, bits: int, name: str) -> tuple[Tensor, Array]:
     """Whole float64 numbers and units of the rows of x, (n, K) float32. Raises `NotFinite`."""
-    n, depth = x.shape
-    units = np.empty(n, dtype=np.float64)
-    if _lies_in_columns(x):
-        scales = np.empty(n, dtype=np.float32)
-        broken = slices.column_scales(array(x.t()), bits, scales, units)
-        snapped = _room(name, depth, n)
-        wide.snap_columns(array(x.t()), scales, array(snapped))
-        snapped = snapped.t()
-    else:
-        snapped = _room(name, n, depth)
-        broken = wide.snap_rows(array(x), bits, array(snapped), units)
-    _refuse(broken, x)
-    return snapped, units
+    factor = _factor(x, bits)
+    snapped = kept(name, factor.matrix.shape, np.float64)
+    whole = torch.from_numpy(snapped)
+    if factor.in_columns:
+        wide.snap_columns(factor.matrix, factor.scales, snapped)
+        return whole.t(), factor.units
+    wide.snap_rows(factor.matrix, factor.scales, snapped)
+    return whole, factor.units
 
 
 def _by_float64(task: _Task) -> Tensor:
     """By the library, in blocks of rows: what is snapped and what is summed stays in cache."""
-    m, _, n = task.size
+    m, depth, n = task.size
     right, right_units = _snap(task.b.t(), task.bits, "right")
-    step = _rows_at_once(task)
+    step = m if _lies_in_columns(task.a) else max(64, CACHED_NUMBERS // (depth + n))
     out = torch.empty((m, n), dtype=torch.float32)
     for first in range(0, m, step):
         rows = slice(first, min(first + step, m))
@@ -234,7 +240,8 @@ def _multiply(left: Tensor, right: Tensor, bits: int) -> Tensor:
     """The exact product of whole numbers up to 2^bits, as float64."""
     chunk = 1 << (53 - 2 * bits)
     if left.shape[1] <= chunk:
-        return torch.mm(left, right, out=_room("total", left.shape[0], right.shape[1]))
+        total = kept("total", (left.shape[0], right.shape[1]), np.float64)
+        return torch.mm(left, right, out=torch.from_numpy(total))
     parts = zip(left.split(chunk, 1), right.split(chunk, 0), strict=True)
     exact = sum(torch.mm(one, other).to(torch.int64) for one, other in parts)
     return torch.as_tensor(exact).to(torch.float64)
@@ -277,7 +284,7 @@ def _routes(task: _Task) -> list[Callable[[_Task], Tensor]]:
     found = [_by_float64]
     if task.size[1] <= 1 << (53 - 2 * task.bits):
         found.append(_by_panels)
-        if task.bits == pairs.BITS:
+        if task.bits == pairs.BITS and task.size[1] <= 2 * pairs.LONGEST:
             found.append(_by_pairs)
     if amx.available() and task.size[1] <= DEEPEST:
         found.append(_by_tiles)
@@ -300,11 +307,11 @@ def matmul(
     if a.dim() > 2:
         batch = a.shape[:-2]
         shape = (*batch, a.shape[-2], b.shape[-1])
-        pairs = zip(a.flatten(0, -3), b.flatten(0, -3), strict=True)
+        factors = zip(a.flatten(0, -3), b.flatten(0, -3), strict=True)
         biases = [None] * batch.numel() if bias is None else bias.expand(shape).flatten(0, -3)
         done = [
             matmul(one, other, added, alpha=alpha, beta=beta, bits=bits)
-            for (one, other), added in zip(pairs, biases, strict=True)
+            for (one, other), added in zip(factors, biases, strict=True)
         ]
         return torch.stack(done).reshape(shape) if done else a.new_empty(shape)
     (m, depth), n = a.shape, b.shape[1]
@@ -314,13 +321,17 @@ def matmul(
         if bias is None:
             return products.mm(a, b, bits=bits)
         return products.addmm(bias, a, b, beta=beta, alpha=alpha, bits=bits)
-    rows = 1 if bias is None or bias.dim() < 2 or bias.shape[0] == 1 else m
-    spread = torch.zeros((rows, -(-n // 16) * 16), dtype=torch.float32)
-    if bias is not None and beta != 0:
-        spread[:, :n] = bias
-    return _run(
-        _Task(a=a, b=b, bias=array(spread), alpha=float(alpha), beta=float(beta), bits=bits)
-    )
+    added = fill_panels(bias if beta != 0 else None, m, n)
+    return _run(_Task(a=a, b=b, bias=added, alpha=float(alpha), beta=float(beta), bits=bits))
+
+
+def fill_panels(bias: Tensor | None, m: int, n: int) -> Array:
+    """float32 of 1 or M rows, as `_Task` wants it, of what broadcasts to (M, N); or zeros."""
+    one = bias is None or bias.dim() < 2 or bias.shape[0] == 1
+    spread = torch.zeros((1 if one else -(-m // ROWS) * ROWS, -(-n // 16) * 16))
+    if bias is not None:
+        spread[: 1 if one else m, :n] = bias
+    return array(spread)
 
 
 @fuse(aten.mm.default)

@@ -11,54 +11,31 @@ where float64 takes more than twice as long. 20 bits would need four digit produ
 float64 takes: they have no route here. Integers are exact, so nothing here can change a bit.
 """
 
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from llvmlite import ir
 from numba import prange, types
 from numba.core import cgutils
-from numba.core.registry import cpu_target
 
-from workloads.numerics.fused.kernel import hold, inlined, instruction, kernel
-from workloads.numerics.fused.slices import exponent_of, larger, scale_of, unit_of
+from workloads.numerics.fused.kernel import hold, instruction, kernel
+from workloads.numerics.fused.registers import (
+    LANES,
+    PAIRS_NAME,
+    ROWS,
+    WIDE,
+    WORD,
+    finish_lines,
+    read,
+    spread,
+)
+from workloads.numerics.fused.slices import exponent_of, larger, scale_of, unit_of, whole_of
 
-
-def _widest() -> tuple[int, str]:
-    """int32 of the widest register that multiplies pairs, and LLVM's name for that: empty where a
-    processor has no such instruction."""
-    features = cast(Any, cpu_target.target_context).codegen()._tm_features
-    if "+avx512bw" in features:
-        return 16, "llvm.x86.avx512.pmaddw.d.512"
-    if "+avx2" in features:
-        return 8, "llvm.x86.avx2.pmadd.wd"
-    return 4, "llvm.x86.sse2.pmadd.wd" if "+sse2" in features else ""
-
-
-LANES, _NAME = _widest()
 BITS = 13
-ROWS = 6
-"""Of the left factor that are multiplied together: with two digits, twelve registers of sums."""
 LONGEST = 2047
 """Words whose products an int32 can add up."""
 _BLOCK = 32
 """Numbers that are turned at a time, in either direction."""
-MAGIC32 = np.float32(1.5 * 2.0**23)
-"""Added to a float32 below 2^22 in magnitude and taken away, it leaves the nearest integer."""
-_WIDE = ir.VectorType(ir.DoubleType(), LANES)
-
-
-def read(builder: Any, address: Any, kind: Any, offset: int = 0) -> Any:
-    """What lies so many bytes after an address."""
-    moved = builder.add(address, ir.IntType(64)(offset))
-    return builder.load(builder.inttoptr(moved, kind.as_pointer()), align=4)
-
-
-def spread(builder: Any, value: Any, lanes: int = LANES) -> Any:
-    """A register that holds a value in every lane."""
-    kind = ir.VectorType(value.type, lanes)
-    first = builder.insert_element(ir.Constant(kind, ir.Undefined), value, ir.IntType(32)(0))
-    zeros = ir.Constant(ir.VectorType(ir.IntType(32), lanes), None)
-    return builder.shuffle_vector(first, ir.Constant(kind, ir.Undefined), zeros)
 
 
 @kernel
@@ -80,7 +57,7 @@ def round_rows(x, halves, units):
         units[i] = unit_of(exponent, BITS)
         scale = scale_of(exponent, BITS)
         for k in range(depth):
-            whole[k] = np.int16(np.int32((line[k] * scale + MAGIC32) - MAGIC32))
+            whole[k] = np.int16(np.int32(whole_of(line[k], scale)))
         whole[depth:] = 0
     return broken
 
@@ -94,11 +71,11 @@ def round_columns(x, scales, words):
         first = np.int64(t) * 2
         line, pair = x[first], words[t]
         for i in range(n):
-            pair[i] = np.int32((line[i] * scales[i] + MAGIC32) - MAGIC32) & 0xFFFF
+            pair[i] = np.int32(whole_of(line[i], scales[i])) & 0xFFFF
         if first + 1 < depth:
             line = x[first + 1]
             for i in range(n):
-                pair[i] |= np.int32((line[i] * scales[i] + MAGIC32) - MAGIC32) << 16
+                pair[i] |= np.int32(whole_of(line[i], scales[i])) << 16
 
 
 @kernel
@@ -170,10 +147,10 @@ def split(words, panels):
 
 def multiply_pairs(builder: Any, a: Any, b: Any) -> Any:
     """Of each lane's words the sum of both halves' products."""
-    if _NAME:
+    if PAIRS_NAME:
         halves = ir.VectorType(ir.IntType(16), 2 * LANES)
         kind = ir.FunctionType(a.type, [halves, halves])
-        multiply = cgutils.get_or_insert_function(builder.module, kind, _NAME)
+        multiply = cgutils.get_or_insert_function(builder.module, kind, PAIRS_NAME)
         return builder.call(multiply, [builder.bitcast(one, halves) for one in (a, b)])
     half = ir.Constant(a.type, [16] * LANES)
     odd = builder.mul(*(builder.ashr(one, half) for one in (a, b)))
@@ -181,108 +158,91 @@ def multiply_pairs(builder: Any, a: Any, b: Any) -> Any:
     return builder.add(odd, even)
 
 
-@instruction
-def add_products(context: Any, left: Any, stride: Any, right: Any, count: Any, out: Any) -> Any:
-    """Adds to float64 (ROWS, LANES) at `out` the products of `count` words of ROWS lines, `stride`
-    bytes apart at `left`, with as many of one panel at `right`. All but `count` are addresses."""
-    word, address = ir.IntType(32), ir.IntType(64)
+def sums_of_pairs(builder: Any, left: Any, stride: Any, right: Any, count: Any) -> list[Any]:
+    """Registers of LANES float64, one for each of ROWS rows: the products of `count` words, up to
+    LONGEST, of lines `stride` bytes apart with as many of one panel. left, right: addresses."""
+    word = ir.IntType(32)
     whole = ir.VectorType(word, LANES)
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        at, step, panel, number, totals = args
-        lines = [builder.add(at, builder.mul(step, address(row))) for row in range(ROWS)]
-        sums = [
-            [cgutils.alloca_once_value(builder, ir.Constant(whole, None)) for _ in range(2)]
-            for _ in lines
-        ]
-        with cgutils.for_range(builder, number, intp=address) as loop:
-            here = builder.add(panel, builder.mul(loop.index, address(8 * LANES)))
-            digits = [read(builder, here, whole, offset=4 * LANES * d) for d in range(2)]
-            for line, pair in zip(lines, sums, strict=True):
-                place = builder.add(line, builder.mul(loop.index, address(4)))
-                factor = spread(builder, read(builder, place, word))
-                for digit, total in zip(digits, pair, strict=True):
-                    product = multiply_pairs(builder, factor, digit)
-                    builder.store(builder.add(builder.load(total), product), total)
-        for row, pair in enumerate(sums):
-            high, low = (builder.sitofp(builder.load(total), _WIDE) for total in pair)
-            high = builder.fmul(high, ir.Constant(_WIDE, [128.0] * LANES))
-            before = read(builder, totals, _WIDE, offset=8 * LANES * row)
-            where = builder.add(totals, address(8 * LANES * row))
-            total = builder.fadd(before, builder.fadd(high, low))
-            builder.store(total, builder.inttoptr(where, _WIDE.as_pointer()), align=8)
-        return context.get_dummy_value()
-
-    number = types.int64
-    return types.void(number, number, number, number, number), generate
+    lines = [builder.add(left, builder.mul(stride, WORD(row))) for row in range(ROWS)]
+    sums = [
+        [cgutils.alloca_once_value(builder, ir.Constant(whole, None)) for _ in range(2)]
+        for _ in lines
+    ]
+    with cgutils.for_range(builder, count, intp=WORD) as loop:
+        here = builder.add(right, builder.mul(loop.index, WORD(8 * LANES)))
+        digits = [read(builder, here, whole, offset=4 * LANES * d) for d in range(2)]
+        for line, pair in zip(lines, sums, strict=True):
+            place = builder.add(line, builder.mul(loop.index, WORD(4)))
+            factor = spread(builder, read(builder, place, word))
+            for digit, total in zip(digits, pair, strict=True):
+                product = multiply_pairs(builder, factor, digit)
+                builder.store(builder.add(builder.load(total), product), total)
+    totals: list[Any] = []
+    for pair in sums:
+        high, low = (builder.sitofp(builder.load(total), WIDE) for total in pair)
+        shifted = builder.fmul(high, ir.Constant(WIDE, [128.0] * LANES))
+        totals.append(builder.fadd(shifted, low))
+    return totals
 
 
 @instruction
-def finish_line(
-    context: Any, totals: Any, unit: Any, units: Any, alpha: Any, bias: Any, beta: Any, out: Any
+def multiply_tile(
+    context: Any,
+    left: Any,
+    stride: Any,
+    right: Any,
+    count: Any,
+    left_units: Any,
+    right_units: Any,
+    bias: Any,
+    bias_stride: Any,
+    alpha: Any,
+    beta: Any,
+    out: Any,
+    out_stride: Any,
 ) -> Any:
-    """LANES results, float32((C * unit * units + 0.0) * alpha + bias * beta), from one line of
-    exact products C. `totals`, `units`, `bias` and `out` are addresses."""
+    """ROWS lines of LANES results: `sums_of_pairs`, then `finish_lines`."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        narrow = ir.VectorType(ir.FloatType(), LANES)
-        scale = builder.fmul(spread(builder, args[1]), read(builder, args[2], _WIDE))
-        value = builder.fmul(read(builder, args[0], _WIDE), scale)
-        value = builder.fadd(value, ir.Constant(_WIDE, [0.0] * LANES))
-        added = builder.fpext(read(builder, args[4], narrow), _WIDE)
-        added = builder.fmul(added, spread(builder, args[5]))
-        value = builder.fadd(builder.fmul(value, spread(builder, args[3])), added)
-        pointer = builder.inttoptr(args[6], narrow.as_pointer())
-        builder.store(builder.fptrunc(value, narrow), pointer, align=4)
+        finish_lines(builder, sums_of_pairs(builder, *args[:4]), args[4:])
         return context.get_dummy_value()
 
-    address, number = types.int64, types.float64
-    return types.void(address, number, address, number, address, number, address), generate
-
-
-@inlined
-def finish_tile(totals, edge, row, at, left_units, right_units, bias, alpha, beta, out):
-    """out[row ..., at ...] from exact products (ROWS, LANES), as far as there is any of it.
-
-    `edge`: room for LANES float32."""
-    m, n = out.shape
-    bias_stride = bias.strides[0] if bias.shape[0] > 1 else 0
-    sums, units = totals.ctypes.data, right_units.ctypes.data + 8 * at
-    added = bias.ctypes.data + row * bias_stride + 4 * at
-    target = out.ctypes.data + 4 * (row * n + at)
-    whole = at + LANES <= n
-    for i in range(min(ROWS, m - row)):
-        place = target if whole else edge.ctypes.data
-        finish_line(sums, left_units[row + i], units, alpha, added, beta, place)
-        if not whole:
-            out[row + i, at:] = edge[: n - at]
-        sums += 8 * LANES
-        added += bias_stride
-        target += 4 * n
-    hold(totals)
-    hold(edge)
+    number, real = types.int64, types.float64
+    return types.void(*(number,) * 8, real, real, number, number), generate
 
 
 @kernel
-def multiply_words(left, right, count, left_units, right_units, first, bias, alpha, beta, out):
-    """out[:, first * LANES ...] = left x right.
+def multiply_words(left, right, several, left_units, right_units, first, bias, alpha, beta, out):
+    """out[:, first * LANES ...] = left x right, float32 (M, N).
 
     left: words int32 (M, count), and as much after it as ROWS more lines take; right: int32
-    (panels, count, 2, LANES) of a block of columns that begins at panel `first`; units float64;
-    bias float32 of 1 or M rows, each padded to whole panels."""
-    m = out.shape[0]
-    stride, size = left.strides[0], right.strides[0]
-    for panel in prange(-(-m // ROWS)):
-        row = np.int64(panel) * ROWS
-        totals, edge = np.empty((ROWS, LANES)), np.empty(LANES, dtype=np.float32)
-        sums, lines = totals.ctypes.data, left.ctypes.data + row * stride
-        for block in range(right.shape[0]):
-            totals[:] = 0.0
-            for begin in range(0, count, LONGEST):
-                source = right.ctypes.data + block * size + begin * 8 * LANES
-                some = min(LONGEST, count - begin)
-                add_products(lines + begin * 4, stride, source, some, sums)
-            at = (first + block) * LANES
-            finish_tile(totals, edge, row, at, left_units, right_units, bias, alpha, beta, out)
-        hold(totals)
+    (panels, count, 2, LANES) of a block of columns that begins at panel `first`. `several`: how
+    many times ROWS lines of the left factor meet a panel, one after the other. units float64 and
+    bias float32 of 1 or M rows, each as long as whole panels are."""
+    m, n = out.shape
+    bias_stride = bias.strides[0] if bias.shape[0] > 1 else 0
+    for block in prange(-(-m // (several * ROWS))):
+        top = np.int64(block) * several * ROWS
+        edge = np.empty((ROWS, LANES), dtype=np.float32)
+        for panel in range(right.shape[0]):
+            at = (first + panel) * LANES
+            for row in range(top, min(m, top + several * ROWS), ROWS):
+                whole = row + ROWS <= m and at + LANES <= n
+                multiply_tile(
+                    left.ctypes.data + row * left.strides[0],
+                    left.strides[0],
+                    right[panel].ctypes.data,
+                    right.shape[1],
+                    left_units[row:].ctypes.data,
+                    right_units[at:].ctypes.data,
+                    bias.ctypes.data + row * bias_stride + 4 * at,
+                    bias_stride,
+                    alpha,
+                    beta,
+                    out.ctypes.data + 4 * (row * n + at) if whole else edge.ctypes.data,
+                    4 * (n if whole else LANES),
+                )
+                if not whole:
+                    rows, columns = min(ROWS, m - row), min(LANES, n - at)
+                    out[row : row + rows, at : at + columns] = edge[:rows, :columns]
         hold(edge)

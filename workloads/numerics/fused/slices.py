@@ -32,8 +32,9 @@ SLICES = {20: 3, 13: 2}
 BITS = {3: 20, 2: 13}
 _LEAST = LEAST_EXPONENT
 _INT = ir.IntType(32)
-_MAGIC32 = 0x4B400000
-"""Bits of 1.5 * 2^23: added to a float32 below 2^22 in magnitude, it rounds to nearest even."""
+MAGIC32 = np.float32(1.5 * 2.0**23)
+"""Added to a float32 below 2^22 in magnitude and taken away, it leaves the nearest integer."""
+_MAGIC32_BITS = 0x4B400000
 
 
 def _snap(builder: Any, x: Any, scale: Any, lanes: int) -> Any:
@@ -41,10 +42,10 @@ def _snap(builder: Any, x: Any, scale: Any, lanes: int) -> Any:
 
     In float32: scale is a power of two and the sum is rounded once, so it is exact as in float64.
     """
-    magic = ir.Constant(ir.VectorType(ir.FloatType(), lanes), [1.5 * 2.0**23] * lanes)
+    magic = ir.Constant(ir.VectorType(ir.FloatType(), lanes), [float(MAGIC32)] * lanes)
     shifted = builder.fadd(builder.fmul(x, scale), magic)
     bits = builder.bitcast(shifted, ir.VectorType(_INT, lanes))
-    return builder.sub(bits, _whole(_MAGIC32, lanes))
+    return builder.sub(bits, _whole(_MAGIC32_BITS, lanes))
 
 
 def _whole(value: int, lanes: int) -> Any:
@@ -225,6 +226,12 @@ def scale_of(exponent, bits):
 def unit_of(exponent, bits):
     """2^(exponent - bits) as float64."""
     return float64_of((exponent - bits + 1023) << 52)
+
+
+@inlined
+def whole_of(x, scale):
+    """The nearest integer of x * scale, even on ties, below 2^22 in magnitude; float32."""
+    return (x * scale + MAGIC32) - MAGIC32
 
 
 @inlined

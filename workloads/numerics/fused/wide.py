@@ -1,6 +1,12 @@
 """Matrix products in float64, exact while K * 2^(2 bits) <= 2^53: snaps to grids, multiplies,
 rounds back. A library may multiply in between, or the kernel here, which also rounds.
 
+A *panel* holds a few vectors that are multiplied together, element by element: float64 (K, ROWS) of
+the left factor, (K, COLUMNS) of the right one, whose sums fill the processor's registers. A few of
+the left one's panels stay in a core's cache and meet every panel of the right one. (Goto and van de
+Geijn, Anatomy of high-performance matrix multiplication, ACM TOMS 34(3), 2008, with the factors'
+parts exchanged.)
+
 Every sum is of integers below 2^53, so a fused multiply-add gives what two instructions give.
 """
 
@@ -12,32 +18,55 @@ from numba import prange, types
 from numba.core import cgutils
 
 from workloads.numerics.fused.kernel import hold, inlined, instruction, kernel
-from workloads.numerics.fused.pairs import LANES, MAGIC32, ROWS, finish_tile, read, spread
-from workloads.numerics.fused.slices import exponent_of, larger, scale_of, unit_of
+from workloads.numerics.fused.registers import (
+    LANES,
+    ROWS,
+    WIDE,
+    WORD,
+    finish_lines,
+    read,
+    spread,
+    write,
+)
+from workloads.numerics.fused.slices import (
+    MAGIC32,
+    exponent_of,
+    larger,
+    scale_of,
+    unit_of,
+    whole_of,
+)
 
 COLUMNS = LANES
 """Of the right factor that are multiplied together: float64 in two registers."""
 
 
 @kernel
-def snap_rows(x, bits, out, units):
-    """Rows of x, (n, K) float32 contiguous, as whole float64 numbers; units float64 (n,).
+def row_scales(x, bits, scales, units):
+    """Scales float32 (n,) and units float64 (n,) of the rows of x, (n, K) float32 contiguous.
 
-    Returns the number of rows that are not finite."""
+    Returns how many rows are not finite."""
     broken = 0
     for i in prange(x.shape[0]):
-        line, snapped = x[i], out[i]
-        largest = np.int32(0)
+        line, largest = x[i], np.int32(0)
         for k in range(line.size):
             largest = larger(largest, line[k])
         exponent = exponent_of(largest)
         if exponent > 128:
             broken += 1
+        scales[i] = scale_of(exponent, bits)
         units[i] = unit_of(exponent, bits)
-        scale = scale_of(exponent, bits)
-        for k in range(line.size):
-            snapped[k] = np.float64((line[k] * scale + MAGIC32) - MAGIC32)
     return broken
+
+
+@kernel
+def snap_rows(x, scales, out):
+    """Rows of x, (n, K) float32 contiguous, as whole float64 numbers, by the scales of
+    `row_scales`."""
+    for i in prange(x.shape[0]):
+        line, snapped, scale = x[i], out[i], scales[i]
+        for k in range(line.size):
+            snapped[k] = np.float64(whole_of(line[k], scale))
 
 
 @kernel
@@ -46,7 +75,7 @@ def snap_columns(x, scales, out):
     for k in prange(x.shape[0]):
         line, snapped = x[k], out[k]
         for i in range(line.size):
-            snapped[i] = np.float64((line[i] * scales[i] + MAGIC32) - MAGIC32)
+            snapped[i] = np.float64(whole_of(line[i], scales[i]))
 
 
 @kernel
@@ -63,81 +92,189 @@ def finish(total, left_units, right_units, bias, alpha, beta, out):
 
 
 @instruction
-def add_wide_products(
-    context: Any, left: Any, stride: Any, right: Any, count: Any, out: Any
-) -> Any:
-    """Adds to float64 (ROWS, COLUMNS) at `out` the products of `count` float64 of ROWS lines,
-    `stride` bytes apart at `left`, with (count, COLUMNS) at `right`. All but `count` are addresses.
-    """
-    address = ir.IntType(64)
-    wide = ir.VectorType(ir.DoubleType(), COLUMNS)
+def snap_line(context: Any, x: Any, scales: Any, out: Any, width: Any) -> Any:
+    """`width` float32 at one address, by as many scales, as whole float64 numbers at another."""
+    lanes = width.literal_value
+    narrow = ir.VectorType(ir.FloatType(), lanes)
+    wide = ir.VectorType(ir.DoubleType(), lanes)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        at, step, panel, number, totals = args
-        name = f"llvm.fmuladd.v{COLUMNS}f64"
-        kind = ir.FunctionType(wide, [wide, wide, wide])
-        multiply = cgutils.get_or_insert_function(builder.module, kind, name)
-        lines = [builder.add(at, builder.mul(step, address(row))) for row in range(ROWS)]
-        sums = [
-            cgutils.alloca_once_value(
-                builder, read(builder, totals, wide, offset=8 * COLUMNS * row)
-            )
-            for row in range(ROWS)
-        ]
-        with cgutils.for_range(builder, number, intp=address) as loop:
-            here = builder.add(panel, builder.mul(loop.index, address(8 * COLUMNS)))
-            factors = read(builder, here, wide)
-            for line, total in zip(lines, sums, strict=True):
-                place = builder.add(line, builder.mul(loop.index, address(8)))
-                factor = spread(builder, read(builder, place, ir.DoubleType()), COLUMNS)
-                added = builder.call(multiply, [factor, factors, builder.load(total)])
-                builder.store(added, total)
-        for row, total in enumerate(sums):
-            where = builder.add(totals, address(8 * COLUMNS * row))
-            pointer = builder.inttoptr(where, wide.as_pointer())
-            builder.store(builder.load(total), pointer, align=8)
+        magic = ir.Constant(narrow, [float(MAGIC32)] * lanes)
+        scaled = builder.fmul(read(builder, args[0], narrow), read(builder, args[1], narrow))
+        whole = builder.fsub(builder.fadd(scaled, magic), magic)
+        pointer = builder.inttoptr(args[2], wide.as_pointer())
+        builder.store(builder.fpext(whole, wide), pointer, align=8)
         return context.get_dummy_value()
 
-    number = types.int64
-    return types.void(number, number, number, number, number), generate
+    return types.void(types.int64, types.int64, types.int64, width), generate
 
 
 @inlined
-def panel_of(x, turned, at, panel):
-    """Columns `at` and on of x, (K, n) or, if `turned`, (n, K), as float64 (K, COLUMNS)."""
-    n = x.shape[0] if turned else x.shape[1]
-    width = min(COLUMNS, n - at)
-    if width < COLUMNS:
+def pack_columns(x, first, scales, panel):
+    """Columns `first` and on of x, (K, n) float32, as one panel; zeros where there are no more."""
+    depth, width = panel.shape
+    count, size = min(width, x.shape[1] - first), 8 * width
+    if count < width:
         panel[:] = 0.0
-    for k in range(panel.shape[0]):
-        line = panel[k]
-        for j in range(width):
-            line[j] = x[at + j, k] if turned else x[k, at + j]
+        for k in range(depth):
+            for j in range(count):
+                panel[k, j] = np.float64(whole_of(x[k, first + j], scales[first + j]))
+        return
+    source, target = x.ctypes.data + 4 * first, panel.ctypes.data
+    by = scales.ctypes.data + 4 * first
+    for _ in range(depth):
+        if width == ROWS:
+            snap_line(source, by, target, ROWS)
+        else:
+            snap_line(source, by, target, COLUMNS)
+        source += x.strides[0]
+        target += size
+
+
+@inlined
+def pack_rows(x, first, scales, panel):
+    """As `pack_columns`, of the rows of x, (n, K) float32."""
+    count = min(panel.shape[1], x.shape[0] - first)
+    if count < panel.shape[1]:
+        panel[:] = 0.0
+    for j in range(count):
+        line, scale = x[first + j], scales[first + j]
+        for k in range(line.size):
+            panel[k, j] = np.float64(whole_of(line[k], scale))
+
+
+@inlined
+def pack(x, in_columns, first, scales, panel):
+    if in_columns:
+        pack_columns(x, first, scales, panel)
+    else:
+        pack_rows(x, first, scales, panel)
 
 
 @kernel
-def lay_panels(x, turned, panels):
-    """`panel_of` for all columns: float64 (n / COLUMNS, K, COLUMNS)."""
+def pack_panels(x, in_columns, first, scales, panels):
+    """Vectors of x, from panel number `first` on, into float64 (panels, K, COLUMNS).
+
+    x: float32 (K, n) `in_columns`, else (n, K), contiguous; `scales`: one for each, and as many as
+    fill the last panel."""
     for panel in prange(panels.shape[0]):
-        panel_of(x, turned, np.int64(panel) * COLUMNS, panels[panel])
+        at = (first + np.int64(panel)) * COLUMNS
+        pack(x, in_columns, at, scales, panels[panel])
+
+
+def sums_of_products(
+    builder: Any, left: Any, row: Any, step: Any, right: Any, stride: Any, count: Any
+) -> list[Any]:
+    """Registers of COLUMNS float64, one for each of ROWS rows: the products of `count` elements.
+
+    Addresses of the first ones, and bytes: from a left one to the next row's, to the row's next
+    one, and from a right line to the next."""
+    kind = ir.FunctionType(WIDE, [WIDE, WIDE, WIDE])
+    name = f"llvm.fmuladd.v{COLUMNS}f64"
+    multiply = cgutils.get_or_insert_function(builder.module, kind, name)
+    rows = [builder.add(left, builder.mul(row, WORD(one))) for one in range(ROWS)]
+    totals = [cgutils.alloca_once_value(builder, ir.Constant(WIDE, None)) for _ in rows]
+    with cgutils.for_range(builder, count, intp=WORD) as loop:
+        factors = read(builder, builder.add(right, builder.mul(loop.index, stride)), WIDE)
+        offset = builder.mul(loop.index, step)
+        for one, total in zip(rows, totals, strict=True):
+            factor = read(builder, builder.add(one, offset), ir.DoubleType())
+            terms = [spread(builder, factor), factors, builder.load(total)]
+            builder.store(builder.call(multiply, terms), total)
+    return [builder.load(total) for total in totals]
+
+
+@instruction
+def multiply_lines(
+    context: Any,
+    left: Any,
+    row: Any,
+    step: Any,
+    right: Any,
+    stride: Any,
+    count: Any,
+    out: Any,
+    out_stride: Any,
+) -> Any:
+    """ROWS lines of COLUMNS float64 at `out`: the products of `count` elements, as
+    `sums_of_products` takes them."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        target = args[6]
+        for total in sums_of_products(builder, *args[:6]):
+            write(builder, total, target, 8)
+            target = builder.add(target, args[7])
+        return context.get_dummy_value()
+
+    return types.void(*(types.int64,) * 8), generate
+
+
+@instruction
+def multiply_tile(
+    context: Any,
+    left: Any,
+    right: Any,
+    count: Any,
+    left_units: Any,
+    right_units: Any,
+    bias: Any,
+    bias_stride: Any,
+    alpha: Any,
+    beta: Any,
+    out: Any,
+    out_stride: Any,
+) -> Any:
+    """ROWS lines of COLUMNS results: the products of a left and a right panel of `count` elements,
+    then `finish_lines`."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        at, panel, number, *rest = args
+        steps = WORD(8), WORD(8 * ROWS), panel, WORD(8 * COLUMNS)
+        finish_lines(builder, sums_of_products(builder, at, *steps, number), rest)
+        return context.get_dummy_value()
+
+    number, real = types.int64, types.float64
+    return types.void(*(number,) * 7, real, real, number, number), generate
 
 
 @kernel
-def multiply_numbers(left, right, left_units, right_units, first, bias, alpha, beta, out):
-    """out[:, first * COLUMNS ...] = left x right, as `pairs.multiply_words` does it.
+def multiply_numbers(
+    x, in_columns, scales, left_units, rooms, right, right_units, first, bias, alpha, beta, out
+):
+    """out[:, first * COLUMNS ...] = x times `right`, float32 (M, N).
 
-    left: whole float64 (M, K), and as much after it as ROWS more lines take; right: float64
-    (panels, K, COLUMNS)."""
-    m = out.shape[0]
-    depth, stride, size = left.shape[1], left.strides[0], right.strides[0]
-    for panel in prange(-(-m // ROWS)):
-        row = np.int64(panel) * ROWS
-        totals, edge = np.empty((ROWS, COLUMNS)), np.empty(COLUMNS, dtype=np.float32)
-        sums, lines = totals.ctypes.data, left.ctypes.data + row * stride
-        for block in range(right.shape[0]):
-            totals[:] = 0.0
-            add_wide_products(lines, stride, right.ctypes.data + block * size, depth, sums)
-            at = (first + block) * COLUMNS
-            finish_tile(totals, edge, row, at, left_units, right_units, bias, alpha, beta, out)
-        hold(totals)
+    x: the left factor, as in `pack_panels`; rooms: float64 (threads, panels, K, ROWS), for what a
+    thread packs at a time; right: float64 (panels, K, COLUMNS), which begin at panel `first`;
+    units float64 and bias float32 of 1 or M rows, each as long as whole panels are."""
+    m, n = out.shape
+    workers, several, depth = rooms.shape[:3]
+    bias_stride = bias.strides[0] if bias.shape[0] > 1 else 0
+    for thread in prange(workers):
+        mine = np.int64(thread)
+        edge = np.empty((ROWS, COLUMNS), dtype=np.float32)
+        for top in range(mine * several * ROWS, m, workers * several * ROWS):
+            count = min(several, -(-(m - top) // ROWS))
+            for one in range(count):
+                pack(x, in_columns, top + one * ROWS, scales, rooms[mine, one])
+            for panel in range(right.shape[0]):
+                at = (first + panel) * COLUMNS
+                for one in range(count):
+                    row = top + one * ROWS
+                    whole = row + ROWS <= m and at + COLUMNS <= n
+                    multiply_tile(
+                        rooms[mine, one].ctypes.data,
+                        right[panel].ctypes.data,
+                        depth,
+                        left_units[row:].ctypes.data,
+                        right_units[at:].ctypes.data,
+                        bias.ctypes.data + row * bias_stride + 4 * at,
+                        bias_stride,
+                        alpha,
+                        beta,
+                        out.ctypes.data + 4 * (row * n + at) if whole else edge.ctypes.data,
+                        4 * (n if whole else COLUMNS),
+                    )
+                    if not whole:
+                        rows, columns = min(ROWS, m - row), min(COLUMNS, n - at)
+                        out[row : row + rows, at : at + columns] = edge[:rows, :columns]
         hold(edge)

@@ -4,7 +4,6 @@ The same definition as `attention`; heads are taken a few at a time, so that the
 the processor's caches.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ import torch
 from numba import prange
 
 from workloads.numerics.fused import heads as products
-from workloads.numerics.fused import pairs, wide
+from workloads.numerics.fused import wide
 from workloads.numerics.fused.kernel import array, inlined, kernel
 from workloads.numerics.fused.memory import kept
 from workloads.numerics.fused.reductions import power
@@ -25,8 +24,7 @@ from workloads.numerics.fused.shares import (
     steepen,
     sum_bits_of,
 )
-from workloads.numerics.fused.slices import largest_columns, scales_of
-from workloads.numerics.fused.wide import MAGIC32
+from workloads.numerics.fused.slices import largest_columns, scales_of, whole_of
 
 Array = np.ndarray[Any, Any]
 CACHED_SCORES = 1 << 19
@@ -44,7 +42,7 @@ def snap_columns(x, bits, out, units):
     for k in range(x.shape[0]):
         line, row = x[k], out[k]
         for i in range(line.size):
-            row[i] = np.float64((line[i] * scales[i] + MAGIC32) - MAGIC32)
+            row[i] = np.float64(whole_of(line[i], scales[i]))
     return broken
 
 
@@ -55,6 +53,18 @@ def snap_head_columns(x, bits, out, units):
     for head in prange(x.shape[0]):
         broken += snap_columns(x[head], bits, out[head], units[head])
     return broken
+
+
+@kernel
+def snap_turned(x, scales, out):
+    """x (heads, n, K) float32, by the scales (heads, n) of its rows, as whole float64 numbers
+    (heads, K, n)."""
+    for head in prange(x.shape[0]):
+        source, target, by = x[head], out[head], scales[head]
+        for k in range(target.shape[0]):
+            line = target[k]
+            for i in range(line.size):
+                line[i] = np.float64(whole_of(source[i, k], by[i]))
 
 
 @inlined
@@ -137,13 +147,25 @@ class _Heads:
 
     def rows(self) -> tuple[Array, Array]:
         """Whole float64 numbers (heads, n, K) and units (heads, n)."""
+        whole = kept(f"{self._name} in rows", self._x.shape, np.float64)
+        flat, (scales, units) = (-1, self._x.shape[2]), self._scales()
+        wide.snap_rows(self._x.reshape(flat), scales.reshape(-1), whole.reshape(flat))
+        return whole, units
+
+    def _scales(self) -> tuple[Array, Array]:
+        """Of rows, float32 and float64 (heads, n)."""
+        shape = self._x.shape[:2]
+        scales, units = np.empty(shape, dtype=np.float32), np.empty(shape)
+        flat = self._x.reshape(-1, self._x.shape[2])
+        self.broken += wide.row_scales(flat, self._bits, scales.reshape(-1), units.reshape(-1))
+        return scales, units
+
+    def rows_turned(self) -> tuple[Array, Array]:
+        """As `rows`, but (heads, K, n)."""
         heads, n, depth = self._x.shape
-        whole = kept(f"{self._name} in rows", (heads, n, depth), np.float64)
-        units = np.empty((heads, n))
-        flat = (heads * n, depth)
-        self.broken += wide.snap_rows(
-            self._x.reshape(flat), self._bits, whole.reshape(flat), units.reshape(-1)
-        )
+        whole = kept(f"{self._name} turned", (heads, depth, n), np.float64)
+        scales, units = self._scales()
+        snap_turned(self._x, scales, whole)
         return whole, units
 
     def columns(self) -> tuple[Array, Array]:
@@ -155,30 +177,20 @@ class _Heads:
         return whole, units
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Factor:
-    """Whole numbers up to 2^bits, float64 (heads, rows, columns); exchanged if `turned`."""
-
-    whole: Array
-    turned: bool = False
-
-    def plain(self) -> torch.Tensor:
-        tensor = torch.from_numpy(self.whole)
-        return tensor.transpose(1, 2) if self.turned else tensor
-
-
-def _exact(left: _Factor, right: _Factor, bits: int, part: int) -> Array:
-    """Product (heads, M, K) x (heads, K, N) as float64, or what `part` says of it, until the next
-    one is asked for."""
-    (heads, rows, depth), columns = left.plain().shape, right.plain().shape[2]
+def _exact(left: Array, right: Array, bits: int, part: int, *, turned: bool = False) -> Array:
+    """Product (heads, M, K) x (heads, K, N) of whole numbers up to 2^bits as float64, or what
+    `part` says of it, until the next one is asked for. `turned`: left is (heads, K, M)."""
+    heads, depth, columns = right.shape
     chunk = 1 << (53 - 2 * bits)
     if depth <= chunk:
+        rows = left.shape[2] if turned else left.shape[1]
         out = kept("exact", (heads, rows, columns), np.float64)
-        in_pairs = bits == pairs.BITS
-        products.multiply(left.whole, left.turned, right.whole, right.turned, part, in_pairs, out)
+        products.multiply(left, turned, right, part, out)
         return out
-    parts = zip(left.plain().split(chunk, 2), right.plain().split(chunk, 1), strict=True)
-    total = sum(torch.bmm(one, other).to(torch.int64) for one, other in parts)
+    one, other = torch.from_numpy(left), torch.from_numpy(right)
+    one = one.transpose(1, 2) if turned else one
+    parts = zip(one.split(chunk, 2), other.split(chunk, 1), strict=True)
+    total = sum(torch.bmm(first, second).to(torch.int64) for first, second in parts)
     return array(torch.as_tensor(total).to(torch.float64))
 
 
@@ -196,11 +208,10 @@ def _parts(causal: bool, shape: tuple[int, ...]) -> tuple[int, int, int]:
 
 def _weigh(q: _Heads, k: _Heads, shape: Any, options: Any, bits: int, logs: Array) -> Any:
     """t, t in whole units and its sums for a few heads, and how many rows broke."""
-    (whole_q, q_units), (whole_k, k_units) = q.rows(), k.rows()
+    (whole_q, q_units), (whole_k, k_units) = q.rows(), k.rows_turned()
     t, whole = (kept(name, shape, np.float64) for name in ("t", "whole t"))
     sums = np.empty(shape[:2])
-    keys = _Factor(whole=whole_k, turned=True)
-    exact = _exact(_Factor(whole=whole_q), keys, bits, _parts(options[2], shape)[0])
+    exact = _exact(whole_q, whole_k, bits, _parts(options[2], shape)[0])
     broken = weigh(exact, q_units, k_units, *options, bits, t, whole, sums, logs)
     return t, whole, sums, broken
 
@@ -228,7 +239,7 @@ def forward(
         _, whole, sums, bad = _weigh(heads[0], heads[1], shape, options, bits, logs[few])
         whole_v, v_units = heads[2].columns()
         over_keys = _parts(causal, shape)[1]
-        exact = _exact(_Factor(whole=whole), _Factor(whole=whole_v), bits, over_keys)
+        exact = _exact(whole, whole_v, bits, over_keys)
         mix(exact, v_units, 2.0**-bits, sums, out[few])
         broken += bad + sum(one.broken for one in heads)
     return broken
@@ -259,24 +270,21 @@ def backward(
         scores, over_keys, over_queries = _parts(causal, shape)
         unused = np.empty(shape[:2], dtype=np.float32)
         t, whole, sums, bad = _weigh(heads[0], heads[1], shape, options, bits, unused)
-        (whole_g, g_units), (whole_v, v_units) = heads[3].rows(), heads[2].rows()
+        (whole_g, g_units), (whole_v, v_units) = heads[3].rows(), heads[2].rows_turned()
         slopes, shared = kept("slopes", shape, np.float32), np.empty_like(q[few])
-        values = _Factor(whole=whole_v, turned=True)
-        towards = _exact(_Factor(whole=whole_g), values, bits, scores)
+        towards = _exact(whole_g, whole_v, bits, scores)
         slope_of(towards, g_units, v_units, t, sums, g[few], o[few], factor, causal, slopes, shared)
         heads += [_Heads("slopes", slopes, bits), _Heads("shared", shared, bits)]
         whole_s, s_units = heads[5].columns()
         share_units = np.full(shape[::2], 2.0**-bits)
-        weights = _Factor(whole=whole, turned=True)
-        exact = _exact(weights, _Factor(whole=whole_s), bits, over_queries)
+        exact = _exact(whole, whole_s, bits, over_queries, turned=True)
         finish(exact, share_units, s_units, gv[few])
         (rows, row_units), (columns, column_units) = heads[4].rows(), heads[4].columns()
         whole_k, k_units = heads[1].columns()
-        exact = _exact(_Factor(whole=rows), _Factor(whole=whole_k), bits, over_keys)
+        exact = _exact(rows, whole_k, bits, over_keys)
         finish(exact, row_units, k_units, gq[few])
         whole_q, q_units = heads[0].columns()
-        slopes_turned = _Factor(whole=columns, turned=True)
-        exact = _exact(slopes_turned, _Factor(whole=whole_q), bits, over_queries)
+        exact = _exact(columns, whole_q, bits, over_queries, turned=True)
         finish(exact, column_units, q_units, gk[few])
         broken += bad + sum(one.broken for one in heads)
     return broken

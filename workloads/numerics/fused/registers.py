@@ -1,0 +1,63 @@
+"""What kernels that multiply write in LLVM's language: registers of as many numbers as the
+processor's widest ones hold, and how exact products become results.
+"""
+
+from typing import Any, cast
+
+from llvmlite import ir
+from numba.core.registry import cpu_target
+
+
+def _widest() -> tuple[int, str]:
+    """int32 of the widest register that multiplies pairs of int16, and LLVM's name for that: empty
+    where a processor has no such instruction."""
+    features = cast(Any, cpu_target.target_context).codegen()._tm_features
+    if "+avx512bw" in features:
+        return 16, "llvm.x86.avx512.pmaddw.d.512"
+    if "+avx2" in features:
+        return 8, "llvm.x86.avx2.pmadd.wd"
+    return 4, "llvm.x86.sse2.pmadd.wd" if "+sse2" in features else ""
+
+
+LANES, PAIRS_NAME = _widest()
+ROWS = 6
+"""Of a left factor that are multiplied together: twelve registers of sums, two for each."""
+WORD = ir.IntType(64)
+NARROW = ir.VectorType(ir.FloatType(), LANES)
+WIDE = ir.VectorType(ir.DoubleType(), LANES)
+
+
+def read(builder: Any, address: Any, kind: Any, offset: int = 0) -> Any:
+    """What lies so many bytes after an address."""
+    moved = builder.add(address, WORD(offset))
+    return builder.load(builder.inttoptr(moved, kind.as_pointer()), align=4)
+
+
+def write(builder: Any, value: Any, address: Any, align: int) -> None:
+    builder.store(value, builder.inttoptr(address, value.type.as_pointer()), align=align)
+
+
+def spread(builder: Any, value: Any, lanes: int = LANES) -> Any:
+    """A register that holds a value in every lane."""
+    kind = ir.VectorType(value.type, lanes)
+    first = builder.insert_element(ir.Constant(kind, ir.Undefined), value, ir.IntType(32)(0))
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), lanes), None)
+    return builder.shuffle_vector(first, ir.Constant(kind, ir.Undefined), zeros)
+
+
+def finish_lines(builder: Any, sums: list[Any], args: list[Any]) -> None:
+    """Lines of LANES results, float32((C * unit * units + 0.0) * alpha + bias * beta), of exact
+    products C, one register for each line.
+
+    args: addresses of the lines' units, of the columns' units and of the bias; bytes from one
+    line's bias to the next's; alpha, beta; the results' address, and bytes from one to the next."""
+    units, others, bias, bias_stride, alpha, beta, target, stride = args
+    nothing, columns = ir.Constant(WIDE, None), read(builder, others, WIDE)
+    by, share = spread(builder, alpha), spread(builder, beta)
+    for row, total in enumerate(sums):
+        unit = spread(builder, read(builder, units, ir.DoubleType(), 8 * row))
+        value = builder.fmul(total, builder.fmul(unit, columns))
+        value = builder.fmul(builder.fadd(value, nothing), by)
+        added = builder.fmul(builder.fpext(read(builder, bias, NARROW), WIDE), share)
+        write(builder, builder.fptrunc(builder.fadd(value, added), NARROW), target, 4)
+        bias, target = builder.add(bias, bias_stride), builder.add(target, stride)
