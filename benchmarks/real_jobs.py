@@ -8,9 +8,9 @@ many passages a step. Exit code 1 if a job does not end as done, the cheat is pa
 forged, a fine-tuning stays below its goal, a search ends more than a hundredth below the grid's
 best, or many short rounds more than a fiftieth above the plain loss.
 
-With `--churn` the node of an honest volunteer that has worked is killed in the middle of the job,
-and another volunteer joins: all must come out as before, to the last credit. A job of one task goes
-to the cheat first: the honest join when it has committed something. `--plot` draws
+A job of one task goes to the cheat first: the honest join when it has committed something. With
+`--churn` the node of an honest volunteer that has worked is killed in the middle of the job, and
+another volunteer joins: all must come out as before, to the last credit. `--plot` draws
 docs/figures/job_EXAMPLE.png.
 Not covered: speed. All nodes share this machine.
 """
@@ -87,8 +87,13 @@ def follow(network: LocalNetwork, client: Network, kind: str, seed: int) -> Job:
         return launch(client, asked_by(path))
 
 
-def await_segments(done: Callable[[], int], count: int) -> None:
-    wait_for(lambda: done() >= count, timeout_s=CHURN_WAIT_S, what=f"segment number {count}")
+def await_segments(job: Job, done: Callable[[], int], count: int) -> None:
+    """Raises what the job ended with, if it ends before."""
+    wait_for(
+        lambda: done() >= count or job.is_done(),
+        timeout_s=CHURN_WAIT_S,
+        what=f"segment number {count}",
+    )
 
 
 def committed(job: Job) -> int:
@@ -101,14 +106,14 @@ def join_honest(network: LocalNetwork, profiles: Sequence[str]) -> None:
 
 
 def churn(network: LocalNetwork, client: Network, job: Job, profile: str) -> None:
-    """Kill the node that was paid last; have another join at once."""
+    """Kill an honest node whose segments are the last to be judged; have another join at once."""
     parties = {network.key(name).party: name for name in HONEST}
 
     def workers() -> list[str]:
         judged = client.read("receipts", job=job.id)
         return [parties[one["operator"]] for one in judged if one["operator"] in parties]
 
-    await_segments(lambda: len(workers()), CHURN_AFTER)
+    await_segments(job, lambda: len(workers()), CHURN_AFTER)
     network.kill_node(workers()[-1])
     network.add_volunteer("late", profile, stake_micro=STAKE_MICRO)
 
@@ -197,6 +202,8 @@ def problems(found: Mapping[str, Any]) -> list[str]:
     wrong: list[str] = []
     if found["state"] != "done":
         wrong.append(f"{found['kind']} ended as {found['state']}")
+    if found["kind"] in OF_ONE_TASK and "lazy" not in found["caught"]:
+        wrong.append("the cheat, which was there first, was not caught")
     if "lazy" in found["caught"] and float(found["earned"].get("lazy", "0").replace(",", "")) > 0:
         wrong.append("the cheat was paid")
     if found["paid"] != found["receipts"]:
@@ -272,7 +279,7 @@ def main() -> int:
             begun = time.monotonic()
             job = follow(network, client, kind, options.seed)
             if kind in OF_ONE_TASK:
-                await_segments(partial(committed, job), 1)
+                await_segments(job, partial(committed, job), 1)
                 join_honest(network, profiles[:2])
             if options.churn:
                 churn(network, client, job, profiles[0])

@@ -1,5 +1,6 @@
 """The routes of a processor without AMX, on whatever processor this is."""
 
+import math
 from typing import Any
 
 import pytest
@@ -9,7 +10,10 @@ from tests.unit.numerics.drawn import bits_of
 from workloads.numerics import operators
 from workloads.numerics.examples import Drawn, arguments
 from workloads.numerics.fused import amx
+from workloads.numerics.plain.grid import NotFinite
 from workloads.numerics.registry import definitions
+
+pytestmark = pytest.mark.usefixtures("poisoned")
 
 operators.load()
 aten = torch.ops.aten
@@ -51,14 +55,39 @@ def test_later_keys_are_left_out(queries: int, bits: int, monkeypatch: pytest.Mo
     assert bits_of(backward.fused(*rest, bits=bits)) == bits_of(backward.plain(*rest, bits=bits))
 
 
-def test_sums_over_many_keys_do_not_overflow(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("queries", "keys"), [(7, 8300), (8300, 9)])
+def test_sums_that_float64_cannot_hold_go_in_parts(
+    queries: int, keys: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(amx, "available", lambda: False)
-    q, k = torch.zeros(1, 1, 7, 2), Tame("keys", 1).tensor((1, 1, 4200, 2))
-    v = torch.full((1, 1, 4200, 2), 0.99999)
-    forward = definitions()[TILED[-2]]
+    drawn = Tame("many", keys)
+    q, g = (drawn.tensor((1, 1, queries, 2)) for _ in range(2))
+    k, v = drawn.tensor((1, 1, keys, 2)), torch.full((1, 1, keys, 2), 0.99999)
+    forward, backward = (definitions()[operator] for operator in TILED[-2:])
     assert forward.fused is not None
-    expected = bits_of(forward.plain(q, k, v, bits=13))
-    assert bits_of(forward.fused(q, k, v, bits=13)) == expected
+    assert backward.fused is not None
+    out, logs = forward.plain(q, k, v, bits=20)
+    assert bits_of(forward.fused(q, k, v, bits=20)) == bits_of((out, logs))
+    rest = (g, q, k, v, out, logs, 0.0, False)
+    assert bits_of(backward.fused(*rest, bits=20)) == bits_of(backward.plain(*rest, bits=20))
+
+
+@pytest.mark.parametrize("has_tiles", [True, False])
+@pytest.mark.parametrize("at", range(5))
+@pytest.mark.parametrize("value", [math.nan, -math.inf])
+def test_what_is_not_finite_is_refused_wherever_it_stands(
+    value: float, at: int, has_tiles: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not has_tiles:
+        monkeypatch.setattr(amx, "available", lambda: False)
+    drawn = Tame("not finite", at)
+    tensors = [drawn.tensor((1, 2, 9, 8)) for _ in range(5)]
+    tensors[at][0, 1, 3, 5] = value
+    backward = definitions()[TILED[-1]]
+    assert backward.fused is not None
+    for run in (backward.plain, backward.fused):
+        with pytest.raises(NotFinite):
+            run(*tensors, torch.zeros(1, 2, 9), 0.0, False, bits=20)
 
 
 def test_keys_with_fewer_heads_are_the_definitions_to_refuse() -> None:

@@ -27,10 +27,9 @@ Array = np.ndarray[Any, Any]
 CACHE_BYTES = 3 << 18
 """Slices of the right factor that are kept in a core's cache while the left one streams by."""
 PANEL_BYTES = 3 << 16
-"""Panels of a factor, digits of the right one or float64 of the left one, that are kept in a core's
-cache."""
+"""Lines of the left factor, as words or float64, that are kept in a core's cache."""
 SHARED_BYTES = 4 << 20
-"""Panels of the right factor, float64, that are kept in the cores' common cache."""
+"""Panels of the right factor, of digits or float64, that are kept in the cores' common cache."""
 DEEPEST = 1 << 17
 """Longest sums of tiles: three products of digits up to 64 each, added in int32."""
 CACHED_NUMBERS = 1 << 21
@@ -200,8 +199,8 @@ def _by_panels(task: _Task) -> Tensor:
 
 
 def _shares(m: int, size: int) -> tuple[int, int]:
-    """Threads, and how many of the left factor's panels, of `size` bytes, each packs at a time: as
-    stay in a core's cache, and so that all threads have as much to do."""
+    """Threads, and how many times ROWS lines of the left factor, of `size` bytes, each takes at a
+    time: as stay in a core's cache, and so that all threads have as much to do."""
     panels, threads = -(-m // ROWS), torch.get_num_threads()
     rounds = -(-panels // (threads * max(1, PANEL_BYTES // size)))
     return threads, -(-panels // (threads * rounds))

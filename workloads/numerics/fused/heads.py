@@ -1,7 +1,7 @@
 """Exact products of a few heads' matrices, whole numbers in float64, one head to a thread.
 
 Where queries see no later keys, what lies beyond is left out: it is never read, or counts as 0.
-Every sum is of integers below 2^53, so a fused multiply-add gives what two instructions give.
+Every sum is of integers up to 2^53, so a fused multiply-add gives what two instructions give.
 """
 
 from numba import prange

@@ -6,9 +6,9 @@ instruction (`pmaddwd`, Intel SDM volume 2) multiplies a word of the left with a
 words as a register holds, and adds each pair: at most 2^20 in magnitude, so an int32 carries 2047
 of them.
 
-Twice the instructions of float32, each with twice the factors: exact products in about its time,
-where float64 takes more than twice as long. 20 bits would need four digit products, as much time as
-float64 takes: they have no route here. Integers are exact, so nothing here can change a bit.
+Twice the instructions of float32, each with twice the factors: at best its time, where float64
+takes at least twice as long. 20 bits would need four digit products, as much time as float64 takes:
+they have no route here, nor have longer sums. Integers are exact, so nothing here can change a bit.
 """
 
 from typing import Any
@@ -26,6 +26,8 @@ from workloads.numerics.fused.registers import (
     WIDE,
     WORD,
     finish_lines,
+    keep_edge,
+    place_of,
     read,
     spread,
 )
@@ -218,8 +220,8 @@ def multiply_words(left, right, several, left_units, right_units, first, bias, a
     left: words int32 (M, count), and as much after it as ROWS more lines take; right: int32
     (panels, count, 2, LANES) of a block of columns that begins at panel `first`. `several`: how
     many times ROWS lines of the left factor meet a panel, one after the other. units float64 and
-    bias float32 of 1 or M rows, each as long as whole panels are."""
-    m, n = out.shape
+    bias float32 of 1 or M rows, with as much behind them as fills the last ROWS or LANES."""
+    m = out.shape[0]
     bias_stride = bias.strides[0] if bias.shape[0] > 1 else 0
     for block in prange(-(-m // (several * ROWS))):
         top = np.int64(block) * several * ROWS
@@ -227,22 +229,20 @@ def multiply_words(left, right, several, left_units, right_units, first, bias, a
         for panel in range(right.shape[0]):
             at = (first + panel) * LANES
             for row in range(top, min(m, top + several * ROWS), ROWS):
-                whole = row + ROWS <= m and at + LANES <= n
+                target, stride = place_of(out, edge, row, at)
                 multiply_tile(
                     left.ctypes.data + row * left.strides[0],
                     left.strides[0],
-                    right[panel].ctypes.data,
+                    right.ctypes.data + panel * right.strides[0],
                     right.shape[1],
-                    left_units[row:].ctypes.data,
-                    right_units[at:].ctypes.data,
+                    left_units.ctypes.data + 8 * row,
+                    right_units.ctypes.data + 8 * at,
                     bias.ctypes.data + row * bias_stride + 4 * at,
                     bias_stride,
                     alpha,
                     beta,
-                    out.ctypes.data + 4 * (row * n + at) if whole else edge.ctypes.data,
-                    4 * (n if whole else LANES),
+                    target,
+                    stride,
                 )
-                if not whole:
-                    rows, columns = min(ROWS, m - row), min(LANES, n - at)
-                    out[row : row + rows, at : at + columns] = edge[:rows, :columns]
+                keep_edge(out, edge, row, at)
         hold(edge)

@@ -7,6 +7,8 @@ from typing import Any, cast
 from llvmlite import ir
 from numba.core.registry import cpu_target
 
+from workloads.numerics.fused.kernel import inlined
+
 
 def _widest() -> tuple[int, str]:
     """int32 of the widest register that multiplies pairs of int16, and LLVM's name for that: empty
@@ -61,3 +63,26 @@ def finish_lines(builder: Any, sums: list[Any], args: list[Any]) -> None:
         added = builder.fmul(builder.fpext(read(builder, bias, NARROW), WIDE), share)
         write(builder, builder.fptrunc(builder.fadd(value, added), NARROW), target, 4)
         bias, target = builder.add(bias, bias_stride), builder.add(target, stride)
+
+
+@inlined
+def is_whole(out, row, at):
+    """Whether all of the ROWS x LANES results from out[row, at] on exist."""
+    return row + ROWS <= out.shape[0] and at + LANES <= out.shape[1]
+
+
+@inlined
+def place_of(out, edge, row, at):
+    """Where they go, and bytes from one line to the next: float32 `out` (M, N), or, if some do not
+    exist, `edge` (ROWS, LANES)."""
+    if is_whole(out, row, at):
+        return out.ctypes.data + 4 * (row * out.shape[1] + at), 4 * out.shape[1]
+    return edge.ctypes.data, 4 * LANES
+
+
+@inlined
+def keep_edge(out, edge, row, at):
+    """What of `edge` exists becomes part of `out`."""
+    if not is_whole(out, row, at):
+        rows, columns = min(ROWS, out.shape[0] - row), min(LANES, out.shape[1] - at)
+        out[row : row + rows, at : at + columns] = edge[:rows, :columns]

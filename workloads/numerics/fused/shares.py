@@ -52,11 +52,14 @@ def log_of(total, largest):
 
 @inlined
 def along(gradient, line, bits):
-    """Exact sum of gradient * line, bounded by the product of their largest magnitudes."""
+    """Exact sum of gradient * line, bounded by the product of their largest magnitudes; NaN if
+    either is not finite."""
     top_g, top_x = np.int32(0), np.int32(0)
     for k in range(line.size):
         top_g = larger(top_g, gradient[k])
         top_x = larger(top_x, line[k])
+    if max(exponent_of(top_g), exponent_of(top_x)) > 128:
+        return math.nan
     exponent = exponent_of(top_g) + exponent_of(top_x)
     scale = power(bits - exponent)
     total = np.int64(0)

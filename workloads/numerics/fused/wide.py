@@ -7,7 +7,7 @@ the left one's panels stay in a core's cache and meet every panel of the right o
 Geijn, Anatomy of high-performance matrix multiplication, ACM TOMS 34(3), 2008, with the factors'
 parts exchanged.)
 
-Every sum is of integers below 2^53, so a fused multiply-add gives what two instructions give.
+Every sum is of integers up to 2^53, so a fused multiply-add gives what two instructions give.
 """
 
 from typing import Any
@@ -24,6 +24,8 @@ from workloads.numerics.fused.registers import (
     WIDE,
     WORD,
     finish_lines,
+    keep_edge,
+    place_of,
     read,
     spread,
     write,
@@ -245,12 +247,14 @@ def multiply_numbers(
 
     x: the left factor, as in `pack_panels`; rooms: float64 (threads, panels, K, ROWS), for what a
     thread packs at a time; right: float64 (panels, K, COLUMNS), which begin at panel `first`;
-    units float64 and bias float32 of 1 or M rows, each as long as whole panels are."""
-    m, n = out.shape
+    units float64 and bias float32 of 1 or M rows, with as much behind them as fills the last panel.
+    Addresses, not views, in the loop: numba counts references to every view."""
+    m = out.shape[0]
     workers, several, depth = rooms.shape[:3]
     bias_stride = bias.strides[0] if bias.shape[0] > 1 else 0
     for thread in prange(workers):
         mine = np.int64(thread)
+        room = rooms.ctypes.data + mine * rooms.strides[0]
         edge = np.empty((ROWS, COLUMNS), dtype=np.float32)
         for top in range(mine * several * ROWS, m, workers * several * ROWS):
             count = min(several, -(-(m - top) // ROWS))
@@ -260,21 +264,19 @@ def multiply_numbers(
                 at = (first + panel) * COLUMNS
                 for one in range(count):
                     row = top + one * ROWS
-                    whole = row + ROWS <= m and at + COLUMNS <= n
+                    target, stride = place_of(out, edge, row, at)
                     multiply_tile(
-                        rooms[mine, one].ctypes.data,
-                        right[panel].ctypes.data,
+                        room + one * rooms.strides[1],
+                        right.ctypes.data + panel * right.strides[0],
                         depth,
-                        left_units[row:].ctypes.data,
-                        right_units[at:].ctypes.data,
+                        left_units.ctypes.data + 8 * row,
+                        right_units.ctypes.data + 8 * at,
                         bias.ctypes.data + row * bias_stride + 4 * at,
                         bias_stride,
                         alpha,
                         beta,
-                        out.ctypes.data + 4 * (row * n + at) if whole else edge.ctypes.data,
-                        4 * (n if whole else COLUMNS),
+                        target,
+                        stride,
                     )
-                    if not whole:
-                        rows, columns = min(ROWS, m - row), min(COLUMNS, n - at)
-                        out[row : row + rows, at : at + columns] = edge[:rows, :columns]
+                    keep_edge(out, edge, row, at)
         hold(edge)
