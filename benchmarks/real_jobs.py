@@ -126,9 +126,12 @@ def curves(result: JobResult) -> list[dict[str, list[float]]]:
     best = result.grid.get_best_result()
     trials = [best, *(one for one in result.grid if one.path != best.path)]
     frames = [one.metrics_dataframe for one in trials if one.metrics_dataframe is not None]
-    # What was forged is in Tune's files, too: of a segment that was done again, the last counts.
-    frames = [one.drop_duplicates("segment", keep="last") for one in frames]
-    names = [name for name in ("accuracy", "loss") if name in frames[0]]
+    # What was forged is in Tune's files, too, and what was paid may not be, if a node died before
+    # it told Tune. Of a segment that was done again, the last counts.
+    forgers = result.bill["tombstoned"]
+    frames = [one.loc[~one["operator"].isin(forgers)] for one in frames]
+    frames = [one.drop_duplicates("segment", keep="last") for one in frames if len(one)]
+    names = [name for name in ("segment", "accuracy", "loss") if name in frames[0]]
     return [{name: frame[name].tolist() for name in names} for frame in frames]
 
 
@@ -223,6 +226,13 @@ def problems(found: Mapping[str, Any]) -> list[str]:
     return wrong
 
 
+def _places(curve: Mapping[str, list[float]], metric: str) -> list[float]:
+    """Segments count from 1; round 0 is the state that all begin with."""
+    if "segment" in curve:
+        return [one + 1 for one in curve["segment"]]
+    return list(range(len(curve[metric])))
+
+
 def plot(found: Mapping[str, Any], seed: int) -> None:
     """docs/figures/job_EXAMPLE.png: the metric of every trial, or of every round."""
     import matplotlib as mpl
@@ -233,11 +243,9 @@ def plot(found: Mapping[str, Any], seed: int) -> None:
     metric = "accuracy" if "accuracy" in found["curves"][0] else "loss"
     figure, axes = pyplot.subplots(figsize=(7, 4))
     first, *others = found["curves"]
-    start = 1 if found["unit"] == "segment" else 0
     for one in others:
-        steps = range(start, start + len(one[metric]))
-        axes.plot(steps, one[metric], color="grey", marker=".", linewidth=0.7)
-    steps = range(start, start + len(first[metric]))
+        axes.plot(_places(one, metric), one[metric], color="grey", marker=".", linewidth=0.7)
+    steps = _places(first, metric)
     axes.plot(steps, first[metric], marker="o", label="best trial" if others else metric)
     if near := found.get("grid"):
         label = f"best of a grid of {near['trained']}"
