@@ -47,7 +47,7 @@ CONFIG: Mapping[str, Any] = {
     "batch": BATCH,
     "eval_rows": 16,
 }
-ROUNDS, STEPS = 5, 60
+ROUNDS, STEPS = 4, 200
 QUICK_ROUNDS, QUICK_STEPS = 2, 10
 PLAIN_STEPS, PLAIN_WARM = 12, 2
 JOB_S = 900.0
