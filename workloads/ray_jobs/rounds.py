@@ -10,6 +10,9 @@ A slow worker takes fewer steps, by its measured speed, and the round waits for 
 `patience` times the spread of the workers' own times, and once for what a new one has to load. A
 worker that leaves costs its own round alone; one that joins takes part from the next one on, or at
 once while steps are being taken.
+
+Not defended: a worker that leaves and comes back under a new name is new again, and may hold up a
+round for what a new one is allowed, as often as the group may fail (`together.MAX_FAILURES`).
 """
 
 import statistics
