@@ -153,6 +153,25 @@ def test_a_slow_worker_takes_fewer_steps_next_time() -> None:
     assert steps["b"].steps < 70
 
 
+def test_a_slow_worker_that_misses_a_round_is_in_the_next_though_it_ends_its_part_first() -> None:
+    run = Run("a", "b", rounds=4)
+    run.merge()
+    speeds, working, ends_s = {"a": 1.9, "b": 0.8}, {"a": "", "b": ""}, {"a": 0.0, "b": 0.0}
+    while not any(part.startswith("r004") for part in run.driver.parts):
+        for name, order in run.turn().items():
+            if run.clock.now_s < ends_s[name]:
+                continue  # a worker ends what it has begun, wanted or not
+            if working[name] == order:
+                run.driver.acknowledge(order, judged=True)
+            elif run.driver.parts[order][1] is not None:
+                working[name] = order
+                ends_s[name] = run.clock.now_s + run.driver.parts[order][1].steps / speeds[name]
+            else:
+                run.driver.acknowledge(order, judged=True)
+    in_rounds = [len(merged.changes) for merged in run.rounds.history[1:]]
+    assert in_rounds == [1, 2, 2]
+
+
 def test_a_worker_that_never_answers_does_not_stall_the_round() -> None:
     run = Run("a", "b", "c")
     run.merge()

@@ -230,9 +230,7 @@ class Rounds:
     # -- steps -----------------------------------------------------------------------------------
 
     def _hand_out_steps(self) -> None:
-        # Of the faster half the slowest: one that claims to be very fast hurries nobody.
-        known = [one.speed for one in self._workers.values() if one.speed]
-        usual = statistics.median_high(known) if known else 0.0
+        usual = self._usual_speed()
         for name, worker in self._workers.items():
             if worker.order or name in self._now.asked:
                 continue
@@ -248,14 +246,22 @@ class Rounds:
             )
             self._now.asked.append(name)
 
+    def _usual_speed(self) -> float:
+        """Steps a second, 0 if nobody's are known: of the faster half the slowest, so that one that
+        claims to be very fast hurries nobody."""
+        known = [one.speed for one in self._workers.values() if one.speed]
+        return statistics.median_high(known) if known else 0.0
+
     def _is_round_over(self) -> bool:
         """Whether everybody has answered, or those who have not are late."""
         if not self._now.changes:
             return False
         if not self._now.open:
             return set(self._workers) <= set(self._now.asked)
-        middle = statistics.median(self._now.seconds)
+        usual, middle = self._usual_speed(), statistics.median(self._now.seconds)
         spread = statistics.median(abs(one - middle) for one in self._now.seconds)
+        # Whoever had too few steps is done before the others can be.
+        middle = max(middle, self._plan.steps / usual if usual else 0.0)
         # Times that agree by chance would leave no room: a tenth of the median at the least.
         deadline = middle + self._plan.patience * max(spread, 0.1 * middle)
         missing = len(self._now.open)
@@ -276,7 +282,9 @@ class Rounds:
             if part.worker in self._workers:
                 late = self._workers[part.worker]
                 late.order = ""
-                late.speed = part.steps / max(self._clock() - part.since_s, 1e-6)  # at the most
+                # It is slower than this by an unknown factor, and will be late with its next part,
+                # too: it finishes this one first.
+                late.speed = part.steps / max(2.0 * (self._clock() - part.since_s), 1e-6)
         self._now.open.clear()
         if not self._workers:
             return
