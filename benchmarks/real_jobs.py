@@ -71,6 +71,7 @@ CHURN_AFTER, CHURN_WAIT_S = 4, 900.0
 """Judged segments of the honest, after which a node is killed; how long they may take."""
 HONEST = ("honest-1", "honest-2")
 OF_ONE_TASK = frozenset({"finetune"})
+"""Jobs in which only one volunteer works at a time: the cheat might get no part."""
 STAKE_MICRO = 1000 * MICRO_PER_CREDIT
 
 
@@ -88,7 +89,7 @@ def follow(network: LocalNetwork, client: Network, kind: str, seed: int) -> Job:
 
 
 def await_segments(job: Job, done: Callable[[], int], count: int) -> None:
-    """Raises what the job ended with, if it ends before."""
+    """Also returns if the job ends before; raises `OperationError` if it failed."""
     wait_for(
         lambda: done() >= count or job.is_done(),
         timeout_s=CHURN_WAIT_S,
