@@ -17,8 +17,9 @@ from pathlib import Path
 from gensyn_ray.domain import canonical
 from gensyn_ray.domain.errors import OperationError
 from gensyn_ray.domain.records import BadRecord, from_json, to_json
-from workloads.numerics import golden, golden_training, guard
+from workloads.numerics import guard
 from workloads.numerics.arithmetic import served
+from workloads.numerics.golden import trainings, vectors
 from workloads.numerics.pinned import numerics_class
 from workloads.numerics.registry import LATEST
 
@@ -76,8 +77,8 @@ def run(folder: Path | None = None) -> SelfTest:
 def _differences(folder: Path | None) -> Iterator[str]:
     """What is wrong here, a line each. Raises `guard.UnfitMachine`."""
     guard.check()
-    found = golden.verify(folder=folder, quick=True)
-    found += golden_training.verify(folder=folder, names=[TRAINING])
+    found = vectors.verify(folder=folder, quick=True)
+    found += trainings.verify(folder=folder, names=[TRAINING])
     yield from found[:REASONS]
     if len(found) > REASONS:
         yield f"and {len(found) - REASONS} more"
@@ -88,8 +89,8 @@ def _steps_per_second() -> float:
     best = 0.0
     for _ in range(ROUNDS):
         begun = time.perf_counter()
-        golden_training.digest(TRAINING, "highest")
-        best = max(best, golden_training.STEPS / (time.perf_counter() - begun))
+        trainings.digest(TRAINING, "highest")
+        best = max(best, trainings.STEPS / (time.perf_counter() - begun))
     return best
 
 

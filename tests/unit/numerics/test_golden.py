@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from gensyn_ray.domain.errors import OperationError, UsageError
-from workloads.numerics import calls, golden, golden_training, registry
+from workloads.numerics import calls, registry
+from workloads.numerics.golden import trainings, vectors
 from workloads.numerics.mode import BITS
 from workloads.numerics.registry import LATEST
 
@@ -23,24 +24,24 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Files of a few operators, recorded just now."""
     made = tmp_path_factory.mktemp("golden")
     for name in FEW:
-        golden.record(name, folder=made)
+        vectors.record(name, folder=made)
     return made
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_operator_of_every_version_has_a_file(version: int) -> None:
-    assert golden.missing(version) == []
+    assert vectors.missing(version) == []
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_operator_gives_the_recorded_bits(version: int) -> None:
-    assert golden.verify(version) == []
+    assert vectors.verify(version) == []
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("kernels", ["fused", "plain"])
 def test_every_training_gives_the_recorded_bits(version: int, kernels: Any) -> None:
-    assert golden_training.verify(version, kernels=kernels) == []
+    assert trainings.verify(version, kernels=kernels) == []
 
 
 def cases(folder: Path, name: str) -> list[dict[str, Any]]:
@@ -48,17 +49,17 @@ def cases(folder: Path, name: str) -> list[dict[str, Any]]:
 
 
 def test_what_was_recorded_verifies(folder: Path) -> None:
-    assert golden.verify(folder=folder) == []
+    assert vectors.verify(folder=folder) == []
 
 
 def test_files_are_never_written_again(folder: Path) -> None:
     with pytest.raises(UsageError, match="another version"):
-        golden.record(FEW[0], folder=folder)
+        vectors.record(FEW[0], folder=folder)
 
 
 def test_an_unknown_operator_is_refused(folder: Path) -> None:
     with pytest.raises(UsageError, match=r"aten\.made_up"):
-        golden.record("aten.made_up.default", folder=folder)
+        vectors.record("aten.made_up.default", folder=folder)
 
 
 def test_other_bits_are_found_and_named(folder: Path, tmp_path: Path) -> None:
@@ -66,7 +67,7 @@ def test_other_bits_are_found_and_named(folder: Path, tmp_path: Path) -> None:
     at = text.rindex('"blake3":"') + len('"blake3":"')
     changed = text[:at] + ("0" if text[at] != "0" else "1") + text[at + 1 :]
     (tmp_path / "aten.exp.default.json").write_text(changed)
-    found = golden.verify(folder=tmp_path)
+    found = vectors.verify(folder=tmp_path)
     assert found
     assert all(line.startswith("aten.exp.default case") for line in found)
 
@@ -78,8 +79,8 @@ def test_a_definition_that_rounds_otherwise_is_found(
     known = registry.definitions(1)[operator]
     worse = replace(known, plain=lambda x: torch.nextafter(known.plain(x), x * 0), fused=None)
     monkeypatch.setitem(registry._definitions, operator, {1: worse})
-    assert golden.verify(1, folder=folder, names=["aten.exp.default"])
-    assert golden.verify(1, folder=folder, names=["aten.add.Tensor"]) == []
+    assert vectors.verify(1, folder=folder, names=["aten.exp.default"])
+    assert vectors.verify(1, folder=folder, names=["aten.add.Tensor"]) == []
 
 
 def test_a_fused_kernel_that_differs_cannot_be_recorded(
@@ -90,13 +91,13 @@ def test_a_fused_kernel_that_differs_cannot_be_recorded(
     wrong = replace(known, fused=lambda x: known.plain(x) + 1.0)
     monkeypatch.setitem(registry._definitions, operator, {1: wrong})
     with pytest.raises(OperationError, match="not recorded"):
-        golden.record("aten.exp.default", folder=tmp_path)
+        vectors.record("aten.exp.default", folder=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_operator_that_was_dropped_is_named(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "aten.gone.default.json").write_text('{"cases": []}')
-    assert golden.verify(folder=tmp_path) == [
+    assert vectors.verify(folder=tmp_path) == [
         f"aten.gone.default: version {LATEST} has no such operator any more"
     ]
 
@@ -108,22 +109,22 @@ def test_the_cases_are_adversarial_and_small(folder: Path) -> None:
         for case in cases(folder, name):
             if "args" in case:
                 args = calls.from_json(case["args"], calls.of_bits)
-                met |= {one.split(" ", 1)[1] for one in golden._features(args, {})}
+                met |= {one.split(" ", 1)[1] for one in vectors._features(args, {})}
     assert {"denormal", "-0.0", "huge", "ties", "empty", "strided", "unequal rows"} <= met
 
 
 def test_products_go_beyond_a_chunk_at_both_precisions(folder: Path) -> None:
     long = [case for case in cases(folder, "aten.mm.default") if "length" in case]
-    assert [case["length"] for case in long] == list(golden.LENGTHS)
+    assert [case["length"] for case in long] == list(vectors.LENGTHS)
     assert all(set(case["gives"]) == set(BITS) for case in long)
-    assert min(golden.LENGTHS) > 1 << (53 - 2 * max(BITS.values()))
+    assert min(vectors.LENGTHS) > 1 << (53 - 2 * max(BITS.values()))
 
 
 def test_recording_leaves_the_generator_alone(tmp_path: Path) -> None:
     torch.manual_seed(7)
     before = torch.get_rng_state()
-    golden.record("aten.uniform_.default", folder=tmp_path)
-    assert golden.verify(folder=tmp_path) == []
+    vectors.record("aten.uniform_.default", folder=tmp_path)
+    assert vectors.verify(folder=tmp_path) == []
     assert torch.equal(torch.get_rng_state(), before)
 
 

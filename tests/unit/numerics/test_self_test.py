@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from gensyn_ray.domain.errors import OperationError
-from workloads.numerics import golden, golden_training, guard, self_test
+from workloads.numerics import guard, self_test
 from workloads.numerics.arithmetic import served
+from workloads.numerics.golden import trainings, vectors
 from workloads.numerics.mode import BITS
 from workloads.numerics.pinned import numerics_class, one_thread
 from workloads.numerics.registry import LATEST
@@ -22,9 +23,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Golden files of two operators and of the training that is timed."""
     made = tmp_path_factory.mktemp("golden")
     for name in NAMES:
-        golden.record(name, folder=made)
-    digests = {one: golden_training.digest(self_test.TRAINING, one) for one in BITS}
-    golden_training.path_of(LATEST, made).write_text(json.dumps({self_test.TRAINING: digests}))
+        vectors.record(name, folder=made)
+    digests = {one: trainings.digest(self_test.TRAINING, one) for one in BITS}
+    trainings.path_of(LATEST, made).write_text(json.dumps({self_test.TRAINING: digests}))
     return made
 
 
@@ -73,7 +74,7 @@ def test_a_node_that_fails_keeps_its_pinned_class_alone(folder: Path, tmp_path: 
 
 def test_wrong_operators_are_counted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     many = [f"aten.op{n} differs" for n in range(self_test.REASONS + 4)]
-    monkeypatch.setattr(golden, "verify", lambda **_: list(many))
+    monkeypatch.setattr(vectors, "verify", lambda **_: list(many))
     assert self_test.run(folder).failures == [*many[: self_test.REASONS], "and 4 more"]
 
 

@@ -17,7 +17,7 @@ from torch.nn import functional
 from gensyn_ray.domain.errors import UsageError
 from workloads.core.rng import Rng
 from workloads.core.state import state_digest
-from workloads.numerics.golden import folder_of
+from workloads.numerics.golden.folder import folder_of
 from workloads.numerics.mode import BITS, Kernels, Precision, canonical
 from workloads.numerics.optim import SGD, AdamW, Lion
 from workloads.numerics.registry import LATEST

@@ -1,15 +1,10 @@
 """Golden vectors: what every operator of a version gives, to the bit, on adversarial arguments.
 
-    python -m workloads.numerics.golden record [OPERATOR...]    write the files that are missing
-    python -m workloads.numerics.golden verify                  compute all of them again
-
 One file an operator. A case holds its arguments whole, so it outlives the code that once drew them,
 and digests of what came out. A file is never written again: other bits are another version.
 """
 
-import argparse
 import json
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -22,6 +17,7 @@ from gensyn_ray.domain.errors import OperationError, UsageError
 from workloads.core.rng import Rng
 from workloads.numerics import calls, operators
 from workloads.numerics.examples import Drawn, arguments
+from workloads.numerics.golden.folder import folder_of
 from workloads.numerics.mode import BITS, Kernels, Precision
 from workloads.numerics.plain.grid import NotFinite
 from workloads.numerics.registry import (
@@ -32,7 +28,6 @@ from workloads.numerics.registry import (
     definitions,
 )
 
-HERE = Path(__file__).parent
 SEEDS = 160
 """Seeds among which adversarial cases are looked for."""
 ORDINARY = 2
@@ -51,11 +46,6 @@ LENGTHS = (8193, 24_577, 600_000)
 """Beyond one chunk of float64 at 20 bits, beyond two, beyond one of int32 sums of int8 digits."""
 
 Case = Mapping[str, Any]
-
-
-def folder_of(version: int) -> Path:
-    """Where a version's files lie."""
-    return HERE / f"golden_v{version}"
 
 
 # -- recording -------------------------------------------------------------------------------
@@ -235,36 +225,3 @@ def _arguments(name: str, case: Case) -> tuple[tuple[Any, ...], dict[str, Any]]:
     return tuple(args), {
         key: calls.from_json(one, calls.of_bits) for key, one in case["kwargs"].items()
     }
-
-
-# -- from a shell ----------------------------------------------------------------------------
-
-
-def main(argv: Sequence[str]) -> None:
-    """Record or verify. Raises `UsageError`, and `OperationError` if bits differ."""
-    from workloads.numerics import golden_training  # it stands on this module's folder
-
-    parser = argparse.ArgumentParser(prog="python -m workloads.numerics.golden")
-    parser.add_argument("action", choices=["record", "verify"])
-    parser.add_argument("operator", nargs="*", help="by default all of them")
-    asked = parser.parse_args(argv)
-    if asked.action == "record":
-        for name in asked.operator or missing():
-            print(f"{record(name).name}", flush=True)
-        if not asked.operator and not golden_training.path_of(LATEST).exists():
-            print(golden_training.record().name)
-        return
-    differing = verify(names=asked.operator or None)
-    if not asked.operator:
-        differing += [f"{name} has no file" for name in missing()] + golden_training.verify()
-    if differing:
-        raise OperationError("; ".join(differing))
-    print("every bit is as it was")
-
-
-if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except (UsageError, OperationError) as error:
-        print(f"golden: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
