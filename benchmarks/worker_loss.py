@@ -18,7 +18,8 @@ Train does not let torchft's groups shrink: it waits for the new node to start t
 again. Those who stay do not wait for it.
 
 After a loss an elastic group waits for as many nodes as there were, as long as our jobs let it
-(`gensyn_ray.desk`): Train looks at the nodes every 20 s. So there is no quick way: ten minutes.
+(`gensyn_ray.jobs.desk`): Train looks at the nodes every 20 s. So there is no quick way: ten
+minutes.
 
 Not covered: verification, stores and real models; hosts that vanish without closing their
 connections; workers that cannot reach each other, as volunteers cannot, which torchft needs.
@@ -54,7 +55,7 @@ from ray.train.v2.torch.torchft_config import TorchftConfig
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from gensyn_ray import cluster
-from gensyn_ray.desk import GROUP_WAIT_S
+from gensyn_ray.jobs.desk import GROUP_WAIT_S
 from gensyn_ray.testnet.local import wait_for
 from gensyn_ray.testnet.processes import Child, free_port, stop_all
 from workloads.ray_jobs.sweep import VOLUNTEER

@@ -32,9 +32,9 @@ from gensyn_ray.domain import signing
 from gensyn_ray.domain.clock import Clock
 from gensyn_ray.domain.errors import GensynError, OperationError
 from gensyn_ray.domain.signing import Envelope, SigningKey
-from gensyn_ray.network_state import NetworkState
-from gensyn_ray.readings import NoSuchThing
 from gensyn_ray.settlement import Settlement
+from gensyn_ray.views.network_state import NetworkState
+from gensyn_ray.views.readings import NoSuchThing
 from gensyn_ray.wall_clock import now_ms
 from ledger import listening
 from ledger.client import Signer

@@ -21,8 +21,8 @@ from ray._private.grpc_utils import init_grpc_channel
 from ray.core.generated import autoscaler_pb2, ray_client_pb2, ray_client_pb2_grpc
 from ray.exceptions import AuthenticationError, RayError
 
-from gensyn_ray.desk import DESK_NAME, DeskActor
 from gensyn_ray.domain.errors import OperationError, Unreachable
+from gensyn_ray.jobs.desk import DESK_NAME, DeskActor
 from ledger.actor import NAMESPACE, RELAY_NAME, LedgerRelay
 from verifier_actors.actor import AuditorActor, VerifierSeat
 

@@ -12,10 +12,11 @@ import pickle
 from functools import cache
 from types import ModuleType
 
-from gensyn_ray import network_state, settlement, trail
+from gensyn_ray import settlement
 from gensyn_ray.domain import merkle
 from gensyn_ray.domain.merkle import leaf_hash
-from gensyn_ray.network_state import NetworkState
+from gensyn_ray.views import network_state, trail
+from gensyn_ray.views.network_state import NetworkState
 from ledger.core import accounts, book, commands, entries, events, journal, parameters
 from ledger.storage.journal import JournalStore
 from verifier_actors.core import outcome

@@ -13,7 +13,7 @@ from gensyn_ray.cli.books import check_file, open_books, open_ledger, subject_of
 from gensyn_ray.domain.errors import OperationError, UsageError
 from gensyn_ray.domain.money import format_credits
 from gensyn_ray.domain.signing import SigningKey
-from gensyn_ray.proofs import check_page
+from gensyn_ray.views.proofs import check_page
 from ledger.core.journal import CorruptJournal, parse_entry
 from ledger.export.flat import write_flat
 from ledger.storage.opening import open_journal

@@ -16,12 +16,12 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
-from gensyn_ray import job_file
 from gensyn_ray.api import Audit, Budget, Job, JobResult, Network, Terms, connect
 from gensyn_ray.domain.errors import OperationError, UsageError
 from gensyn_ray.domain.money import MICRO_PER_CREDIT, format_credits
 from gensyn_ray.domain.numerics import REPRODUCIBLE, pinned_class
-from gensyn_ray.request import Search, Together
+from gensyn_ray.jobs import job_file
+from gensyn_ray.jobs.request import Search, Together
 from workloads.core.objectives import leaders
 from workloads.core.program import Program
 from workloads.programs.catalog import PROGRAMS

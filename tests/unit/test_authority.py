@@ -10,8 +10,8 @@ from gensyn_ray import snapshots
 from gensyn_ray.authority import SNAPSHOT_ENTRIES, Authority
 from gensyn_ray.domain import canonical, merkle, signing
 from gensyn_ray.domain.errors import OperationError
-from gensyn_ray.network_state import NetworkState
-from gensyn_ray.proofs import check_page
+from gensyn_ray.views.network_state import NetworkState
+from gensyn_ray.views.proofs import check_page
 from ledger.client import check_receipt
 from ledger.core import accounts, checkpoint
 from ledger.core.commands import (

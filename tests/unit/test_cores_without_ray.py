@@ -8,9 +8,9 @@ from typing import Any
 CORES = [
     "gensyn_ray.domain",
     "gensyn_ray.settlement",
-    "gensyn_ray.readings",
+    "gensyn_ray.views.readings",
     "gensyn_ray.admission",
-    "gensyn_ray.network_state",
+    "gensyn_ray.views.network_state",
     "gensyn_ray.duties",
     "gensyn_ray.authority",
     "ledger.core",

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from pyarrow import fs
 
-from gensyn_ray import desk
 from gensyn_ray.blobs import Blobs
-from gensyn_ray.desk import OBJECT_BYTES, REQUEST_BYTES, JobDesk
 from gensyn_ray.domain.errors import Refused, Unreachable
 from gensyn_ray.domain.signing import Envelope, SigningKey
+from gensyn_ray.jobs import desk
+from gensyn_ray.jobs.desk import OBJECT_BYTES, REQUEST_BYTES, JobDesk
 from gensyn_ray.object_store.folder import Folder
 from ledger.client import Signer
 from ledger.core import orders

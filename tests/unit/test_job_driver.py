@@ -9,8 +9,8 @@ from gensyn_ray.blobs import Blobs
 from gensyn_ray.domain.errors import OperationError
 from gensyn_ray.domain.signing import Envelope, SigningKey
 from gensyn_ray.job import SECRET_LINKS, JobDriver
+from gensyn_ray.jobs.request import JobRequest
 from gensyn_ray.object_store.folder import Folder
-from gensyn_ray.request import JobRequest
 from ledger.client import Signer
 from ledger.core import orders
 from ledger.core.commands import Record

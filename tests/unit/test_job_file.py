@@ -11,9 +11,9 @@ from ray.tune.search import BasicVariantGenerator
 from ray.tune.search.optuna import OptunaSearch
 from ray.tune.search.sample import Categorical, Float, Integer
 
-from gensyn_ray import job_file
 from gensyn_ray.domain.errors import UsageError
-from gensyn_ray.request import Search, Together
+from gensyn_ray.jobs import job_file
+from gensyn_ray.jobs.request import Search, Together
 from workloads.programs.catalog import PROGRAMS
 from workloads.ray_jobs.rounds import Plan
 

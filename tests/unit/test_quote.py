@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from ray import tune
 
 from gensyn_ray.domain.errors import OperationError
-from gensyn_ray.quoting import nodes_of, point_of, pool_of, rounds_work, search_work
-from gensyn_ray.request import Search, Together
+from gensyn_ray.jobs.quoting import nodes_of, point_of, pool_of, rounds_work, search_work
+from gensyn_ray.jobs.request import Search, Together
 from workloads.core.quote import REFERENCE_SPEED, Pool, Work, finish_s, mean_stay_s, quote
 from workloads.ray_jobs.rounds import Plan
 

@@ -16,7 +16,7 @@ from typing import Any
 from ray.tune.search.sample import Domain
 
 from gensyn_ray.domain.errors import OperationError
-from gensyn_ray.request import Search, Together
+from gensyn_ray.jobs.request import Search, Together
 from workloads.core.quote import REFERENCE_SPEED, Pool, Work, mean_stay_s
 from workloads.core.segment import Runner
 

@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gensyn_ray import proofs, readings
-from gensyn_ray.readings import NoSuchThing
 from gensyn_ray.settlement import Settlement
-from gensyn_ray.trail import Trail
+from gensyn_ray.views import proofs, readings
+from gensyn_ray.views.readings import NoSuchThing
+from gensyn_ray.views.trail import Trail
 from ledger.core.journal import Entry, Journal
 
 

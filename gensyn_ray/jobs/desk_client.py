@@ -15,8 +15,8 @@ from pyarrow import fs
 from ray import tune
 from ray.exceptions import GetTimeoutError, RayActorError
 
-from gensyn_ray.desk import OBJECT_BYTES
 from gensyn_ray.domain.errors import Refused, Unreachable, UsageError
+from gensyn_ray.jobs.desk import OBJECT_BYTES
 from gensyn_ray.object_store.objects import Missing
 from workloads.ray_jobs.trainable import SegmentTrainable
 

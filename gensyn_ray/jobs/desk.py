@@ -28,10 +28,10 @@ from gensyn_ray.domain import canonical
 from gensyn_ray.domain.errors import GensynError, Refused
 from gensyn_ray.domain.ids import is_safe_id
 from gensyn_ray.domain.signing import Envelope
-from gensyn_ray.job_files import FAILED, request_name, result_name, runs_of
+from gensyn_ray.jobs.quoting import nodes_of
+from gensyn_ray.jobs.stored import FAILED, request_name, result_name, runs_of
 from gensyn_ray.object_store.objects import Missing, Objects
 from gensyn_ray.object_store.opening import open_objects
-from gensyn_ray.quoting import nodes_of
 from ledger.client import LedgerClient
 from ledger.core import orders
 from ledger.core.commands import CloseJob, OpenJob

@@ -20,8 +20,8 @@ from typing import Any
 from gensyn_ray.domain import signing
 from gensyn_ray.domain.merkle import MerkleTree, verify_inclusion
 from gensyn_ray.domain.money import format_credits
-from gensyn_ray.readings import NoSuchThing
-from gensyn_ray.trail import Trail
+from gensyn_ray.views.readings import NoSuchThing
+from gensyn_ray.views.trail import Trail
 from ledger.core import checkpoint
 from ledger.core.events import (
     DisputeEnded,

@@ -42,7 +42,7 @@ from ray.tune.search.optuna import OptunaSearch
 from gensyn_ray.domain.errors import UsageError
 from gensyn_ray.domain.money import MICRO_PER_CREDIT
 from gensyn_ray.domain.numerics import REPRODUCIBLE
-from gensyn_ray.request import Search, Together
+from gensyn_ray.jobs.request import Search, Together
 from workloads.core.failing import told_to_its_author
 from workloads.core.objectives import Objectives
 from workloads.core.program import Program
