@@ -23,9 +23,9 @@ from verifier_actors.replay import ReplayRequest, Verifier
 from workloads.numerics.pinned import PROFILES, numerics_class
 
 POLL_S = 0.1
-IN_FLIGHT = 2
-"""Replays handed to one actor at a time: one runs, one waits. The rest stay with the authority,
-which forgets those that a ruling makes needless."""
+IN_FLIGHT = 1
+"""Replays handed to one actor at a time, and an urgent one on top, which is next. The rest stay
+with the authority, which forgets those that a ruling makes needless."""
 
 
 class VerifierActor:
@@ -86,7 +86,7 @@ class Auditor:
         load = Counter((party, numerics) for (party, _), numerics in self._running.items())
         for audit in self._read():
             key, seat = (audit["party"], audit["slot"]), (audit["party"], audit["numerics"])
-            if key in self._running or load[seat] >= IN_FLIGHT:
+            if key in self._running or load[seat] >= IN_FLIGHT + audit["urgent"]:
                 continue
             request = ReplayRequest(
                 job=audit["job"],

@@ -176,7 +176,8 @@ def operators(journal: Journal, settlement: Settlement, parameters: Parameters) 
 
 
 def audits(journal: Journal, settlement: Settlement, parameters: Parameters) -> Any:
-    """Replays that wait for a verifier or referee. Nothing here says what was claimed."""
+    """Replays that wait for a verifier or referee, the urgent first: disputes, and tasks on whose
+    word a job waits. Nothing here says what was claimed."""
     waiting: list[dict[str, Any]] = []
     for job in settlement.jobs.values():
         if job.closed:
@@ -186,6 +187,7 @@ def audits(journal: Journal, settlement: Settlement, parameters: Parameters) -> 
                 continue
             if segment.operator in settlement.tombstoned:
                 continue
+            task = job.tasks[segment.slot.task]
             for party, given in (
                 (segment.verifier, segment.verdict),
                 (segment.referee, segment.ruling),
@@ -197,11 +199,12 @@ def audits(journal: Journal, settlement: Settlement, parameters: Parameters) -> 
                             "slot": slot,
                             "party": party,
                             "numerics": segment.leaf["numerics"],
-                            "spec": job.tasks[segment.slot.task].spec,
+                            "spec": task.spec,
                             "state_before": segment.leaf["state_before"],
+                            "urgent": task.hardened or party == segment.referee,
                         }
                     )
-    return waiting
+    return sorted(waiting, key=lambda audit: not audit["urgent"])
 
 
 def receipts(journal: Journal, settlement: Settlement, parameters: Parameters) -> Any:

@@ -427,6 +427,18 @@ def test_a_claim_that_was_paid_undrawn_stays_hidden_because_it_may_be_audited_ye
     assert "state task-0 0" in json.dumps(kit.authority.read("why", {"subject": slot}))
 
 
+def test_what_a_job_waits_for_is_replayed_before_what_it_does_not() -> None:
+    kit = AuthorityKit().begin()
+    first, second = kit.work("op-a", "task-0", 0), kit.work("op-b", "task-1", 0)
+    kit.reveal()
+    asked = kit.authority.read("audits", {})
+    assert [(one["slot"], one["urgent"]) for one in asked] == [(first, False), (second, False)]
+    content = {"job": "job-1", "tasks": ["task-1"]}
+    kit.accept("driver", "driver", Record(kind="harden", content=content))
+    asked = kit.authority.read("audits", {})
+    assert [(one["slot"], one["urgent"]) for one in asked] == [(second, True), (first, False)]
+
+
 def test_the_first_verdict_is_hidden_while_a_second_verifier_is_asked() -> None:
     kit = AuthorityKit().begin()
     kit.accept("op-a", "operator", request_slot("job-1/task-0/0/0"))
@@ -439,6 +451,7 @@ def test_the_first_verdict_is_hidden_while_a_second_verifier_is_asked() -> None:
     kit.accept(names[asked["party"]], "verifier", Record(kind="verdict", content=content))
     (referee,) = kit.authority.read("audits", {})
     assert referee["party"] != asked["party"]
+    assert (asked["urgent"], referee["urgent"]) == (False, True)
     for subject in (asked["slot"], "job-1", asked["party"], party_of("op-a")):
         assert found not in json.dumps(kit.authority.read("why", {"subject": subject}))
     kit.replay()

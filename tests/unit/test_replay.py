@@ -173,7 +173,9 @@ class FakePool:
         return [request.slot for _, _, request in self.started]
 
 
-def audit(slot: str, party: str = "v1", numerics: str = "n1") -> dict[str, Any]:
+def audit(
+    slot: str, party: str = "v1", numerics: str = "n1", *, urgent: bool = False
+) -> dict[str, Any]:
     return {
         "job": "job",
         "slot": slot,
@@ -181,6 +183,7 @@ def audit(slot: str, party: str = "v1", numerics: str = "n1") -> dict[str, Any]:
         "numerics": numerics,
         "spec": f"spec of {slot}",
         "state_before": f"before {slot}",
+        "urgent": urgent,
     }
 
 
@@ -217,11 +220,21 @@ def test_the_next_audit_starts_when_one_was_answered() -> None:
     pool, waiting = FakePool(), [audit(f"s{i}") for i in range(IN_FLIGHT + 2)]
     auditor = Auditor(lambda: list(waiting), pool)
     auditor.turn()
-    assert pool.started_slots() == ["s0", "s1"]
-    del waiting[1]
-    pool.end("v1", "s1")
+    assert pool.started_slots() == ["s0"]
+    del waiting[0]
+    pool.end("v1", "s0")
     auditor.turn()
-    assert pool.started_slots() == ["s0", "s1", "s2"]
+    assert pool.started_slots() == ["s0", "s1"]
+
+
+def test_an_urgent_audit_is_next_and_no_third_one_is_handed_out() -> None:
+    pool, waiting = FakePool(), [audit(f"s{i}") for i in range(3)]
+    auditor = Auditor(lambda: list(waiting), pool)
+    auditor.turn()
+    waiting[:0] = [audit("u0", urgent=True), audit("u1", urgent=True)]
+    auditor.turn()
+    auditor.turn()
+    assert pool.started_slots() == ["s0", "u0"]
 
 
 def test_an_audit_that_ended_unanswered_is_started_again() -> None:
