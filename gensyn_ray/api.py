@@ -39,6 +39,7 @@ from ledger.core.refusals import Reason
 from verifier_actors.core import beacon
 from verifier_actors.core.draw import PPM
 from workloads.core.bundle import bundle_of
+from workloads.core.data_cache import DataCache
 from workloads.core.failing import told_to_its_author
 from workloads.core.program import Program
 from workloads.core.quote import Quote, quote
@@ -47,7 +48,6 @@ from workloads.core.state import state_digest
 from workloads.numerics import self_test
 from workloads.numerics.arithmetic import MODES, arithmetic
 from workloads.ray_jobs.rounds import Plan
-from workloads.ray_jobs.task_run import DataCache
 from workloads.ray_jobs.trainable import LEAF
 
 DEFAULT_KEY_FILE = Path("~/.gensyn-ray/submitter.key")

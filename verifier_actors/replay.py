@@ -14,7 +14,8 @@ import torch
 from gensyn_ray.domain.errors import OperationError, Unreachable
 from verifier_actors.core.outcome import UNAVAILABLE_RESULT, result_digest
 from workloads.core.bundle import Bundle, load_program
-from workloads.core.dataset import DataSet, Manifest
+from workloads.core.data_cache import DataCache
+from workloads.core.dataset import Manifest
 from workloads.core.segment import Runner, TaskSpec
 from workloads.numerics.arithmetic import arithmetic
 
@@ -39,7 +40,7 @@ class ReplayRequest:
     state_before: str
 
 
-def replay(request: ReplayRequest, store: Store) -> str:
+def replay(request: ReplayRequest, store: Store, cache: DataCache) -> str:
     """The result digest of the segment, or `UNAVAILABLE_RESULT` if its predecessor is lost.
 
     Raises `Unreachable` if the store does not answer: that says nothing about the segment yet.
@@ -58,8 +59,7 @@ def replay(request: ReplayRequest, store: Store) -> str:
         return UNAVAILABLE_RESULT
     try:
         program = load_program(bundle)()
-        prepared = DataSet(store.get_manifest(spec.data), store.get_data) if spec.data else None
-        data = program.load_data() if prepared is None else prepared
+        data, _ = cache.get(spec, program, store)
         runner = Runner(program, spec, data, arithmetic, inputs)
         if state is not None:
             runner.load(state)
@@ -79,7 +79,8 @@ class Verifier:
     def __init__(self, store: Store, sign: Callable[[str, str, str], None]) -> None:
         self._store = store
         self._sign = sign
+        self._cache = DataCache()
 
     def handle(self, request: ReplayRequest) -> None:
         """Replay and send the verdict: `sign(job, slot, result)`."""
-        self._sign(request.job, request.slot, replay(request, self._store))
+        self._sign(request.job, request.slot, replay(request, self._store, self._cache))

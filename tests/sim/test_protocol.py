@@ -374,7 +374,8 @@ class World:
             assert set(self.send_all(answers)) == {""}
 
     def answer(self, audit: dict[str, Any]) -> Envelope:
-        assert set(audit) == {"job", "slot", "party", "numerics", "spec", "state_before"}
+        shown = {"job", "slot", "party", "numerics", "spec", "state_before", "urgent"}
+        assert set(audit) == shown, "nothing of what was claimed"
         slot = Slot.parse(audit["slot"])
         assert audit["spec"] == sha("spec", slot.task)
         result = result_digest(*train(audit["state_before"], slot.task, slot.segment))

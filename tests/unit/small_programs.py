@@ -46,6 +46,14 @@ class Small(Program):
         return {"accuracy": right / len(logits), "loss": float(loss)}
 
 
+class InPlace(Small):
+    """Prepares its data where they lie: a second run that were given them would see others."""
+
+    def init(self, config: Config, data: State, rng: Rng) -> None:
+        data["x"].mul_(2.0)
+        super().init(config, data, rng)
+
+
 class Adam(Small):
     """AdamW: two moments and a step count for each parameter, in two groups."""
 

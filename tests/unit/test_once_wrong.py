@@ -25,6 +25,7 @@ from tests.unit import (
 )
 from verifier_actors.replay import replay
 from workloads.core.bundle import Bundle
+from workloads.core.data_cache import DataCache
 from workloads.core.program import Program
 from workloads.core.rng import Rng
 from workloads.core.segment import Runner, TaskSpec
@@ -266,7 +267,7 @@ def test_a_bundle_that_raises_when_loaded_has_that_as_its_result() -> None:
     store.bundles[broken.digest] = broken
     store.spec = TaskSpec(bundle=broken.digest, config={}, seed=5, task="t000")
     store.specs = {store.spec.digest: store.spec}
-    assert replay(test_replay.request(store), store) == "failed: RuntimeError"
+    assert replay(test_replay.request(store), store, DataCache()) == "failed: RuntimeError"
 
 
 def test_a_forged_receipt_is_an_operation_error() -> None:

@@ -12,6 +12,7 @@ from verifier_actors.actor import IN_FLIGHT, Auditor
 from verifier_actors.core.outcome import UNAVAILABLE_RESULT, result_digest
 from verifier_actors.replay import ReplayRequest, Verifier, replay
 from workloads.core.bundle import Bundle, bundle_of
+from workloads.core.data_cache import DataCache
 from workloads.core.program import Program
 from workloads.core.segment import Computed, Runner, TaskSpec
 from workloads.core.state import State
@@ -64,7 +65,7 @@ def test_an_honest_segment_replays_to_the_claimed_result(program: type[Program])
     before = ""
     for computed in work(store, program, 3):
         claimed = result_digest(computed.state_after, computed.metrics)
-        assert replay(request(store, before), store) == claimed
+        assert replay(request(store, before), store, DataCache()) == claimed
         before = computed.state_after
 
 
@@ -74,7 +75,9 @@ def test_a_segment_cut_short_does_not_replay() -> None:
     runner = Runner(one, store.spec, one.load_data(), arithmetic)
     runner.train(2)
     lazy = runner.finish()
-    assert replay(request(store), store) != result_digest(lazy.state_after, lazy.metrics)
+    assert replay(request(store), store, DataCache()) != result_digest(
+        lazy.state_after, lazy.metrics
+    )
 
 
 def test_a_forged_metric_does_not_replay() -> None:
@@ -83,45 +86,55 @@ def test_a_forged_metric_does_not_replay() -> None:
     forged = {**honest.metrics, "accuracy": honest.metrics["accuracy"] + 2**-50}
     missing = {"loss": honest.metrics["loss"]}
     for metrics in (forged, missing):
-        assert replay(request(store), store) != result_digest(honest.state_after, metrics)
+        assert replay(request(store), store, DataCache()) != result_digest(
+            honest.state_after, metrics
+        )
+
+
+def test_a_program_that_changes_its_data_replays_twice_in_one_process() -> None:
+    store, cache = FakeStore(small_programs.InPlace, lr=0.2), DataCache()
+    (first,) = work(store, small_programs.InPlace, 1)
+    claimed = result_digest(first.state_after, first.metrics)
+    for _ in range(2):
+        assert replay(request(store), store, cache) == claimed
 
 
 def test_another_predecessor_does_not_replay() -> None:
     store = FakeStore(small_programs.Small, lr=0.2)
     first, second = work(store, small_programs.Small, 2)
     claimed = result_digest(second.state_after, second.metrics)
-    assert replay(request(store, first.state_after), store) == claimed
-    assert replay(request(store), store) != claimed
-    assert replay(request(store, second.state_after), store) != claimed
+    assert replay(request(store, first.state_after), store, DataCache()) == claimed
+    assert replay(request(store), store, DataCache()) != claimed
+    assert replay(request(store, second.state_after), store, DataCache()) != claimed
 
 
 def test_a_lost_predecessor_is_unavailable() -> None:
     store = FakeStore(small_programs.Small, lr=0.2)
-    assert replay(request(store, "0" * 64), store) == UNAVAILABLE_RESULT
+    assert replay(request(store, "0" * 64), store, DataCache()) == UNAVAILABLE_RESULT
 
 
 def test_a_lost_spec_or_bundle_is_unavailable() -> None:
     store = FakeStore(small_programs.Small, lr=0.2)
     asked = request(store)
     store.bundles.clear()
-    assert replay(asked, store) == UNAVAILABLE_RESULT
+    assert replay(asked, store, DataCache()) == UNAVAILABLE_RESULT
     store.specs.clear()
-    assert replay(asked, store) == UNAVAILABLE_RESULT
+    assert replay(asked, store, DataCache()) == UNAVAILABLE_RESULT
 
 
 def test_a_program_that_raises_has_that_as_its_result() -> None:
     store = FakeStore(small_programs.Raising, lr=0.2)
-    assert replay(request(store), store) == "failed: ArithmeticError"
+    assert replay(request(store), store, DataCache()) == "failed: ArithmeticError"
 
 
 def test_a_program_without_its_config_has_that_as_its_result() -> None:
     store = FakeStore(small_programs.Small)
-    assert replay(request(store), store) == "failed: KeyError"
+    assert replay(request(store), store, DataCache()) == "failed: KeyError"
 
 
 def test_a_state_that_becomes_nan_has_that_as_its_result() -> None:
     store = FakeStore(small_programs.Poisoned, poison="nan", metric=1.0)
-    assert replay(request(store), store) == "failed: NotANumber"
+    assert replay(request(store), store, DataCache()) == "failed: NotANumber"
 
 
 def test_a_state_of_another_program_has_that_as_its_result() -> None:
@@ -129,7 +142,7 @@ def test_a_state_of_another_program_has_that_as_its_result() -> None:
     store.states["other"] = work(FakeStore(small_programs.Small, lr=0.2), small_programs.Small, 1)[
         0
     ].state
-    assert replay(request(store, "other"), store) == "failed: KeyError"
+    assert replay(request(store, "other"), store, DataCache()) == "failed: KeyError"
 
 
 def test_a_verifier_signs_what_it_computed() -> None:

@@ -13,6 +13,7 @@ from gensyn_ray.domain.numerics import PINNED, REPRODUCIBLE
 from ledger.core.refusals import Reason
 from tests.unit import small_programs
 from workloads.core.bundle import Bundle, bundle_of
+from workloads.core.data_cache import DataCache
 from workloads.core.failing import ProgramFailed
 from workloads.core.program import Program
 from workloads.core.segment import STEP, Computed, Runner, TaskSpec
@@ -23,7 +24,6 @@ from workloads.ray_jobs.task_run import (
     JUDGED_POLLS,
     REFUSED_WAIT_S,
     Acknowledged,
-    DataCache,
     TaskRun,
 )
 

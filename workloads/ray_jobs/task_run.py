@@ -20,11 +20,11 @@ from gensyn_ray.domain.ids import Slot
 from gensyn_ray.domain.numerics import PINNED
 from ledger.core.refusals import Reason
 from workloads.core.bundle import Bundle, load_program
-from workloads.core.dataset import DataSet, Manifest
+from workloads.core.data_cache import DataCache
+from workloads.core.dataset import Manifest
 from workloads.core.failing import ProgramFailed, told_to_its_author
-from workloads.core.program import Program
 from workloads.core.segment import Computed, Runner, TaskSpec, make_leaf
-from workloads.core.state import State, state_digest
+from workloads.core.state import State
 from workloads.numerics.arithmetic import arithmetic
 
 REFUSED_WAIT_S = 2.0
@@ -77,25 +77,6 @@ class _Pending:
     state_before: str
     computed: Computed
     segments_done: int
-
-
-class DataCache:
-    """Data sets of this process, loaded and digested once."""
-
-    def __init__(self) -> None:
-        self._loaded: dict[tuple[str, str], tuple[Any, str]] = {}
-
-    def get(self, spec: TaskSpec, program: Program, store: Store) -> tuple[Any, str]:
-        """What the program trains on and its digest. Raises `OperationError`."""
-        key = (spec.bundle, spec.data)
-        if key not in self._loaded:
-            if spec.data:
-                data = DataSet(store.get_manifest(spec.data), store.get_data)
-                self._loaded[key] = (data, spec.data)
-            else:
-                own = program.load_data()
-                self._loaded[key] = (own, state_digest(own))
-        return self._loaded[key]
 
 
 class TaskRun:

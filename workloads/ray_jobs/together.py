@@ -26,13 +26,14 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from gensyn_ray.domain.errors import OperationError, Refused, Unreachable
 from gensyn_ray.local_agent import LocalAgent
 from ledger.core.refusals import Reason
+from workloads.core.data_cache import DataCache
 from workloads.core.failing import AUTHORS_FAULTS, ProgramFailed
 from workloads.numerics.pinned import numerics_class
 from workloads.ray_jobs.exchange import Exchange, Muster
 from workloads.ray_jobs.node_store import store_of_node
 from workloads.ray_jobs.rounds import Rounds
 from workloads.ray_jobs.sweep import VOLUNTEER
-from workloads.ray_jobs.task_run import DataCache, TaskRun
+from workloads.ray_jobs.task_run import TaskRun
 from workloads.ray_jobs.trainable import TrialFacts
 
 POLL_S = 0.1

@@ -10,10 +10,11 @@ from ray import tune
 from ray.train._internal.session import _TrainingResult
 
 from gensyn_ray.local_agent import LocalAgent
+from workloads.core.data_cache import DataCache
 from workloads.numerics.pinned import numerics_class
 from workloads.ray_jobs.carried import carried, read_carried
 from workloads.ray_jobs.node_store import store_of_node
-from workloads.ray_jobs.task_run import DataCache, TaskRun
+from workloads.ray_jobs.task_run import TaskRun
 
 LEAF, RECEIPT, IS_LAST = "gensyn_leaf", "gensyn_receipt", "gensyn_is_last"
 """Result keys: the leaf and the receipt as JSON text, and whether the run is complete."""
