@@ -33,6 +33,7 @@ from benchmarks.pretrain_communication import FULL, GAP, held_out_loss, together
 from gensyn_ray.api import Job, JobResult, Network
 from gensyn_ray.blobs import Blobs
 from gensyn_ray.cli.submitter import asked_by, launch
+from gensyn_ray.domain.errors import OperationError
 from gensyn_ray.domain.money import MICRO_PER_CREDIT, format_credits
 from gensyn_ray.domain.numerics import REPRODUCIBLE
 from gensyn_ray.testnet.local import LocalNetwork, wait_for
@@ -115,7 +116,9 @@ def churn(network: LocalNetwork, client: Network, job: Job, profile: str) -> Non
         return [parties[one["operator"]] for one in judged if one["operator"] in parties]
 
     await_segments(job, lambda: len(workers()), CHURN_AFTER)
-    network.kill_node(workers()[-1])
+    if not (seen := workers()):
+        raise OperationError("the job ended before an honest volunteer's segment was judged")
+    network.kill_node(seen[-1])
     network.add_volunteer("late", profile, stake_micro=STAKE_MICRO)
 
 

@@ -242,6 +242,12 @@ def cosine(step: int, *, warmup: int, total: int, least: float = 0.0) -> float:
     return least + (1.0 - least) * (0.5 * (1.0 + float(functions.sine(angle, 1))))
 
 
+def rewarmed(step: int, *, began: int, over: int) -> float:
+    """Factor for the `over` steps from `began` on, where a round of loosely coupled training starts
+    with fresh moments: Adam's first steps are as large as its largest."""
+    return min(1.0, (step + 1 - began) / over)
+
+
 def _check(**values: float) -> None:
     for name, value in values.items():
         if value < 0.0:

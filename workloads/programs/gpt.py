@@ -24,7 +24,7 @@ from gensyn_ray.domain.errors import UsageError
 from workloads.core.dataset import DataSet, tensor
 from workloads.core.program import Config, Program
 from workloads.core.rng import Rng
-from workloads.numerics.optim import AdamW, cosine
+from workloads.numerics.optim import AdamW, cosine, rewarmed
 
 EVAL_BATCH = 16
 REWARM = 10
@@ -151,7 +151,7 @@ class Pretraining(Program):
             self.optimizer,
             lambda step: (
                 cosine(step, warmup=warmup, total=total, least=0.1)
-                * min(1.0, (step + 1 - self._round_began) / REWARM)
+                * rewarmed(step, began=self._round_began, over=REWARM)
             ),
         )
 

@@ -31,9 +31,11 @@ from gensyn_ray.domain.errors import OperationError, UsageError
 from workloads.core.dataset import BadData, DataSet, tensor
 from workloads.core.program import Config, Program
 from workloads.core.rng import Rng
-from workloads.numerics.optim import AdamW, cosine
+from workloads.numerics.optim import AdamW, cosine, rewarmed
 
 EVAL_BATCH = 32
+REWARM = 5
+"""Steps over which a round of loosely coupled training comes to its rate."""
 
 
 class Sentiment(Program):
@@ -55,9 +57,18 @@ class Sentiment(Program):
         self._model.train()
         self.optimizer = AdamW(trained.values(), lr=float(config["lr"]))
         total = int(config.get("total_steps", self.steps_per_segment * self.segments))
+        self._round_began = -REWARM
         self.schedule = LambdaLR(
-            self.optimizer, lambda step: cosine(step, warmup=total // 10, total=total)
+            self.optimizer,
+            lambda step: (
+                cosine(step, warmup=total // 10, total=total)
+                * rewarmed(step, began=self._round_began, over=REWARM)
+            ),
         )
+
+    def resume_at(self, step: int) -> None:
+        self._round_began = step
+        super().resume_at(step)
 
     def step(self, data: DataSet, rng: Rng) -> None:
         inputs, labels = self._batch(data["train"].draw(rng, self._rows))
