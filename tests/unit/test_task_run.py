@@ -1,7 +1,7 @@
 """One start of a task: which slots it asks for, when it commits, what stops it."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from workloads.core.bundle import Bundle, bundle_of
 from workloads.core.data_cache import DataCache
 from workloads.core.failing import ProgramFailed
 from workloads.core.program import Program
-from workloads.core.segment import STEP, Computed, Runner, TaskSpec
+from workloads.core.segment import STEP, Abandoned, Computed, Runner, TaskSpec, always
 from workloads.core.state import State, state_digest
 from workloads.numerics.arithmetic import arithmetic
 from workloads.ray_jobs.task_run import (
@@ -143,6 +143,7 @@ def start(
     cache: Any = None,
     grow_from: str = "",
     slept: list[float] | None = None,
+    is_wanted: Callable[[], bool] = always,
 ) -> TaskRun:
     return TaskRun(
         job="job",
@@ -152,6 +153,7 @@ def start(
         pinned_class=lambda: numerics,
         data_cache=cache or DataCache(),
         grow_from=grow_from,
+        is_wanted=is_wanted,
         sleep=[].append if slept is None else slept.append,
     )
 
@@ -434,6 +436,16 @@ def test_data_are_loaded_once_for_all_tasks_of_a_process() -> None:
     for _ in range(3):
         start(FakeAgent(), cache=cache).close()
     assert cache.loads == 1
+
+
+def test_steps_that_are_no_longer_wanted_are_given_up_and_nothing_is_committed() -> None:
+    agent, answers = FakeAgent(), [True, True, False]
+    run = start(agent, is_wanted=lambda: answers.pop(0))
+    with pytest.raises(Abandoned):
+        run.advance()
+    run.close()
+    assert answers == [], "no step is taken without asking"
+    assert agent.leaves == []
 
 
 def test_closing_lets_a_commitment_under_way_finish() -> None:

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from gensyn_ray.domain import canonical
+from gensyn_ray.domain.errors import OperationError
 from gensyn_ray.domain.ids import Slot
 from gensyn_ray.domain.numerics import PINNED
 from gensyn_ray.domain.records import to_json
@@ -31,6 +32,15 @@ RNG_KEY = "progress/rng_key"
 
 Arithmetic = Callable[[str], AbstractContextManager[None]]
 """Enters the arithmetic that a numerics mode names: `workloads.numerics.arithmetic.arithmetic`."""
+
+
+class Abandoned(OperationError):
+    """Nobody wants the segment any more: its steps were given up."""
+
+
+def always() -> bool:
+    """Wanted, whatever happens."""
+    return True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,21 +143,25 @@ class Runner:
         rest.pop(RNG_KEY)
         self._program.set_state(rest)
 
-    def run_segment(self) -> Computed:
+    def run_segment(self, is_wanted: Callable[[], bool] = always) -> Computed:
         """Train `steps_per_segment` steps and evaluate; or a round, or a merge.
 
         Raises `NotANumber` if the state holds NaN or a round ends in numbers that are not finite,
-        `ValueError` if a metric is not finite.
+        `ValueError` if a metric is not finite, `Abandoned` between two steps of which the second is
+        not wanted.
         """
         if self._spec.merge:
             return self._merge(self._spec.merge)
-        self.train(self._spec.round.steps if self._spec.round else self._program.steps_per_segment)
+        steps = self._spec.round.steps if self._spec.round else self._program.steps_per_segment
+        self.train(steps, is_wanted)
         return self.finish()
 
-    def train(self, steps: int) -> None:
-        """Take `steps` training steps."""
+    def train(self, steps: int, is_wanted: Callable[[], bool] = always) -> None:
+        """Take `steps` training steps. Raises `Abandoned` before one that is not wanted."""
         with self._arithmetic(self._spec.numerics):
             for _ in range(steps):
+                if not is_wanted():
+                    raise Abandoned("nobody waits for these steps any more")
                 rng = self._rng("step", self._step)
                 torch.manual_seed(rng.seed())
                 self._program.step(self._data, rng)

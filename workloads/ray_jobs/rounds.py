@@ -282,8 +282,7 @@ class Rounds:
             if part.worker in self._workers:
                 late = self._workers[part.worker]
                 late.order = ""
-                # It is slower than this by an unknown factor, and will be late with its next part,
-                # too: it finishes this one first.
+                # It is slower than this, by an unknown factor. It gives up what it has begun.
                 late.speed = part.steps / max(2.0 * (self._clock() - part.since_s), 1e-6)
         self._now.open.clear()
         if not self._workers:

@@ -23,7 +23,7 @@ from workloads.core.bundle import Bundle, load_program
 from workloads.core.data_cache import DataCache
 from workloads.core.dataset import Manifest
 from workloads.core.failing import ProgramFailed, told_to_its_author
-from workloads.core.segment import Computed, Runner, TaskSpec, make_leaf
+from workloads.core.segment import Computed, Runner, TaskSpec, always, make_leaf
 from workloads.core.state import State
 from workloads.numerics.arithmetic import arithmetic
 
@@ -86,10 +86,10 @@ class TaskRun:
     it, `advance` gives that segment again once it is judged, and computes nothing.
 
     `pinned_class` computes this process's class. `grow_from`: digest of another task's state to
-    begin with, where this task has none of its own.
+    begin with, where this task has none of its own. `is_wanted`: asked before each step.
     Raises `Refused` from the constructor or `advance` when the node may not go on,
-    `OperationError` if the data or the numerics differ from what was agreed, and `ProgramFailed`
-    for what the program raises.
+    `OperationError` if the data or the numerics differ from what was agreed, `ProgramFailed` for
+    what the program raises, and `Abandoned` once the work is not wanted.
     """
 
     def __init__(
@@ -102,9 +102,11 @@ class TaskRun:
         pinned_class: Callable[[], str],
         data_cache: DataCache,
         grow_from: str = "",
+        is_wanted: Callable[[], bool] = always,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._agent, self._store, self._sleep = agent, store, sleep
+        self._is_wanted = is_wanted
         me = agent.identity()
         self._operator = me["party"]
         task = agent.task(job=job, trial=trial)
@@ -191,7 +193,7 @@ class TaskRun:
         )
         self._agent.slot(job=slot.job, task=slot.task, segment=slot.segment, attempt=slot.attempt)
         with told_to_its_author(self._file):
-            computed = self._runner.run_segment()
+            computed = self._runner.run_segment(self._is_wanted)
         pending = _Pending(
             slot=slot,
             state_before=self._state_before,

@@ -28,6 +28,7 @@ from gensyn_ray.local_agent import LocalAgent
 from ledger.core.refusals import Reason
 from workloads.core.data_cache import DataCache
 from workloads.core.failing import AUTHORS_FAULTS, ProgramFailed
+from workloads.core.segment import Abandoned
 from workloads.numerics.pinned import numerics_class
 from workloads.ray_jobs.exchange import Exchange, Muster
 from workloads.ray_jobs.node_store import store_of_node
@@ -37,6 +38,8 @@ from workloads.ray_jobs.task_run import TaskRun
 from workloads.ray_jobs.trainable import TrialFacts
 
 POLL_S = 0.1
+WANTED_S = 1.0
+"""How often a worker looks, between steps, whether they are still waited for."""
 RESIZE_S = 10.0
 """How often Train looks for nodes that joined."""
 MAX_FAILURES = 50
@@ -147,6 +150,7 @@ def work(config: dict[str, Any]) -> None:
                 store=store_of_node(facts.blobs, agent, job=facts.job, trial=order),
                 pinned_class=numerics_class,
                 data_cache=cache,
+                is_wanted=_wanted(exchange, me, order),
             )
             run.advance()
             run.close()
@@ -160,6 +164,8 @@ def work(config: dict[str, Any]) -> None:
                 time.sleep(REFUSED_WAIT_S)  # for want of budget or stake, say: it may come
                 continue
             # Too late for this round, or the run went back: the next order counts.
+        except Abandoned:
+            pass  # the same, found out on the way
         except Unreachable:
             raise
         except AUTHORS_FAULTS as error:
@@ -172,3 +178,17 @@ def work(config: dict[str, Any]) -> None:
             raise
         done = order
     train.report({"rank": context.get_world_rank()})
+
+
+def _wanted(exchange: Any, me: str, order: str) -> Callable[[], bool]:
+    """Whether the driver still waits for what this worker does."""
+    asked_s = time.monotonic()
+
+    def is_wanted() -> bool:
+        nonlocal asked_s
+        if time.monotonic() - asked_s < WANTED_S:
+            return True
+        asked_s = time.monotonic()
+        return ray.get(exchange.order.remote(me)) == (order, False)
+
+    return is_wanted
