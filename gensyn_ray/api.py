@@ -28,9 +28,9 @@ from gensyn_ray.domain.signing import Envelope, SigningKey
 from gensyn_ray.job import SECRET_LINKS
 from gensyn_ray.jobs.desk import DESK_NAME, REQUEST_BYTES, STOPPABLE
 from gensyn_ray.jobs.desk_client import TRANSFER_S, DeskObjects, ask, grid_of
+from gensyn_ray.jobs.names import result_name
 from gensyn_ray.jobs.quoting import point_of, pool_of, rounds_work, search_work
 from gensyn_ray.jobs.request import JobRequest, Search, Together
-from gensyn_ray.jobs.stored import result_name
 from gensyn_ray.wall_clock import now_ms
 from ledger.actor import RELAY_NAME
 from ledger.client import Signer, check_receipt

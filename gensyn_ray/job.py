@@ -29,8 +29,8 @@ from gensyn_ray.blobs import Blobs
 from gensyn_ray.domain import canonical
 from gensyn_ray.domain.errors import GensynError, OperationError, Refused
 from gensyn_ray.domain.signing import SigningKey
+from gensyn_ray.jobs.names import FAILED, request_name, result_name, runs_of
 from gensyn_ray.jobs.request import JobRequest, Search, Together
-from gensyn_ray.jobs.stored import FAILED, request_name, result_name, runs_of
 from gensyn_ray.wall_clock import now_ms
 from ledger.client import LedgerClient, Signer
 from ledger.core.commands import CloseJob, Command, FinishTask, Record, StartTask

@@ -24,8 +24,9 @@ from workloads.numerics.pinned import PROFILES, numerics_class
 
 POLL_S = 0.1
 IN_FLIGHT = 1
-"""Replays handed to one actor at a time, and an urgent one on top, which is next. The rest stay
-with the authority, which forgets those that a ruling makes needless."""
+"""Replays of each kind, urgent and other, handed to a party for one numerics class at a time: so
+the urgent wait for one other at most, and the others for one urgent. The rest stay with the
+authority, which forgets those that a ruling makes needless."""
 
 
 class VerifierActor:
@@ -77,16 +78,16 @@ class Auditor:
     def __init__(self, read_audits: Callable[[], list[dict[str, Any]]], pool: Pool) -> None:
         self._read = read_audits
         self._pool = pool
-        self._running: dict[tuple[str, str], str] = {}
+        self._running: dict[tuple[str, str], tuple[str, bool]] = {}
 
     def turn(self) -> None:
         """Start what is open and not running; forget what has ended, so that it may start again."""
         for key in self._pool.ended():
             self._running.pop(key, None)
-        load = Counter((party, numerics) for (party, _), numerics in self._running.items())
+        load = Counter((party, *kind) for (party, _), kind in self._running.items())
         for audit in self._read():
-            key, seat = (audit["party"], audit["slot"]), (audit["party"], audit["numerics"])
-            if key in self._running or load[seat] >= IN_FLIGHT + audit["urgent"]:
+            key, kind = (audit["party"], audit["slot"]), (audit["numerics"], audit["urgent"])
+            if key in self._running or load[audit["party"], *kind] >= IN_FLIGHT:
                 continue
             request = ReplayRequest(
                 job=audit["job"],
@@ -95,8 +96,8 @@ class Auditor:
                 state_before=audit["state_before"],
             )
             if self._pool.start(audit["party"], audit["numerics"], request):
-                self._running[key] = audit["numerics"]
-                load[seat] += 1
+                self._running[key] = kind
+                load[audit["party"], *kind] += 1
 
 
 class ActorPool:

@@ -28,8 +28,8 @@ from gensyn_ray.domain import canonical
 from gensyn_ray.domain.errors import GensynError, Refused
 from gensyn_ray.domain.ids import is_safe_id
 from gensyn_ray.domain.signing import Envelope
+from gensyn_ray.jobs.names import FAILED, request_name, result_name, runs_of
 from gensyn_ray.jobs.quoting import nodes_of
-from gensyn_ray.jobs.stored import FAILED, request_name, result_name, runs_of
 from gensyn_ray.object_store.objects import Missing, Objects
 from gensyn_ray.object_store.opening import open_objects
 from ledger.client import LedgerClient

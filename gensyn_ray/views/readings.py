@@ -188,6 +188,7 @@ def audits(journal: Journal, settlement: Settlement, parameters: Parameters) -> 
             if segment.operator in settlement.tombstoned:
                 continue
             task = job.tasks[segment.slot.task]
+            urgent = task.hardened or slot in settlement.questioned
             for party, given in (
                 (segment.verifier, segment.verdict),
                 (segment.referee, segment.ruling),
@@ -201,7 +202,7 @@ def audits(journal: Journal, settlement: Settlement, parameters: Parameters) -> 
                             "numerics": segment.leaf["numerics"],
                             "spec": task.spec,
                             "state_before": segment.leaf["state_before"],
-                            "urgent": task.hardened or party == segment.referee,
+                            "urgent": urgent or party == segment.referee,
                         }
                     )
     return sorted(waiting, key=lambda audit: not audit["urgent"])

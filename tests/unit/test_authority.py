@@ -270,6 +270,7 @@ def test_a_dispute_has_the_segment_replayed_and_its_outcome_decides_the_bond() -
         kit.accept("submitter", "submitter", opened)
         kit.authority.tick()
         kit.reveal()
+        assert [one["urgent"] for one in kit.authority.read("audits", {})] == [True]
         kit.replay()
         kit.pass_time(1_000)
         dispute = kit.authority.journal.book.disputes["doubt"]

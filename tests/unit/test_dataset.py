@@ -83,31 +83,6 @@ def test_only_what_is_drawn_from_is_fetched() -> None:
     assert len(prepared.manifest.splits["train"]) == 10
 
 
-@pytest.mark.usefixtures("small_groups")
-def test_a_shard_is_fetched_once_for_all_its_groups_while_there_is_room(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    prepared = prepare({"train": table(60)}, {"model/a": b"a" * 10})
-    shards = prepared.manifest.splits["train"]
-    assert max(len(one.groups) for one in shards) > 1
-    fetched: list[str] = []
-
-    def fetch(digest: str) -> bytes:
-        fetched.append(digest)
-        return prepared.blobs[digest]
-
-    data = DataSet(prepared.manifest, fetch)
-    for _ in range(2):
-        assert sum(len(rows) for rows in data["train"].batches(7)) == 60
-        assert data.files("model") == {"a": b"a" * 10}
-    assert len(fetched) == len(shards) + 1
-
-    monkeypatch.setattr(dataset, "KEPT_BYTES", 9)
-    tight = DataSet(prepared.manifest, fetch)
-    assert tight.files("model") == tight.files("model") == {"a": b"a" * 10}
-    assert len(fetched) == len(shards) + 3
-
-
 def test_damage_is_named() -> None:
     prepared = prepare({"train": table(20)})
     (shard,) = prepared.manifest.splits["train"]

@@ -250,6 +250,18 @@ def test_an_urgent_audit_is_next_and_no_third_one_is_handed_out() -> None:
     assert pool.started_slots() == ["s0", "u0"]
 
 
+def test_an_endless_stream_of_urgent_audits_does_not_starve_the_others() -> None:
+    pool, others = FakePool(), [audit(f"s{i}") for i in range(3)]
+    urgent = [audit(f"u{i}", urgent=True) for i in range(9)]
+    auditor = Auditor(lambda: [*urgent, *others], pool)
+    for _ in range(3):
+        auditor.turn()
+        for waiting in (others, urgent):
+            pool.end("v1", waiting.pop(0)["slot"])
+    assert not others
+    assert len(urgent) == 6
+
+
 def test_an_audit_that_ended_unanswered_is_started_again() -> None:
     pool = FakePool()
     auditor = Auditor(lambda: [audit("s0")], pool)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from workloads.core.segment import Merge, Round
-from workloads.ray_jobs.exchange import MUSTER_S, Exchange, Muster
+from workloads.ray_jobs.exchange import MUSTER_S, WANTED_S, Exchange, Muster, Wanted
 from workloads.ray_jobs.rounds import FIRST_S, Plan, Rounds
 
 
@@ -318,3 +318,37 @@ def test_the_first_of_a_group_wait_for_the_rest_but_not_for_ever() -> None:
     assert ready() == [], "a new group"
     now_s = MUSTER_S
     assert ready() == ["c"]
+
+
+def test_steps_are_given_up_once_the_driver_wants_something_else() -> None:
+    clock, exchange, asked = Clock(), Exchange(), list[int]()
+    answers: list[tuple[str | None, bool] | None] = []
+
+    def ask() -> int:
+        asked.append(len(asked))
+        return asked[-1]
+
+    def answer(question: int) -> tuple[str | None, bool] | None:
+        assert question == asked[-1], "one question at a time"
+        return answers.pop(0)
+
+    wanted = Wanted("r001.w0", ask=ask, answer=answer, clock=clock)
+    exchange.post({"me": "r001.w0"}, False)
+    assert wanted()
+    assert asked == [], "not at each step"
+    clock.now_s += WANTED_S
+    answers += [None, None, exchange.order("me")]
+    assert [wanted() for _ in range(4)] == [True] * 4, "nobody waits for an answer"
+    assert (asked, answers) == ([0], [])
+    exchange.post({"me": "r002.w0"}, False)
+    clock.now_s += WANTED_S
+    answers += [exchange.order("me")]
+    assert [wanted(), wanted()] == [True, False]
+
+
+def test_steps_are_given_up_when_the_run_is_over() -> None:
+    clock, exchange = Clock(), Exchange()
+    exchange.post({"me": "r001.w0"}, True)
+    wanted = Wanted("r001.w0", ask=str, answer=lambda _: exchange.order("me"), clock=clock)
+    clock.now_s += WANTED_S
+    assert [wanted(), wanted()] == [True, False]

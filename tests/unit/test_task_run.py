@@ -448,6 +448,16 @@ def test_steps_that_are_no_longer_wanted_are_given_up_and_nothing_is_committed()
     assert agent.leaves == []
 
 
+def test_a_segment_given_up_ahead_does_not_take_the_one_before_with_it() -> None:
+    agent, answers = FakeAgent(), [True] * small_programs.Small.steps_per_segment + [False]
+    run = start(agent, is_wanted=lambda: answers.pop(0))
+    assert run.advance().segments_done == 1
+    with pytest.raises(Abandoned):
+        run.advance()
+    run.close()
+    assert len(agent.leaves) == 1
+
+
 def test_closing_lets_a_commitment_under_way_finish() -> None:
     agent = FakeAgent()
     agent.refuse_slot[1] = Refused(Reason.TASK_FINISHED)

@@ -36,8 +36,6 @@ GROUP_ROWS = 4096
 SHARD_GROUPS = 16
 CACHED_GROUPS = 16
 """Row groups of one split that a node keeps decoded."""
-KEPT_BYTES = 256 << 20
-"""Fetched shards and files that a data set keeps: a volunteer's link may be slow."""
 
 Fetch = Callable[[str], bytes]
 """The bytes stored under a BLAKE3 digest. Raises `OperationError`."""
@@ -187,7 +185,7 @@ class DataSet(Mapping[str, Split]):
 
     def __init__(self, manifest: Manifest, fetch: Fetch) -> None:
         self.manifest = manifest
-        self._fetch = _Kept(fetch)
+        self._fetch = _checked(fetch)
         self._splits = {
             name: Split(name, shards, self._fetch) for name, shards in manifest.splits.items()
         }
@@ -216,27 +214,14 @@ class DataSet(Mapping[str, Split]):
         return found
 
 
-class _Kept:
-    """A fetch whose bytes are checked against their digest, and kept while there is room: the
-    groups of a shard are read one by one, a model's files once a task."""
-
-    def __init__(self, fetch: Fetch) -> None:
-        self._fetch = fetch
-        self._kept: OrderedDict[str, bytes] = OrderedDict()
-        self._size = 0
-
-    def __call__(self, digest: str) -> bytes:
-        if digest in self._kept:
-            self._kept.move_to_end(digest)
-            return self._kept[digest]
-        data = self._fetch(digest)
+def _checked(fetch: Fetch) -> Fetch:
+    def fetch_and_check(digest: str) -> bytes:
+        data = fetch(digest)
         if digest_of(data) != digest:
             raise BadData(f"what is stored as {digest[:16]} is something else: it was damaged")
-        self._kept[digest] = data
-        self._size += len(data)
-        while self._size > KEPT_BYTES:
-            self._size -= len(self._kept.popitem(last=False)[1])
         return data
+
+    return fetch_and_check
 
 
 def tensor(table: pa.Table, column: str) -> torch.Tensor:

@@ -4,9 +4,12 @@ In a module of its own: what an actor's module imports, its process pays for in 
 """
 
 from collections.abc import Callable
+from typing import Any
 
 MUSTER_S = 60.0
 """How long the first workers of a group wait for the rest of it."""
+WANTED_S = 1.0
+"""How often a worker asks, between steps, whether they are still waited for."""
 
 
 class Exchange:
@@ -67,3 +70,33 @@ class Muster:
             self._incomplete_since = self._clock()
         waited_s = self._clock() - self._incomplete_since
         return there if waited_s >= MUSTER_S else []
+
+
+class Wanted:
+    """Whether an order still stands, as far as its worker knows. Steps never wait for the answer:
+    until one comes, and where none can be had, it does. `clock` in seconds."""
+
+    def __init__(
+        self,
+        order: str,
+        *,
+        ask: Callable[[], Any],
+        answer: Callable[[Any], tuple[str | None, bool] | None],
+        clock: Callable[[], float],
+    ) -> None:
+        """`ask` sends the question of `Exchange.order`; `answer` gives what came of it, None if
+        nothing yet."""
+        self._order, self._ask, self._answer, self._clock = order, ask, answer, clock
+        self._asked: Any = None
+        self._asked_s = clock()
+
+    def __call__(self) -> bool:
+        if self._asked is not None:
+            said = self._answer(self._asked)
+            if said is None:
+                return True
+            self._asked = None
+            return said == (self._order, False)
+        if self._clock() - self._asked_s >= WANTED_S:
+            self._asked, self._asked_s = self._ask(), self._clock()
+        return True

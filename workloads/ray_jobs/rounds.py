@@ -219,7 +219,7 @@ class Rounds:
                 self._now.changes = [one for one in self._now.changes if tasks[one.task]["good"]]
 
     def _restart(self) -> None:
-        """The round begins anew, under new names; what workers still compute goes nowhere."""
+        """The round begins anew, under new names; workers give up what they have begun."""
         for name in self._now.open:
             self._driver.finish_task(name)
         for worker in self._workers.values():

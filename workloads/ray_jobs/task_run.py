@@ -23,7 +23,7 @@ from workloads.core.bundle import Bundle, load_program
 from workloads.core.data_cache import DataCache
 from workloads.core.dataset import Manifest
 from workloads.core.failing import ProgramFailed, told_to_its_author
-from workloads.core.segment import Computed, Runner, TaskSpec, always, make_leaf
+from workloads.core.segment import Abandoned, Computed, Runner, TaskSpec, always, make_leaf
 from workloads.core.state import State
 from workloads.numerics.arithmetic import arithmetic
 
@@ -79,6 +79,10 @@ class _Pending:
     segments_done: int
 
 
+_Ahead = _Pending | Refused | ProgramFailed | Abandoned
+"""A segment that is computed and not committed yet, or why there is none."""
+
+
 class TaskRun:
     """Goes on from the task's last good state; `advance` gives one acknowledged segment a call.
 
@@ -89,7 +93,7 @@ class TaskRun:
     begin with, where this task has none of its own. `is_wanted`: asked before each step.
     Raises `Refused` from the constructor or `advance` when the node may not go on,
     `OperationError` if the data or the numerics differ from what was agreed, `ProgramFailed` for
-    what the program raises, and `Abandoned` once the work is not wanted.
+    what the program raises, and `Abandoned` once the work is not wanted; the run is over then.
     """
 
     def __init__(
@@ -139,7 +143,7 @@ class TaskRun:
         if self._state_before:
             self._runner.load(store.get_state(self._state_before))
         self._next_segment = task["good"]
-        self._ahead: _Pending | Refused | ProgramFailed | None = None
+        self._ahead: _Ahead | None = None
         self._background = ThreadPoolExecutor(1, thread_name_prefix="commit")
 
     def advance(self) -> Acknowledged:
@@ -148,7 +152,7 @@ class TaskRun:
             return self._told_again()
         current = self._ahead if self._ahead is not None else self._try_compute()
         self._ahead = None
-        if isinstance(current, ProgramFailed):
+        if isinstance(current, (ProgramFailed, Abandoned)):
             raise current
         if isinstance(current, Refused):
             self._refused(current)
@@ -180,11 +184,11 @@ class TaskRun:
         """Give up; a commitment under way is still sent."""
         self._background.shutdown(wait=True)
 
-    def _try_compute(self) -> "_Pending | Refused | ProgramFailed":
+    def _try_compute(self) -> _Ahead:
         # What goes wrong ahead must not take the segment with it that is being committed.
         try:
             return self._compute()
-        except (Refused, ProgramFailed) as end:
+        except (Refused, ProgramFailed, Abandoned) as end:
             return end
 
     def _compute(self) -> _Pending:

@@ -19,6 +19,7 @@ from typing import Any
 import ray
 from pyarrow import fs
 from ray import train
+from ray.exceptions import RayError
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.backend import Backend
 from ray.train.torch import TorchConfig, TorchTrainer
@@ -30,7 +31,7 @@ from workloads.core.data_cache import DataCache
 from workloads.core.failing import AUTHORS_FAULTS, ProgramFailed
 from workloads.core.segment import Abandoned
 from workloads.numerics.pinned import numerics_class
-from workloads.ray_jobs.exchange import Exchange, Muster
+from workloads.ray_jobs.exchange import Exchange, Muster, Wanted
 from workloads.ray_jobs.node_store import store_of_node
 from workloads.ray_jobs.rounds import Rounds
 from workloads.ray_jobs.sweep import VOLUNTEER
@@ -38,8 +39,6 @@ from workloads.ray_jobs.task_run import TaskRun
 from workloads.ray_jobs.trainable import TrialFacts
 
 POLL_S = 0.1
-WANTED_S = 1.0
-"""How often a worker looks, between steps, whether they are still waited for."""
 RESIZE_S = 10.0
 """How often Train looks for nodes that joined."""
 MAX_FAILURES = 50
@@ -180,15 +179,16 @@ def work(config: dict[str, Any]) -> None:
     train.report({"rank": context.get_world_rank()})
 
 
-def _wanted(exchange: Any, me: str, order: str) -> Callable[[], bool]:
-    """Whether the driver still waits for what this worker does."""
-    asked_s = time.monotonic()
+def _wanted(exchange: Any, me: str, order: str) -> Wanted:
+    """Whether the driver still waits for what this worker does. A head that cannot be reached just
+    now is no reason to give up, and no fault of the program's."""
 
-    def is_wanted() -> bool:
-        nonlocal asked_s
-        if time.monotonic() - asked_s < WANTED_S:
-            return True
-        asked_s = time.monotonic()
-        return ray.get(exchange.order.remote(me)) == (order, False)
+    def answer(asked: Any) -> tuple[str | None, bool] | None:
+        if not ray.wait([asked], timeout=0)[0]:
+            return None
+        try:
+            return ray.get(asked)
+        except RayError:
+            return order, False
 
-    return is_wanted
+    return Wanted(order, ask=lambda: exchange.order.remote(me), answer=answer, clock=time.monotonic)

@@ -18,7 +18,7 @@ from workloads.programs.digits import Digits
 
 pytestmark = pytest.mark.soak
 
-TRIALS = 4
+TRIALS = 3
 BUDGET = Budget(total_micro=200 * MICRO_PER_CREDIT, per_segment_micro=MICRO_PER_CREDIT)
 
 

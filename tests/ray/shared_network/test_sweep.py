@@ -114,7 +114,7 @@ def test_a_wrong_token_gives_one_clear_line(network: LocalNetwork) -> None:
 def test_a_dying_node_loses_nothing_that_was_acknowledged(
     network: LocalNetwork, client: Network
 ) -> None:
-    job = _sweep(client, [0.02, 0.04, 0.06, 0.08, 0.1, 0.12])
+    job = _sweep(client, [0.02, 0.04, 0.06, 0.08])
 
     def committed_by() -> Counter[str]:
         operators = network.ledger.read("operators", job=job.id)
@@ -128,7 +128,7 @@ def test_a_dying_node_loses_nothing_that_was_acknowledged(
     acknowledged = job.status()["segments"]["committed"]
     result = job.result(timeout_s=720)
     assert result.summary["state"] == "done", time.monotonic() - killed_at
-    assert result.summary["trials"] == 6
+    assert result.summary["trials"] == 4
     receipts = result.receipts
     assert len(receipts) >= acknowledged
     assert len({one["slot"] for one in receipts}) == len(receipts)
