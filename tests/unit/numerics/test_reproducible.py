@@ -16,6 +16,7 @@ from tests.unit import small_programs
 from tests.unit.test_replay import FakeStore, request
 from verifier_actors.core.outcome import UNAVAILABLE_RESULT, result_digest
 from verifier_actors.replay import replay
+from workloads.core.data_cache import DataCache
 from workloads.core.program import Program
 from workloads.core.segment import Runner, TaskSpec
 from workloads.numerics.arithmetic import MODES, arithmetic, served
@@ -101,8 +102,8 @@ def test_replay_runs_in_the_specs_own_mode() -> None:
         )
         store.specs[store.spec.digest] = store.spec
         first, second = small_computed(store)
-        assert replay(request(store), store) == first
-        assert replay(request(store, store_state(store)), store) == second
+        assert replay(request(store), store, DataCache()) == first
+        assert replay(request(store, store_state(store)), store, DataCache()) == second
 
 
 def small_computed(store: FakeStore) -> list[str]:
@@ -129,7 +130,7 @@ def test_a_verifier_that_lacks_the_version_finds_nothing_out() -> None:
         numerics="reproducible/v999/highest",
     )
     store.specs[store.spec.digest] = store.spec
-    assert replay(request(store), store) == UNAVAILABLE_RESULT
+    assert replay(request(store), store, DataCache()) == UNAVAILABLE_RESULT
 
 
 def test_an_operator_without_a_definition_fails_every_replay_alike() -> None:
@@ -142,7 +143,7 @@ def test_an_operator_without_a_definition_fails_every_replay_alike() -> None:
         numerics=REPRODUCIBLE,
     )
     store.specs[store.spec.digest] = store.spec
-    assert replay(request(store), store) == "failed: NonCanonicalOperator"
+    assert replay(request(store), store, DataCache()) == "failed: NonCanonicalOperator"
 
 
 def test_threads_are_one_in_pinned_mode_alone_and_given_back() -> None:
