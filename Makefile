@@ -24,7 +24,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $(INSTALLED)
 
 $(READY): $(INSTALLED)
-	$(BIN)/python -m compileall -q -j 0 .venv/lib || true  # some packages carry files for other Pythons
+	$(BIN)/python -m compileall -qq -j 0 .venv/lib || true  # some packages carry files for other Pythons
 	# Compiles the kernels, once for this processor, and tests that it computes what it must.
 	$(BIN)/python -m workloads.numerics.self_test
 	touch $(READY)
