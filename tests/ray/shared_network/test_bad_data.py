@@ -94,7 +94,7 @@ def begun(network: LocalNetwork) -> Begun:
 def test_bad_data_are_named(client: Network, begun: Begun, kind: str, case: str) -> None:
     job = begun.jobs[kind, case]
     with pytest.raises(OperationError, match=BAD[case][1]):
-        job.result(timeout_s=540)
+        job.result(timeout_s=360)
     bill = job.status()
     assert bill["closed"]
     assert bill["escrow_micro"] == 0
@@ -105,7 +105,7 @@ def test_bad_data_are_named(client: Network, begun: Begun, kind: str, case: str)
 
 def test_bad_data_cost_nothing(begun: Begun, client: Network) -> None:
     for job in begun.jobs.values():
-        wait_for(lambda job=job: job.status()["closed"], timeout_s=540, what="the end of a job")
+        wait_for(lambda job=job: job.status()["closed"], timeout_s=360, what="the end of a job")
     paid_micro = sum(job.status()["paid_micro"] for job in begun.jobs.values())
     left_micro = client.read("balance", party=client.party)["available_micro"]
     assert begun.before_micro - left_micro == paid_micro
