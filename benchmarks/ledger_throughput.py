@@ -36,12 +36,12 @@ from typing import Any
 
 import apsw
 
-from gensyn_ray import authority as authorities
-from gensyn_ray.authority import Authority
-from gensyn_ray.authority_home import Config, Secrets, default_parameters
 from gensyn_ray.domain import canonical, merkle
 from gensyn_ray.domain.signing import Envelope, SigningKey
-from gensyn_ray.wall_clock import now_ms
+from gensyn_ray.runtime.wall_clock import now_ms
+from gensyn_ray.services import authority as authorities
+from gensyn_ray.services.authority import Authority
+from gensyn_ray.services.home import Config, Secrets, default_parameters
 from ledger.client import LedgerClient
 from ledger.core import orders
 from ledger.core.commands import (
@@ -253,7 +253,7 @@ def http_caller(address: str, envelopes: list[dict[str, str]]) -> int:
 
 def http_rate(folder: Path, count: int) -> float:
     """Commands a second through HTTP on a Unix socket; the service is a process of its own."""
-    from gensyn_ray.authority_home import prepare
+    from gensyn_ray.services.home import prepare
 
     home = folder / "home"
     config = Config(
@@ -281,7 +281,7 @@ def serving(home: Path, address: str) -> Iterator[None]:
     """The authority as a child process that answers."""
     import sys
 
-    command = [sys.executable, "-m", "gensyn_ray.authority", str(home), address]
+    command = [sys.executable, "-m", "gensyn_ray.services.authority", str(home), address]
     child = subprocess.Popen(command)
     try:
         client = LedgerClient(address)
@@ -402,7 +402,7 @@ INSERT INTO bare_balance SELECT kind || '/' || n, 1000000000
 
 def pgbench_rate(conninfo: str, script: Path, seconds: int) -> float:
     """Transactions a second of 64 clients."""
-    from tests.postgres import postgres_binaries
+    from tests.kits.postgres import postgres_binaries
 
     folder = postgres_binaries()
     assert folder is not None
@@ -457,7 +457,7 @@ def sqlite_cases(folder: Path, count: int) -> Iterator[dict[str, Any]]:
 
 
 def postgres_case(folder: Path, count: int) -> Iterator[dict[str, Any]]:
-    from tests.postgres import postgres_binaries, running_postgres
+    from tests.kits.postgres import postgres_binaries, running_postgres
 
     if postgres_binaries() is None:
         print("postgres: left out, no PostgreSQL on this machine")

@@ -113,7 +113,7 @@ def held_out_loss(data: DataSet, setting: Setting, seed: int, state: State) -> f
 
 
 def in_rounds(data: DataSet, setting: Setting, seed: int, bits: int) -> Outcome:
-    """Loosely coupled training, as `workloads.ray_jobs.rounds` orders it."""
+    """Loosely coupled training, as `workloads.ray_jobs.diloco.rounds` orders it."""
     outer_step = {"lr": setting.outer_lr, "momentum": setting.outer_momentum}
     merge = Merge(weights={}, **outer_step)
     state = _runner(data, setting, seed, "begin", merge=merge).run_segment().state

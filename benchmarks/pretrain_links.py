@@ -24,14 +24,14 @@ from typing import Any
 import torch
 
 from benchmarks.slow_links import SlowHost, network_on, slow_hosts, why_not
-from gensyn_ray.api import Audit, Budget
+from gensyn_ray.api.network import Audit, Budget
 from gensyn_ray.domain.money import MICRO_PER_CREDIT
 from gensyn_ray.testnet.processes import free_port
 from workloads.core.dataset import DataSet, Prepared
 from workloads.core.rng import Rng
 from workloads.programs.gpt import Pretraining
 from workloads.programs.recipes import shakespeare
-from workloads.ray_jobs.rounds import Plan
+from workloads.ray_jobs.diloco.rounds import Plan
 
 MBIT = 20
 SHARES = (0.4, 0.2, 0.4, 0.2)

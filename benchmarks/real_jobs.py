@@ -30,12 +30,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.pretrain_communication import FULL, GAP, held_out_loss, together_at_every_step
-from gensyn_ray.api import Job, JobResult, Network
-from gensyn_ray.blobs import Blobs
+from gensyn_ray.api.network import Job, JobResult, Network
 from gensyn_ray.cli.submitter import asked_by, launch
 from gensyn_ray.domain.errors import OperationError
 from gensyn_ray.domain.money import MICRO_PER_CREDIT, format_credits
 from gensyn_ray.domain.numerics import REPRODUCIBLE
+from gensyn_ray.object_store.blobs import Blobs
 from gensyn_ray.testnet.local import LocalNetwork, wait_for
 from workloads.core.dataset import DataSet, Prepared
 from workloads.core.objectives import leaders

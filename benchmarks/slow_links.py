@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from gensyn_ray.api import Network
+from gensyn_ray.api.network import Network
 from gensyn_ray.domain.money import MICRO_PER_CREDIT
 from gensyn_ray.testnet.local import BucketStore, Host, LocalNetwork
 from workloads.numerics.pinned import best_profiles
@@ -111,7 +111,7 @@ def slow_hosts(
 def network_on(hosts: Sequence[SlowHost], *, seed: int) -> Iterator[Network]:
     """A submitter of a network with an honest volunteer on each host. The rest of it is the
     caller's; objects are in a bucket, so that volunteers reach them over their links alone."""
-    from tests.s3_servers import running_moto
+    from tests.kits.s3_servers import running_moto
 
     profile = best_profiles()[0]
     head_ip = hosts[0].head_ip

@@ -30,8 +30,8 @@ from ray import tune
 from ray.job_submission import JobSubmissionClient
 from ray.tune import PlacementGroupFactory, RunConfig
 
-from gensyn_ray import cluster
-from gensyn_ray.api import Audit, Budget, Network
+from gensyn_ray.api.network import Audit, Budget, Network
+from gensyn_ray.cluster import connection
 from gensyn_ray.domain.money import MICRO_PER_CREDIT
 from gensyn_ray.domain.numerics import PINNED
 from gensyn_ray.testnet.local import LocalNetwork
@@ -41,7 +41,7 @@ from workloads.core.segment import Runner, TaskSpec
 from workloads.numerics.arithmetic import arithmetic
 from workloads.numerics.pinned import best_profiles
 from workloads.programs.digits import Digits
-from workloads.ray_jobs.sweep import VOLUNTEER
+from workloads.ray_jobs.search.sweep import VOLUNTEER
 
 RATES = [0.02, 0.04, 0.06, 0.08, 0.1, 0.12]
 ROUNDS = 3
@@ -80,7 +80,7 @@ class BareTrainable(tune.Trainable):
 
 def bare_driver(trials: int) -> None:
     """Entry point of the bare side's Ray job."""
-    cluster.attach("auto")
+    connection.attach("auto")
     place = PlacementGroupFactory([{"CPU": 1}], bundle_label_selector=[VOLUNTEER])
     tuner = tune.Tuner(
         tune.with_resources(BareTrainable, place),

@@ -6,7 +6,7 @@ Both sides run under Ray Train on a cluster of three plain nodes of this machine
 each round: `STEPS` steps of a tiny model with a rest after each, then the mean of everybody's
 parameters.
 
-    ours      elastic, without a process group, as `workloads.ray_jobs.together` runs Train;
+    ours      elastic, without a process group, as `ray_jobs.diloco.train_workers` runs Train;
               parameters meet on the head, which waits for the late as `rounds` does
     torchft   Train's `TorchftConfig`: replica groups, fixed in number; `LocalSGD` takes a quorum at
               each round's end, and parameters meet in an all-reduce on gloo
@@ -18,7 +18,7 @@ Train does not let torchft's groups shrink: it waits for the new node to start t
 again. Those who stay do not wait for it.
 
 After a loss an elastic group waits for as many nodes as there were, as long as our jobs let it
-(`gensyn_ray.jobs.desk`): Train looks at the nodes every 20 s. So there is no quick way: ten
+(`gensyn_ray.jobs.gateway`): Train looks at the nodes every 20 s. So there is no quick way: ten
 minutes.
 
 Not covered: verification, stores and real models; hosts that vanish without closing their
@@ -54,12 +54,12 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2.torch.torchft_config import TorchftConfig
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from gensyn_ray import cluster
-from gensyn_ray.jobs.desk import GROUP_WAIT_S
+from gensyn_ray.cluster import connection
+from gensyn_ray.jobs.gateway import GROUP_WAIT_S
 from gensyn_ray.testnet.local import wait_for
 from gensyn_ray.testnet.processes import Child, free_port, stop_all
-from workloads.ray_jobs.sweep import VOLUNTEER
-from workloads.ray_jobs.together import MAX_FAILURES, POLL_S, RESIZE_S, NoProcessGroup
+from workloads.ray_jobs.diloco.train_workers import MAX_FAILURES, POLL_S, RESIZE_S, NoProcessGroup
+from workloads.ray_jobs.search.sweep import VOLUNTEER
 
 WORKERS = 3
 STEPS, STEP_S = 20, 0.1
@@ -220,12 +220,12 @@ class PlainCluster:
 
     def start(self, head_cpus: int) -> None:
         """The head, with this process as its driver, and a node for each worker."""
-        cluster.use_token(os.urandom(32).hex())
+        connection.use_token(os.urandom(32).hex())
         port = self._address.rpartition(":")[2]
         options = ["--head", f"--port={port}", f"--num-cpus={head_cpus}"]
         head = self._ray_start("head", *options, f"--temp-dir={self.home / 'ray'}")
         head.wait_until(lambda: "Ray runtime started" in head.words(), timeout_s=LIMIT_S)
-        cluster.attach(self._address)
+        connection.attach(self._address)
         for _ in range(WORKERS):
             self.add_node()
 

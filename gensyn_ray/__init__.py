@@ -1,9 +1,9 @@
-"""Train on strangers' machines, and check them. See `gensyn_ray.api`."""
+"""Train on strangers' machines, and check them. See `gensyn_ray.api.network`."""
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gensyn_ray.api import Audit, Budget, Job, JobResult, Network, Plan, Terms, connect
+    from gensyn_ray.api.network import Audit, Budget, Job, JobResult, Network, Plan, Terms, connect
     from workloads.core.program import Program
 
 __all__ = [
@@ -26,7 +26,7 @@ def __getattr__(name: str) -> Any:
 
         return Program
     if name in __all__:
-        from gensyn_ray import api
+        from gensyn_ray.api import network as api
 
         return getattr(api, name)
     raise AttributeError(f"module 'gensyn_ray' has no attribute {name!r}")

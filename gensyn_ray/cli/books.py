@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from gensyn_ray.domain.errors import OperationError, Refused, UsageError
-from gensyn_ray.views.network_state import NetworkState
-from gensyn_ray.views.readings import NoSuchThing
+from gensyn_ray.queries.network_state import NetworkState
+from gensyn_ray.queries.readings import NoSuchThing
 from ledger.client import LedgerClient
 from ledger.core.checkpoint import read as read_checkpoint
 from ledger.core.events import Recorded

@@ -5,9 +5,9 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter, validators
 
-from gensyn_ray.api import connect
-from gensyn_ray.blobs import Blobs
+from gensyn_ray.api.network import connect
 from gensyn_ray.domain.errors import UsageError
+from gensyn_ray.object_store.blobs import Blobs
 from workloads.core.dataset import Prepared
 from workloads.programs import recipes
 

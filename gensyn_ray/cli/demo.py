@@ -9,7 +9,7 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.table import Table
 
-from gensyn_ray.api import Budget, Job, JobResult, Network
+from gensyn_ray.api.network import Budget, Job, JobResult, Network
 from gensyn_ray.cli.books import check_file
 from gensyn_ray.cli.network import STAKE, VOLUNTEERS, bring_up
 from gensyn_ray.cli.submitter import (

@@ -8,12 +8,12 @@ from cyclopts import App, Parameter
 from rich.console import Console
 from rich.table import Table
 
-from gensyn_ray.authority_home import journal_of, load
 from gensyn_ray.cli.books import check_file, open_books, open_ledger, subject_of
 from gensyn_ray.domain.errors import OperationError, UsageError
 from gensyn_ray.domain.money import format_credits
 from gensyn_ray.domain.signing import SigningKey
-from gensyn_ray.views.proofs import check_page
+from gensyn_ray.queries.proofs import check_page
+from gensyn_ray.services.home import journal_of, load
 from ledger.core.journal import CorruptJournal, parse_entry
 from ledger.export.flat import write_flat
 from ledger.storage.opening import open_journal
@@ -40,7 +40,7 @@ def serve(
     tls_cert: Certificate chain for https, PEM.
     tls_key: Its private key, PEM.
     """
-    from gensyn_ray.authority import serve as serve_authority
+    from gensyn_ray.services.authority import serve as serve_authority
 
     serve_authority(
         home,

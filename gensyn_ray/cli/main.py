@@ -26,7 +26,7 @@ app.command("gensyn_ray.cli.submitter:watch", name="watch")
 @app.command
 def agent(config: Path) -> None:
     """Run the agent of an operator or verifier: it holds the key, outside Ray."""
-    from gensyn_ray.agent import main
+    from gensyn_ray.operators.agent import main
 
     main(config)
 

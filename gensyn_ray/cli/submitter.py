@@ -16,7 +16,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
-from gensyn_ray.api import Audit, Budget, Job, JobResult, Network, Terms, connect
+from gensyn_ray.api.network import Audit, Budget, Job, JobResult, Network, Terms, connect
 from gensyn_ray.domain.errors import OperationError, UsageError
 from gensyn_ray.domain.money import MICRO_PER_CREDIT, format_credits
 from gensyn_ray.domain.numerics import REPRODUCIBLE, pinned_class

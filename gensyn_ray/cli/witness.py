@@ -13,7 +13,7 @@ from gensyn_ray.cli.books import Ledger
 from gensyn_ray.domain import signing
 from gensyn_ray.domain.errors import OperationError, UsageError
 from gensyn_ray.domain.signing import SigningKey
-from gensyn_ray.wall_clock import now_ms
+from gensyn_ray.runtime.wall_clock import now_ms
 from ledger.core import checkpoint
 from ledger.core.checkpoint import Checkpoint
 from ledger.core.witness import Refusal, Witness

@@ -43,11 +43,11 @@ from gensyn_ray.domain.errors import UsageError
 from gensyn_ray.domain.money import MICRO_PER_CREDIT
 from gensyn_ray.domain.numerics import REPRODUCIBLE
 from gensyn_ray.jobs.request import Search, Together
-from workloads.core.failing import told_to_its_author
 from workloads.core.objectives import Objectives
 from workloads.core.program import Program
+from workloads.core.program_errors import told_to_its_author
 from workloads.programs.catalog import PROGRAMS
-from workloads.ray_jobs.rounds import Plan
+from workloads.ray_jobs.diloco.rounds import Plan
 
 DOMAINS: Mapping[str, Callable[..., Any]] = {
     "uniform": tune.uniform,

@@ -20,18 +20,20 @@ from typing import Any, Literal
 
 import ray
 
-from gensyn_ray import authority_home, cluster
-from gensyn_ray.agent import AgentConfig
+from gensyn_ray.cluster import connection
+from gensyn_ray.control_plane.start import start_control
 from gensyn_ray.domain import canonical, records
 from gensyn_ray.domain.errors import OperationError, Unreachable
 from gensyn_ray.domain.signing import Envelope, SigningKey
-from gensyn_ray.local_agent import SOCKET_VARIABLE
-from gensyn_ray.presigner import PresignerConfig
+from gensyn_ray.operators.agent import AgentConfig
+from gensyn_ray.operators.agent_client import SOCKET_VARIABLE
+from gensyn_ray.runtime.wall_clock import now_ms
+from gensyn_ray.services import home as authority_home
+from gensyn_ray.services.presigner import PresignerConfig
 from gensyn_ray.testnet.processes import Child, free_port, stop_all
-from gensyn_ray.wall_clock import now_ms
 from ledger.client import LedgerClient, Signer
 from ledger.core.commands import Approve, Bond, Command, Deposit, Join
-from verifier_actors.actor import VerifierSeat
+from verifier_actors.actors.actor import VerifierSeat
 from workloads.core.bundle import bundle_of
 from workloads.numerics.pinned import PROFILES
 from workloads.numerics.self_test import Node, node_in
@@ -175,7 +177,7 @@ class LocalNetwork:
     def start(self, profiles: list[str]) -> None:
         """Authority, Ray head, verifier node and control actors; `profiles` are those in use."""
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-        cluster.use_token(self.secret("ray token").hex())
+        connection.use_token(self.secret("ray token").hex())
         with ThreadPoolExecutor(2) as pool:
             # Self-tests are started first: they take seconds, and need nothing else.
             nodes = pool.map(lambda profile: node_in(PROFILES[profile]), profiles)
@@ -200,7 +202,7 @@ class LocalNetwork:
         self._start_control()
 
     def _start_control(self) -> None:
-        keeper = cluster.start_control(self.facts, self._seats)
+        keeper = start_control(self.facts, self._seats)
         self._stopping = Event()
         self._keeping = Thread(target=keeper.keep, args=[self._stopping], daemon=True)
         self._keeping.start()
@@ -329,7 +331,7 @@ class LocalNetwork:
             network_seed=self.secret("network").hex(), beacon_seed=self.secret("beacon").hex()
         )
         authority_home.prepare(self.home / "authority", config, hidden)
-        command = [sys.executable, "-m", "gensyn_ray.authority"]
+        command = [sys.executable, "-m", "gensyn_ray.services.authority"]
         child = self._start(
             "authority", [*command, str(self.home / "authority"), self._ledger_address], {}
         )
@@ -347,7 +349,7 @@ class LocalNetwork:
         )
         path = self.home / "presigner.json"
         path.write_bytes(canonical.encode(records.to_json(config)))
-        command = [sys.executable, "-m", "gensyn_ray.presigner", str(path)]
+        command = [sys.executable, "-m", "gensyn_ray.services.presigner", str(path)]
         child = self._start("presigner", command, self._credentials)
         socket = Path(self._presigner_address.removeprefix("unix:"))
         child.wait_until(socket.exists, timeout_s=START_S)
@@ -376,7 +378,7 @@ class LocalNetwork:
     def _head_answers(self, head: Child) -> bool:
         if "Ray runtime started" not in head.words():
             return False
-        cluster.attach(self.address)
+        connection.attach(self.address)
         return True
 
     def _start_node(
@@ -421,7 +423,7 @@ class LocalNetwork:
     def _start_agent(self, member: Member) -> Path:
         socket = self.home / f"{member.name}.sock"
         path = self.write_agent_config(member, socket)
-        command = [sys.executable, "-m", "gensyn_ray.agent", str(path)]
+        command = [sys.executable, "-m", "gensyn_ray.operators.agent", str(path)]
         child = self._start(f"agent {member.name}", command, {})
         child.wait_until(socket.exists, timeout_s=START_S)
         return socket

@@ -8,7 +8,7 @@
     escrow/{job}                      a job's budget
     holdback/{job}/{operator}         earned, not yet released
     slashed/{job}/{operator}          taken for proven fraud, held until it is given out
-    dispute/bond/{dispute}            put up by whoever opened a dispute
+    challenge/bond/{challenge}            put up by whoever opened a challenge
     jackpot                           for verifiers who find planted errors
     treasury                          the network's own
     burn                              gone for good
@@ -53,8 +53,8 @@ def slashed(job: str, operator: str) -> str:
     return f"slashed/{job}/{operator}"
 
 
-def dispute_bond(dispute: str) -> str:
-    return f"dispute/bond/{dispute}"
+def challenge_bond(challenge: str) -> str:
+    return f"challenge/bond/{challenge}"
 
 
 class Overdrawn(RuntimeError):

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 from ledger.core import accounts
 from ledger.core.entries import (
-    DisputeEntry,
-    DisputeState,
+    ChallengeEntry,
+    ChallengeState,
     JobEntry,
     JobState,
     Party,
@@ -28,8 +28,8 @@ from ledger.core.entries import (
 )
 from ledger.core.events import (
     Approved,
-    DisputeEnded,
-    DisputeOpened,
+    ChallengeEnded,
+    ChallengeOpened,
     Event,
     Executed,
     Founded,
@@ -65,7 +65,7 @@ TreasuryEvent = Proposed | Approved | Executed
 
 
 class Book:
-    """All balances, parties, jobs, slots, slashes, disputes and proposals of one network."""
+    """All balances, parties, jobs, slots, slashes, challenges and proposals of one network."""
 
     def __init__(self) -> None:
         self.founded: Founded | None = None
@@ -77,7 +77,7 @@ class Book:
         """Hex keys of all jobs' drivers."""
         self.slashes: dict[str, SlashEntry] = {}
         """By operator: nobody is slashed twice, unless the first time was wrong."""
-        self.disputes: dict[str, DisputeEntry] = {}
+        self.challenges: dict[str, ChallengeEntry] = {}
         self.proposals: dict[str, Proposal] = {}
         """Treasury commands that wait for approval, by body hash."""
 
@@ -127,10 +127,10 @@ class Book:
                 self._apply_stake(event)
             case Tombstoned() | SlashDistributed() | SlashReversed():
                 self._apply_fraud(event)
-            case DisputeOpened():
-                self._open_dispute(event)
-            case DisputeEnded():
-                self._end_dispute(event)
+            case ChallengeOpened():
+                self._open_challenge(event)
+            case ChallengeEnded():
+                self._end_challenge(event)
             case Proposed() | Approved() | Executed():
                 self._apply_treasury(event)
             case Founded():
@@ -221,7 +221,7 @@ class Book:
             if youngest.amount_micro == 0:
                 party.unbonding.pop()
 
-    # -- fraud and disputes ------------------------------------------------------------------
+    # -- fraud and challenges ------------------------------------------------------------------
 
     def _apply_fraud(self, event: FraudEvent) -> None:
         party = self.parties[event.operator]
@@ -246,19 +246,19 @@ class Book:
                 party.standing = Standing.ACTIVE
                 party.slashed_micro -= slash.proven.slashed_micro
 
-    def _open_dispute(self, event: DisputeOpened) -> None:
-        self.disputes[event.dispute] = DisputeEntry(opened=event)
-        self._count_dispute(event.slot, 1)
+    def _open_challenge(self, event: ChallengeOpened) -> None:
+        self.challenges[event.challenge] = ChallengeEntry(opened=event)
+        self._count_challenge(event.slot, 1)
 
-    def _end_dispute(self, event: DisputeEnded) -> None:
-        dispute = self.disputes[event.dispute]
-        dispute.state = DisputeState(event.outcome)
-        self._count_dispute(dispute.opened.slot, -1)
+    def _end_challenge(self, event: ChallengeEnded) -> None:
+        challenge = self.challenges[event.challenge]
+        challenge.state = ChallengeState(event.outcome)
+        self._count_challenge(challenge.opened.slot, -1)
 
-    def _count_dispute(self, slot: str, change: int) -> None:
+    def _count_challenge(self, slot: str, change: int) -> None:
         job = self.jobs[slot.split("/", 1)[0]]
-        job.disputes += change
-        job.slots[slot].disputes += change
+        job.challenges += change
+        job.slots[slot].challenges += change
 
     # -- the treasury ------------------------------------------------------------------------
 

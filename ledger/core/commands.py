@@ -28,9 +28,9 @@
     Slash                network                   take a proven cheat's stake; holds it
     ReportEquivocation   any party                 two signed answers to one slot: proof in itself
     DistributeSlash      network                   give a held slash out after its appeal time
-    OpenDispute          any party                 question a segment, with a bond
-    ResolveDispute       network                   the bond returns, or is lost
-    ExpireDispute        network|opener            unanswered: the bond returns
+    OpenChallenge          any party                 question a segment, with a bond
+    ResolveChallenge       network                   the bond returns, or is lost
+    ExpireChallenge        network|opener            unanswered: the bond returns
     PayJackpot           network                   jackpot -> available of a verifier
 
 What the treasury asks happens when as many of its keys as the network was founded to need have
@@ -265,22 +265,22 @@ class DistributeSlash:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OpenDispute:
-    dispute: str
+class OpenChallenge:
+    challenge: str
     slot: str
     claim: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ResolveDispute:
-    dispute: str
+class ResolveChallenge:
+    challenge: str
     upheld: bool
     reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ExpireDispute:
-    dispute: str
+class ExpireChallenge:
+    challenge: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -324,9 +324,9 @@ Command = (
     | Slash
     | ReportEquivocation
     | DistributeSlash
-    | OpenDispute
-    | ResolveDispute
-    | ExpireDispute
+    | OpenChallenge
+    | ResolveChallenge
+    | ExpireChallenge
     | PayJackpot
 )
 
@@ -358,9 +358,9 @@ ALLOWED_ROLES: dict[type[Command], tuple[str, ...]] = {
     Slash: ("network",),
     ReportEquivocation: PARTIES,
     DistributeSlash: ("network",),
-    OpenDispute: PARTIES,
-    ResolveDispute: ("network",),
-    ExpireDispute: ("network", "submitter", "operator", "verifier"),
+    OpenChallenge: PARTIES,
+    ResolveChallenge: ("network",),
+    ExpireChallenge: ("network", "submitter", "operator", "verifier"),
     PayJackpot: ("network",),
 }
 

@@ -8,10 +8,10 @@ module; what the answer is, in the module of its subject:
     work        jobs, tasks, slots, commitments
     endings     settling, releasing, closing
     fraud       slashes
-    disputes    bonds, jackpot
+    challenges    bonds, jackpot
 """
 
-from ledger.core import disputes, endings, fraud, stake, treasury, work
+from ledger.core import challenges, closing, fraud, stake, treasury, work
 from ledger.core.book import Book
 from ledger.core.commands import (
     ALLOWED_ROLES,
@@ -23,7 +23,7 @@ from ledger.core.commands import (
     Correct,
     Deposit,
     DistributeSlash,
-    ExpireDispute,
+    ExpireChallenge,
     ExpireJob,
     FinishTask,
     Found,
@@ -31,14 +31,14 @@ from ledger.core.commands import (
     Jail,
     Join,
     Mature,
-    OpenDispute,
+    OpenChallenge,
     OpenJob,
     PayJackpot,
     Record,
     Release,
     ReportEquivocation,
     RequestSlot,
-    ResolveDispute,
+    ResolveChallenge,
     ReverseSlash,
     SetParameters,
     Settle,
@@ -53,7 +53,7 @@ from ledger.core.events import Recorded
 from ledger.core.orders import Header, Order
 from ledger.core.refusals import Reason, Rejected
 
-STILL_ALLOWED = (Withdraw, Unbond, Mature, OpenDispute)
+STILL_ALLOWED = (Withdraw, Unbond, Mature, OpenChallenge)
 """What a tombstoned operator can do: take out what the slash left, and appeal."""
 
 
@@ -100,27 +100,27 @@ def decide(book: Book, order: Order, now_ms: int) -> Decision:
         case Record():
             return _record(header, command)
         case Settle():
-            return endings.settle(book, command, now_ms)
+            return closing.settle(book, command, now_ms)
         case Release():
-            return endings.release(book, command, now_ms)
+            return closing.release(book, command, now_ms)
         case CloseJob():
-            return endings.close_job(book, header, command, now_ms)
+            return closing.close_job(book, header, command, now_ms)
         case ExpireJob():
-            return endings.expire_job(book, command, now_ms)
+            return closing.expire_job(book, command, now_ms)
         case Slash():
             return fraud.slash(book, command, now_ms)
         case ReportEquivocation():
             return fraud.report_equivocation(book, header, command, now_ms)
         case DistributeSlash():
             return fraud.distribute_slash(book, command, now_ms)
-        case OpenDispute():
-            return disputes.open_dispute(book, header, command, now_ms)
-        case ResolveDispute():
-            return disputes.resolve_dispute(book, command)
-        case ExpireDispute():
-            return disputes.expire_dispute(book, header, command, now_ms)
+        case OpenChallenge():
+            return challenges.open_challenge(book, header, command, now_ms)
+        case ResolveChallenge():
+            return challenges.resolve_challenge(book, command)
+        case ExpireChallenge():
+            return challenges.expire_challenge(book, header, command, now_ms)
         case PayJackpot():
-            return disputes.pay_jackpot(book, command)
+            return challenges.pay_jackpot(book, command)
 
 
 def _check_signer(book: Book, order: Order) -> Rejected | None:

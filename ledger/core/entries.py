@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 
-from ledger.core.events import DisputeOpened, JobOpened, PartyJoined, Proposed, Tombstoned
+from ledger.core.events import ChallengeOpened, JobOpened, PartyJoined, Proposed, Tombstoned
 
 
 class SlotState(Enum):
@@ -32,8 +32,8 @@ class SlashState(Enum):
     REVERSED = "reversed"
 
 
-class DisputeState(StrEnum):
-    """Of a dispute and its bond."""
+class ChallengeState(StrEnum):
+    """Of a challenge and its bond."""
 
     OPEN = "open"
     UPHELD = "upheld"
@@ -59,8 +59,8 @@ class SlotEntry:
     refunded: bool = False
     """Its price went back to the submitter out of a slash."""
     release_ms: int = 0
-    disputes: int = 0
-    """Open disputes about it."""
+    challenges: int = 0
+    """Open challenges about it."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -83,8 +83,8 @@ class JobEntry:
     """Prices of slots that are issued or committed, and not yet settled."""
     unsettled: int = 0
     """Committed slots that wait for settlement."""
-    disputes: int = 0
-    """Open disputes about its slots."""
+    challenges: int = 0
+    """Open challenges about its slots."""
     tasks: dict[str, TaskEntry] = field(default_factory=dict[str, TaskEntry])
     slots: dict[str, SlotEntry] = field(default_factory=dict[str, SlotEntry])
     backing_micro: dict[str, int] = field(default_factory=dict[str, int])
@@ -123,9 +123,9 @@ class SlashEntry:
 
 
 @dataclass(slots=True, kw_only=True)
-class DisputeEntry:
-    opened: DisputeOpened
-    state: DisputeState = DisputeState.OPEN
+class ChallengeEntry:
+    opened: ChallengeOpened
+    state: ChallengeState = ChallengeState.OPEN
 
 
 @dataclass(slots=True, kw_only=True)

@@ -213,8 +213,8 @@ class SlashReversed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DisputeOpened:
-    dispute: str
+class ChallengeOpened:
+    challenge: str
     slot: str
     party: str
     claim: str
@@ -223,10 +223,10 @@ class DisputeOpened:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DisputeEnded:
+class ChallengeEnded:
     """`outcome`: upheld, dismissed or expired."""
 
-    dispute: str
+    challenge: str
     outcome: str
     reason: str
 
@@ -257,8 +257,8 @@ Event = (
     | Tombstoned
     | SlashDistributed
     | SlashReversed
-    | DisputeOpened
-    | DisputeEnded
+    | ChallengeOpened
+    | ChallengeEnded
 )
 
 KINDS: tuple[type[Event], ...] = (
@@ -287,6 +287,6 @@ KINDS: tuple[type[Event], ...] = (
     Tombstoned,
     SlashDistributed,
     SlashReversed,
-    DisputeOpened,
-    DisputeEnded,
+    ChallengeOpened,
+    ChallengeEnded,
 )

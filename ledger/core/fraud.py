@@ -181,8 +181,8 @@ def distribute_slash(book: Book, command: DistributeSlash, now_ms: int) -> Decis
     job = book.jobs[proven.job]
     if not job.closed:
         return reject(Reason.APPEAL_OPEN, "its job is open: what was paid is not known yet")
-    if now_ms < proven.appeal_until_ms or job.slots[proven.evidence].disputes:
-        return reject(Reason.APPEAL_OPEN, f"until {proven.appeal_until_ms} or a dispute's end")
+    if now_ms < proven.appeal_until_ms or job.slots[proven.evidence].challenges:
+        return reject(Reason.APPEAL_OPEN, f"until {proven.appeal_until_ms} or a challenge's end")
     source = accounts.slashed(proven.job, command.operator)
     left_micro = book.balances[source]
     events: list[Event] = []

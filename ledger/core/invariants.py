@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from ledger.core import accounts
 from ledger.core.book import Book
-from ledger.core.entries import DisputeState, JobEntry, SlashState, SlotState
+from ledger.core.entries import ChallengeState, JobEntry, SlashState, SlotState
 
 OPEN_STATES = (SlotState.ISSUED, SlotState.COMMITTED)
 
@@ -69,7 +69,7 @@ def _of_fraud(book: Book) -> Iterator[str]:
             yield f"the slash of {operator} holds {held}"
         if proven.slashed_micro > book.jobs[proven.job].backing_micro[operator]:
             yield f"{operator} was slashed beyond what backed {proven.job}"
-    for name, dispute in book.disputes.items():
-        bond = book.balances[accounts.dispute_bond(name)]
-        if bond != (dispute.opened.bond_micro if dispute.state is DisputeState.OPEN else 0):
-            yield f"the dispute {name} holds a bond of {bond}"
+    for name, challenge in book.challenges.items():
+        bond = book.balances[accounts.challenge_bond(name)]
+        if bond != (challenge.opened.bond_micro if challenge.state is ChallengeState.OPEN else 0):
+            yield f"the challenge {name} holds a bond of {bond}"

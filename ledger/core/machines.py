@@ -92,14 +92,14 @@ MACHINES = (
         ),
     ),
     Machine(
-        name="dispute",
+        name="challenge",
         of="a question about a segment, and its bond",
         transitions=frozenset(
             {
-                (NEW, "DisputeOpened", "open"),
-                ("open", "DisputeEnded", "upheld"),
-                ("open", "DisputeEnded", "dismissed"),
-                ("open", "DisputeEnded", "expired"),
+                (NEW, "ChallengeOpened", "open"),
+                ("open", "ChallengeEnded", "upheld"),
+                ("open", "ChallengeEnded", "dismissed"),
+                ("open", "ChallengeEnded", "expired"),
             }
         ),
     ),
@@ -159,15 +159,23 @@ FLOWS = (
         for credit in ("stake/reserved", "stake/free")
     ),
     Flow(
-        memo="dispute bond", debit="available", credit="dispute/bond", operations=("OpenDispute",)
+        memo="challenge bond",
+        debit="available",
+        credit="challenge/bond",
+        operations=("OpenChallenge",),
     ),
     Flow(
         memo="bond returned",
-        debit="dispute/bond",
+        debit="challenge/bond",
         credit="available",
-        operations=("ResolveDispute", "ExpireDispute"),
+        operations=("ResolveChallenge", "ExpireChallenge"),
     ),
-    Flow(memo="bond lost", debit="dispute/bond", credit="treasury", operations=("ResolveDispute",)),
+    Flow(
+        memo="bond lost",
+        debit="challenge/bond",
+        credit="treasury",
+        operations=("ResolveChallenge",),
+    ),
     Flow(memo="jackpot", debit="jackpot", credit="available", operations=("PayJackpot",)),
     *(
         Flow(
@@ -186,7 +194,7 @@ FLOWS = (
 def kind_of(account: str) -> str:
     """`stake/free/{party}` -> `stake/free`: an account without the names in it."""
     first, *rest = account.split("/")
-    return f"{first}/{rest[0]}" if first in ("stake", "dispute") else first
+    return f"{first}/{rest[0]}" if first in ("stake", "challenge") else first
 
 
 def markdown() -> str:

@@ -17,10 +17,10 @@ class Parameters:
     """The settings of one network.
 
     reserve_micro       stake that backs one operator's work in one job
-    dispute_bond_micro  what it costs to open a dispute that is dismissed
+    challenge_bond_micro  what it costs to open a challenge that is dismissed
     job_ms              a job that is still open after this expires
     holdback_ms         how long a settled segment's pay is held back, at most until its job closes
-    dispute_ms          how long a dispute waits for its end before the bond returns
+    challenge_ms          how long a challenge waits for its end before the bond returns
     appeal_ms           how long a slash is held before it is given out
     unbonding_ms        from unbonding to withdrawal; longer than anything the stake may answer for
     evidence_ms         how long after its job's end fraud can still be punished
@@ -30,10 +30,10 @@ class Parameters:
     """
 
     reserve_micro: int
-    dispute_bond_micro: int
+    challenge_bond_micro: int
     job_ms: int
     holdback_ms: int
-    dispute_ms: int
+    challenge_ms: int
     appeal_ms: int
     unbonding_ms: int
     evidence_ms: int
@@ -46,10 +46,12 @@ def problem(parameters: Parameters) -> str:
     """Why these settings must not be used; empty if they may be."""
     one = parameters
     times_ms = (
-        *(one.job_ms, one.holdback_ms, one.dispute_ms, one.appeal_ms),
+        *(one.job_ms, one.holdback_ms, one.challenge_ms, one.appeal_ms),
         *(one.unbonding_ms, one.evidence_ms, one.proposal_ms),
     )
-    if not all(0 <= amount <= MAX_MICRO for amount in (one.reserve_micro, one.dispute_bond_micro)):
+    if not all(
+        0 <= amount <= MAX_MICRO for amount in (one.reserve_micro, one.challenge_bond_micro)
+    ):
         return "amounts lie between 0 and 10^18"
     if not all(0 <= time_ms <= MAX_MS for time_ms in times_ms):
         return "times lie between 0 and ten years"
@@ -57,8 +59,8 @@ def problem(parameters: Parameters) -> str:
         return "jobs and proposals need some time"
     if one.reporter_ppm < 0 or one.jackpot_ppm < 0 or one.reporter_ppm + one.jackpot_ppm > PPM:
         return "the shares of a slash are not negative and make up one million at most"
-    if one.unbonding_ms <= one.job_ms + one.holdback_ms + one.dispute_ms:
-        return "unbonding must last longer than job, holdback and dispute together"
+    if one.unbonding_ms <= one.job_ms + one.holdback_ms + one.challenge_ms:
+        return "unbonding must last longer than job, holdback and challenge together"
     if one.evidence_ms < one.unbonding_ms:
         return "evidence must be valid for as long as unbonding lasts"
     return ""

@@ -4,7 +4,7 @@
                  stake/free <-> stake/reserved/{job}      (when work begins and its job ends)
 
 Stake that unbonds still answers for what it backed: unbonding lasts longer than any job, its
-holdback and a dispute about it together, and a slash reaches into it.
+holdback and a challenge about it together, and a slash reaches into it.
 """
 
 from gensyn_ray.domain.ids import is_safe_id

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from tests.postgres import running_postgres
-from tests.s3_servers import S3Server, running_ceph, running_moto
+from tests.kits.postgres import running_postgres
+from tests.kits.s3_servers import S3Server, running_ceph, running_moto
 
 
 @pytest.fixture(scope="session")

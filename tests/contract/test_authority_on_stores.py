@@ -6,9 +6,9 @@ import pytest
 
 from ledger.core.commands import CloseJob, Unbond
 from ledger.storage.journal import JournalStore, MemoryJournal
-from tests.contract.backends import Postgres, Sqlite
-from tests.unit.authority_kit import AuthorityKit
-from tests.unit.ledger_kit import parameters, party_of
+from tests.kits.authority_kit import AuthorityKit
+from tests.kits.backends import Postgres, Sqlite
+from tests.kits.ledger_kit import parameters, party_of
 
 
 def story(store: JournalStore) -> AuthorityKit:

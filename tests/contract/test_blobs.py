@@ -10,12 +10,12 @@ import pyarrow as pa
 import pytest
 import torch
 
-from gensyn_ray.blobs import Blobs
+from gensyn_ray.object_store.blobs import Blobs
 from gensyn_ray.object_store.bucket import Bucket
 from gensyn_ray.object_store.folder import Folder
 from gensyn_ray.object_store.objects import Missing, Objects
-from tests.contract.places import address_of, presigned
-from tests.s3_servers import S3Server
+from tests.kits.places import address_of, presigned
+from tests.kits.s3_servers import S3Server
 from workloads.core.bundle import Bundle
 from workloads.core.dataset import prepare
 from workloads.core.segment import TaskSpec

@@ -22,9 +22,9 @@ from ledger.storage.journal import JournalStore, MemoryJournal
 from ledger.storage.opening import open_journal
 from ledger.storage.postgres import PAGE_LINES, PostgresJournal
 from ledger.storage.sqlite import SqliteJournal
-from tests.contract.backends import Backend, Memory, Postgres, Sqlite
-from tests.postgres import postgres_binaries
-from tests.unit.ledger_kit import kit_with_job
+from tests.kits.backends import Backend, Memory, Postgres, Sqlite
+from tests.kits.ledger_kit import kit_with_job
+from tests.kits.postgres import postgres_binaries
 
 FULL = 2
 MEGABYTE = 1_000_000

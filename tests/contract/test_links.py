@@ -5,11 +5,11 @@ import httpx
 import pytest
 import torch
 
-from gensyn_ray.blobs import Blobs
+from gensyn_ray.object_store.blobs import Blobs
 from gensyn_ray.object_store.bucket import Bucket
-from gensyn_ray.presigner import LINK_LIFE_S, Links
-from tests.contract.places import address_of
-from tests.s3_servers import S3Server
+from gensyn_ray.services.presigner import LINK_LIFE_S, Links
+from tests.kits.places import address_of
+from tests.kits.s3_servers import S3Server
 from workloads.core.state import state_digest
 
 STATE = {"weight": torch.arange(9.0)}

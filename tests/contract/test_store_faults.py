@@ -7,16 +7,16 @@ from dataclasses import dataclass, field, replace
 import pytest
 import torch
 
-from gensyn_ray.blobs import Blobs
 from gensyn_ray.domain.errors import OperationError, Unreachable
+from gensyn_ray.object_store.blobs import Blobs
 from gensyn_ray.object_store.bucket import Bucket
 from gensyn_ray.object_store.objects import Missing, Objects
 from gensyn_ray.object_store.opening import open_files
 from gensyn_ray.object_store.retrying import Patience
 from gensyn_ray.testnet.processes import free_port
-from tests.contract.places import address_of, presigned
-from tests.faulty_proxy import Fault, FaultyProxy
-from tests.s3_servers import BUCKET, S3Server
+from tests.kits.faulty_proxy import Fault, FaultyProxy
+from tests.kits.places import address_of, presigned
+from tests.kits.s3_servers import BUCKET, S3Server
 from workloads.core.state import state_digest
 
 NAME = "cd" * 32

@@ -6,7 +6,7 @@ from collections.abc import Generator
 import pytest
 import ray
 
-from gensyn_ray.api import Network
+from gensyn_ray.api.network import Network
 from gensyn_ray.domain.money import MICRO_PER_CREDIT
 from gensyn_ray.testnet.local import LocalNetwork
 

@@ -10,14 +10,14 @@ import pytest
 import ray
 from ray import tune
 
-from gensyn_ray.api import Audit, Budget, Network
+from gensyn_ray.api.network import Audit, Budget, Network
 from gensyn_ray.domain.money import MICRO_PER_CREDIT
 from gensyn_ray.object_store.bucket import Bucket
 from gensyn_ray.testnet.local import BucketStore, LocalNetwork
-from tests.contract.places import address_of
+from tests.kits.laptop import population_based
+from tests.kits.places import address_of
+from tests.kits.s3_servers import BUCKET, S3Server, running_ceph
 from tests.ray.conftest import STAKE_MICRO
-from tests.ray.laptop import population_based
-from tests.s3_servers import BUCKET, S3Server, running_ceph
 from workloads.numerics.pinned import best_profiles
 from workloads.programs.digits import Digits
 

@@ -14,8 +14,8 @@ import pytest
 import ray
 from ray.exceptions import RayError
 
-from gensyn_ray import cluster
-from gensyn_ray.api import Network
+from gensyn_ray.api.network import Network
+from gensyn_ray.cluster import placement
 from gensyn_ray.domain.errors import GensynError, OperationError
 from gensyn_ray.domain.money import MICRO_PER_CREDIT
 from gensyn_ray.domain.signing import SigningKey
@@ -125,7 +125,7 @@ def test_a_hostile_worker_on_the_relays_node_moves_nothing() -> None:
         client.join("submitter")
         network.fund(client.party, 10 * MICRO_PER_CREDIT)
         before = entries_of(network)
-        hostile = ray.remote(attack).options(max_retries=0, **cluster.on_head())
+        hostile = ray.remote(attack).options(max_retries=0, **placement.on_head())
         running = hostile.remote(ATTACK_S)
         honest, betrayed = 0, 0
         while not ray.wait([running], timeout=0.5)[0]:

@@ -8,17 +8,17 @@ from typing import Any
 import pytest
 import torch
 
-from gensyn_ray.api import Audit, Budget, Job, Network
-from gensyn_ray.blobs import Blobs
+from gensyn_ray.api.network import Audit, Budget, Job, Network
 from gensyn_ray.domain.errors import OperationError
 from gensyn_ray.domain.money import MICRO_PER_CREDIT
+from gensyn_ray.object_store.blobs import Blobs
 from gensyn_ray.testnet.local import LocalNetwork, wait_for
 from tests.ray.conftest import STAKE_MICRO
 from workloads.core.rng import Rng
 from workloads.numerics.pinned import best_profiles
 from workloads.programs.gpt import Pretraining
 from workloads.programs.recipes import passages
-from workloads.ray_jobs.rounds import Plan
+from workloads.ray_jobs.diloco.rounds import Plan
 
 pytestmark = pytest.mark.soak
 

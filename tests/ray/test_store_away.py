@@ -6,14 +6,14 @@ from collections.abc import Iterator
 import pytest
 from ray import tune
 
-from gensyn_ray.api import Audit, Job, Network
+from gensyn_ray.api.network import Audit, Job, Network
 from gensyn_ray.domain.errors import OperationError
 from gensyn_ray.domain.money import MICRO_PER_CREDIT
 from gensyn_ray.testnet.local import BucketStore, LocalNetwork, wait_for
-from tests.faulty_proxy import Fault, FaultyProxy
+from tests.kits.faulty_proxy import Fault, FaultyProxy
+from tests.kits.laptop import BUDGET
+from tests.kits.s3_servers import S3Server, running_moto
 from tests.ray.conftest import STAKE_MICRO
-from tests.ray.laptop import BUDGET
-from tests.s3_servers import S3Server, running_moto
 from workloads.numerics.pinned import best_profiles
 from workloads.programs.digits import Digits
 

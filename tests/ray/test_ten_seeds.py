@@ -5,7 +5,7 @@ One cluster serves all seeds; the cheat of each is a new operator on a new node.
 
 import pytest
 
-from gensyn_ray.api import Budget, JobResult, Network
+from gensyn_ray.api.network import Budget, JobResult, Network
 from gensyn_ray.cli.submitter import AUDIT, digits_space, tpe_with_asha
 from gensyn_ray.domain.money import MICRO_PER_CREDIT
 from gensyn_ray.testnet.local import LocalNetwork, wait_for

@@ -1,4 +1,4 @@
-"""An authority through months of random disputes, audits, cheats, jumps of time and settings: its
+"""An authority through months of random challenges, audits, cheats, jumps of time and settings: its
 own duties are never refused, which would end it, and the books hold."""
 
 import contextlib
@@ -13,19 +13,19 @@ from ledger.core.commands import (
     Command,
     FinishTask,
     Jail,
-    OpenDispute,
+    OpenChallenge,
     Record,
     ReportEquivocation,
-    ResolveDispute,
+    ResolveChallenge,
     ReverseSlash,
     SetParameters,
     Unbond,
     Withdraw,
 )
 from ledger.core.parameters import Parameters
-from tests.unit import ledger_kit
-from tests.unit.authority_kit import AuthorityKit
-from tests.unit.ledger_kit import party_of
+from tests.kits import ledger_kit
+from tests.kits.authority_kit import AuthorityKit
+from tests.kits.ledger_kit import party_of
 
 OPERATORS = ("op-a", "op-b")
 JUMPS_MS = (1, 1, 1, 50, 50, 6_000, 6_000, 12_000, 31_000, 400_000, 1_000_000, 2_100_000)
@@ -38,7 +38,7 @@ class Life:
         self.chance = random.Random(seed)
         rate_ppm = self.chance.choice((0, 300_000, 1_000_000))
         self.kit = AuthorityKit().begin(audit_ppm=rate_ppm, draw_batch=self.chance.randint(1, 3))
-        self.disputes = 0
+        self.challenges = 0
 
     def step(self) -> None:
         steps: list[tuple[Callable[[], object], int]] = [
@@ -46,7 +46,7 @@ class Life:
             (self.reveal, 10),
             (lambda: self.kit.replay(honest=self.chance.random() < 0.8), 10),
             (self.jump, 8),
-            (self.dispute, 6),
+            (self.challenge, 6),
             (self.resolve, 3),
             (self.new_attempt, 4),
             (lambda: self.say("driver", "driver", FinishTask(job="job-1", task=self.task())), 1),
@@ -100,19 +100,19 @@ class Life:
         slots = list(self.kit.authority.settlement.jobs["job-1"].segments)
         return self.chance.choice(slots) if slots else "job-1/task-0/0/0"
 
-    def dispute(self) -> None:
-        self.disputes += 1
+    def challenge(self) -> None:
+        self.challenges += 1
         name, role = self.chance.choice([("submitter", "submitter"), ("op-a", "operator")])
-        command = OpenDispute(dispute=f"d-{self.disputes}", slot=self.slot(), claim="odd")
+        command = OpenChallenge(challenge=f"d-{self.challenges}", slot=self.slot(), claim="odd")
         self.say(name, role, command)
 
     def resolve(self) -> None:
-        name = f"d-{self.chance.randint(0, self.disputes)}"
+        name = f"d-{self.chance.randint(0, self.challenges)}"
         self.kit.authority.submit([])
         book = self.kit.authority.journal.book
-        if name in book.disputes and book.disputes[name].state == "open":
+        if name in book.challenges and book.challenges[name].state == "open":
             upheld = self.chance.random() < 0.5
-            command = ResolveDispute(dispute=name, upheld=upheld, reason="people")
+            command = ResolveChallenge(challenge=name, upheld=upheld, reason="people")
             self.as_network(command)
 
     def as_network(self, command: Command) -> None:
@@ -130,7 +130,7 @@ class Life:
         self.say("driver", "driver", Record(kind="harden", content=content))
 
     def equivocate(self) -> None:
-        from tests.unit.test_authority import sign_for
+        from tests.unit.gensyn_ray.services.test_authority import sign_for
 
         slot, name = self.slot(), self.operator()
         answers = [self.kit.answer(name, slot, state_after=text) for text in ("x", "y")]

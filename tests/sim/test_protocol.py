@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
-from gensyn_ray.authority import Authority
-from gensyn_ray.authority_home import Config, Secrets, default_parameters
 from gensyn_ray.domain import canonical, merkle
 from gensyn_ray.domain.clock import ManualClock
 from gensyn_ray.domain.ids import Slot
 from gensyn_ray.domain.signing import Envelope, SigningKey
-from gensyn_ray.settlement import Settlement
+from gensyn_ray.services.authority import Authority
+from gensyn_ray.services.home import Config, Secrets, default_parameters
+from gensyn_ray.settlement.state import Settlement
 from ledger.client import check_receipt
 from ledger.core import accounts, invariants, orders
 from ledger.core.commands import (

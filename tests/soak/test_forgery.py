@@ -7,9 +7,9 @@ import pytest
 from gensyn_ray.domain.signing import Envelope
 from ledger.core import invariants
 from ledger.core.commands import Bond, Deposit
-from tests.soak.forgeries import Forger, Forgery
-from tests.unit.authority_kit import AuthorityKit
-from tests.unit.ledger_kit import party_of
+from tests.kits.authority_kit import AuthorityKit
+from tests.kits.forgeries import Forger, Forgery
+from tests.kits.ledger_kit import party_of
 
 FORGERIES = 100_000
 BATCH = 64

@@ -19,16 +19,16 @@ from pathlib import Path
 
 import pytest
 
-from gensyn_ray.authority_home import Config, Secrets, prepare
 from gensyn_ray.domain.errors import GensynError
 from gensyn_ray.domain.signing import Envelope
-from gensyn_ray.wall_clock import now_ms
+from gensyn_ray.runtime.wall_clock import now_ms
+from gensyn_ray.services.home import Config, Secrets, prepare
 from ledger.client import LedgerClient, Signer, check_receipt
 from ledger.core import accounts, invariants
 from ledger.core.commands import Bond, Deposit, Join
 from ledger.core.journal import Journal, parse_entry
 from ledger.storage.sqlite import SqliteJournal
-from tests.unit.ledger_kit import key_of, parameters, party_of
+from tests.kits.ledger_kit import key_of, parameters, party_of
 
 KILLS = int(os.environ.get("GENSYN_KILLS", "1000"))
 KILLS_PER_JOURNAL = 50
@@ -88,7 +88,7 @@ class Zygote:
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.soak.zygote"],
+            [sys.executable, "-m", "tests.kits.zygote"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

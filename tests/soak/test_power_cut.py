@@ -19,7 +19,7 @@ import pytest
 
 from gensyn_ray.domain.errors import OperationError
 from ledger.storage.sqlite import SqliteJournal
-from tests.soak.power_cut import CutVfs, Disk
+from tests.kits.power_cut import CutVfs, Disk
 
 # A journal that the power leaves while it is being opened cannot tidy up after itself.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

@@ -8,7 +8,7 @@ import pytest
 
 from ledger.core import commands
 from ledger.core.machines import FLOWS, MACHINES
-from tests.sim.random_books import Summary, run_many
+from tests.kits.random_books import Summary, run_many
 
 
 def check_against_the_tables(summary: Summary, *, whole: bool) -> None:
@@ -38,7 +38,7 @@ def check_against_the_tables(summary: Summary, *, whole: bool) -> None:
 
 
 def test_a_seed_gives_the_same_books_in_every_process() -> None:
-    command = "from tests.sim.random_books import run; print(run(3, 2_000).accepted)"
+    command = "from tests.kits.random_books import run; print(run(3, 2_000).accepted)"
     said = [
         subprocess.run(
             [sys.executable, "-c", command],

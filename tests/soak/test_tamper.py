@@ -19,7 +19,7 @@ from ledger.core.checkpoint import Checkpoint
 from ledger.core.commands import Bond, CloseJob, Unbond, Withdraw
 from ledger.core.journal import CorruptJournal
 from ledger.export.flat import HEADER, verify, write_flat
-from tests.unit.ledger_kit import NETWORK, Kit, key_of, kit_with_parties, slot_of
+from tests.kits.ledger_kit import NETWORK, Kit, key_of, kit_with_parties, slot_of
 
 ENTRIES = 2_000
 KEY = key_of("network")

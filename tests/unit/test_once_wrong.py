@@ -11,19 +11,16 @@ import numpy as np
 import pytest
 import torch
 
-from gensyn_ray.blobs import Blobs, Missing
 from gensyn_ray.domain.errors import OperationError, Refused
+from gensyn_ray.object_store.blobs import Blobs, Missing
 from ledger.core.refusals import Reason
+from tests.kits import small_programs
 from tests.sim import test_protocol as sim
-from tests.unit import (
-    small_programs,
-    test_agent,
-    test_bundle,
-    test_gate,
-    test_replay,
-    test_task_run,
-)
-from verifier_actors.replay import replay
+from tests.unit.gensyn_ray.operators import test_agent
+from tests.unit.verifier_actors.replay import test_replay
+from tests.unit.workloads.core import test_bundle
+from tests.unit.workloads.ray_jobs import test_gate, test_task_run
+from verifier_actors.replay.replay import replay
 from workloads.core.bundle import Bundle
 from workloads.core.data_cache import DataCache
 from workloads.core.program import Program

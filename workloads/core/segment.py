@@ -22,7 +22,7 @@ from gensyn_ray.domain.errors import OperationError
 from gensyn_ray.domain.ids import Slot
 from gensyn_ray.domain.numerics import PINNED
 from gensyn_ray.domain.records import to_json
-from workloads.core import outer
+from workloads.core import diloco
 from workloads.core.program import Metrics, Program
 from workloads.core.rng import Rng
 from workloads.core.state import State, state_digest
@@ -171,8 +171,8 @@ class Runner:
         """The present state with its digest and metrics. A round has none: what came of it is
         measured where it was merged, and workers would wait for each other's measuring."""
         if self._spec.round:
-            start = outer.parameters_of(self._inputs["global"])
-            state = outer.change(start, self._program.parameters(), self._spec.round.bits)
+            start = diloco.parameters_of(self._inputs["global"])
+            state = diloco.change(start, self._program.parameters(), self._spec.round.bits)
             metrics: Metrics = {}
         else:
             metrics = self._evaluate()
@@ -183,7 +183,7 @@ class Runner:
 
     def _merge(self, merge: Merge) -> Computed:
         if merge.weights:
-            state = outer.merge(
+            state = diloco.merge(
                 self._inputs["global"],
                 [self._inputs[name] for name in sorted(merge.weights)],
                 [merge.weights[name] for name in sorted(merge.weights)],
@@ -192,14 +192,14 @@ class Runner:
             )
         else:
             parameters = self._program.parameters()
-            state = outer.first_global({n: p.detach().clone() for n, p in parameters.items()})
+            state = diloco.first_global({n: p.detach().clone() for n, p in parameters.items()})
         self._begin_at(state)
         metrics = self._evaluate()
         return Computed(state=state, state_after=state_digest(state), metrics=metrics)
 
     def _begin_at(self, state: State) -> None:
         """The program's parameters become those of a global state."""
-        given = outer.parameters_of(state)
+        given = diloco.parameters_of(state)
         with torch.no_grad():
             for name, parameter in self._program.parameters().items():
                 parameter.copy_(given[name])

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from gensyn_ray.api import Network
+from gensyn_ray.api.network import Network
 from gensyn_ray.domain.money import MICRO_PER_CREDIT
 from gensyn_ray.testnet.local import LocalNetwork
-from tests.ray import raising
+from tests.kits import raising
 from tests.ray.conftest import STAKE_MICRO
 from workloads.core.bundle import bundle_of
 from workloads.numerics.pinned import best_profiles

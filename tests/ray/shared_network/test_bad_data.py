@@ -8,13 +8,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from gensyn_ray.api import Job, Network
+from gensyn_ray.api.network import Job, Network
 from gensyn_ray.domain.errors import OperationError
 from gensyn_ray.testnet.local import LocalNetwork, wait_for
-from tests.ray.laptop import BUDGET
+from tests.kits.laptop import BUDGET
 from workloads.core.dataset import Prepared, Shard, digest_of, prepare
 from workloads.programs.fashion import Fashion
-from workloads.ray_jobs.rounds import Plan
+from workloads.ray_jobs.diloco.rounds import Plan
 
 pytestmark = pytest.mark.soak
 ROWS = 64

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from ray.job_submission import JobSubmissionClient
 
-from gensyn_ray.api import Network
+from gensyn_ray.api.network import Network
 from gensyn_ray.domain.errors import OperationError, Refused
 from gensyn_ray.domain.money import MICRO_PER_CREDIT
 from gensyn_ray.testnet.local import LocalNetwork, wait_for
-from tests.ray import raising
+from tests.kits import raising
+from tests.kits.laptop import BUDGET, sweep
 from tests.ray.conftest import STAKE_MICRO
-from tests.ray.laptop import BUDGET, sweep
 from tests.ray.shared_network.conftest import VOLUNTEERS
 from workloads.programs.digits import Digits
 
@@ -54,7 +54,7 @@ def _committed(network: LocalNetwork, job: str) -> int:
 def test_a_sweep_outlives_its_client_and_another_machine_has_all_of_it(
     network: LocalNetwork, client: Network, key_file: Path, tmp_path: Path
 ) -> None:
-    laptop = [sys.executable, "-m", "tests.ray.laptop", network.client_address, str(key_file)]
+    laptop = [sys.executable, "-m", "tests.kits.laptop", network.client_address, str(key_file)]
     with subprocess.Popen(
         [*laptop, "open"], cwd=tmp_path, env=_environment(), stdout=subprocess.PIPE, text=True
     ) as first:

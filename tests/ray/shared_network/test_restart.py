@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from gensyn_ray.api import Audit, Budget, Job, JobResult, Network
+from gensyn_ray.api.network import Audit, Budget, Job, JobResult, Network
 from gensyn_ray.cli.submitter import digits_space, tpe_with_asha
 from gensyn_ray.domain.money import MICRO_PER_CREDIT
 from gensyn_ray.testnet.local import LocalNetwork, wait_for
@@ -114,6 +114,6 @@ def _driver_of(job: str) -> psutil.Process:
     """The process of a job's driver, which this network's head runs."""
     for process in psutil.Process().children(recursive=True):
         command = process.cmdline()
-        if command[1:4] == ["-m", "gensyn_ray.job", job]:
+        if command[1:4] == ["-m", "gensyn_ray.jobs.driver", job]:
             return process
     raise AssertionError(f"no driver of {job} runs")

@@ -14,11 +14,11 @@ from optuna.samplers import TPESampler
 from ray import tune
 from ray.tune.search.optuna import OptunaSearch
 
-from gensyn_ray.api import Audit, Budget, Job, Network
+from gensyn_ray.api.network import Audit, Budget, Job, Network
 from gensyn_ray.domain.errors import Refused
 from gensyn_ray.domain.money import MICRO_PER_CREDIT
 from gensyn_ray.testnet.local import LocalNetwork, wait_for
-from tests.ray.laptop import population_based
+from tests.kits.laptop import population_based
 from workloads.core.objectives import leaders
 from workloads.programs.digits import Digits
 

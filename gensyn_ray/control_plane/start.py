@@ -1,0 +1,76 @@
+"""Starts the network's control actors on the head of a Ray cluster: the composition root."""
+
+import sys
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+
+from gensyn_ray.cluster.placement import detached_on_head
+from gensyn_ray.jobs.gateway import GATEWAY_NAME, GatewayActor
+from ledger.actor import NAMESPACE, RELAY_NAME, LedgerRelay
+from verifier_actors.actors.actor import AuditorActor, VerifierSeat
+
+AUDITOR_NAME = "gensyn-auditor"
+KEEP_S = 1.0
+
+
+def start_control(facts: Mapping[str, str], seats: list[VerifierSeat]) -> "RelayKeeper":
+    """Start the ledger relay, the job desk and the auditor as detached named actors.
+
+    The caller keeps the relay with what is returned: any member of the cluster can kill an actor.
+    """
+    detached = detached_on_head()
+    keeper = RelayKeeper(facts)
+    keeper.turn()
+    desk = ray.remote(GatewayActor).options(name=GATEWAY_NAME, max_restarts=-1, **detached)
+    desk.remote(dict(facts))
+    auditor = (
+        ray.remote(AuditorActor)
+        .options(name=AUDITOR_NAME, max_restarts=-1, **detached)
+        .remote(facts["address"], seats, facts["blobs"])
+    )
+    auditor.run.remote()
+    return keeper
+
+
+class RelayKeeper:
+    """Sees to it that the relay's name leads to the relay that was started here.
+
+    Ray lets any member kill the relay and give its name to an actor of their own. That steals
+    nothing, because clients check the network's signature on every receipt, but it would leave
+    them without a way to the ledger. Runs outside Ray's workers, where members cannot kill it.
+    """
+
+    def __init__(self, facts: Mapping[str, str]) -> None:
+        self._facts = dict(facts)
+        self._ours: Any = None
+
+    def turn(self) -> bool:
+        """Look once, and start the relay again if need be. Whether it was."""
+        try:
+            found = ray.get_actor(RELAY_NAME, namespace=NAMESPACE)
+        except ValueError:
+            found = None
+        if found is not None:
+            if self._ours is None or found._actor_id != self._ours._actor_id:
+                ray.kill(found)  # the name is free at one of the next turns
+            return False
+        self._ours = (
+            ray.remote(LedgerRelay)
+            .options(name=RELAY_NAME, max_restarts=-1, max_concurrency=16, **detached_on_head())
+            .remote(self._facts["address"], self._facts)
+        )
+        ray.get(self._ours.facts.remote())
+        return True
+
+    def keep(self, stopping: threading.Event) -> None:
+        """Turn every second until told to stop."""
+        while not stopping.wait(KEEP_S):
+            try:
+                self.turn()
+            except (RayError, ValueError) as error:
+                # A rival took the name in between, or killed the relay while it started.
+                print(f"relay keeper: {type(error).__name__}", file=sys.stderr, flush=True)

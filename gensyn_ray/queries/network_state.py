@@ -1,0 +1,63 @@
+"""Everything that folding a journal gives, and every view of it. Pure.
+
+The authority answers readings from its live state, and `gensyn-ray ledger` from one folded out of a
+flat journal: the same code, the same answers.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from gensyn_ray.queries import proofs, readings
+from gensyn_ray.queries.readings import NoSuchThing
+from gensyn_ray.queries.subject_index import SubjectIndex
+from gensyn_ray.settlement.state import Settlement
+from ledger.core.journal import Entry, Journal
+
+
+@dataclass(slots=True, kw_only=True)
+class NetworkState:
+    """One network after some number of entries; `last_ms` is the last entry's time."""
+
+    journal: Journal = field(default_factory=Journal)
+    settlement: Settlement = field(default_factory=Settlement)
+    trail: SubjectIndex = field(default_factory=SubjectIndex)
+    last_ms: int = 0
+
+    def fold(self, entry: Entry) -> None:
+        """Fold an entry that was proposed here, or that is durable."""
+        self.journal.apply(entry)
+        self.settlement.fold(entry.events, entry.time_ms)
+        self.trail.fold(entry)
+        self.last_ms = max(self.last_ms, entry.time_ms)
+
+    def read(
+        self,
+        view: str,
+        parameters: Mapping[str, str],
+        *,
+        line: Callable[[int], bytes],
+        note: Callable[[], str],
+    ) -> Any:
+        """A reading. `line(i)`: bytes of entry i; `note()`: the signed head of what is durable.
+
+        Raises `NoSuchThing` if the view or what it should show does not exist.
+        """
+        if view in proofs.VIEWS:
+            log = proofs.Log(
+                tree=self.journal.tree,
+                trail=self.trail,
+                line=line,
+                note=note(),
+                is_final=self._is_final,
+            )
+            return proofs.VIEWS[view](log, parameters)
+        if view in readings.VIEWS:
+            return readings.VIEWS[view](self.journal, self.settlement, parameters)
+        names = ", ".join((*readings.VIEWS, *proofs.VIEWS))
+        raise NoSuchThing(f"there is no view {view[:64]!r}; there are {names}")
+
+    def _is_final(self, slot: str) -> bool:
+        """Whether no verifier will be asked about a segment any more."""
+        job = self.settlement.jobs[slot.split("/", 1)[0]]
+        return job.closed or job.segments[slot].outcome is not None

@@ -1,0 +1,77 @@
+"""Which journal entries speak of a segment, a task, a job or a party: an index, a fold too.
+
+It holds numbers only. What an entry says is read from the entry itself, and proven by the log.
+"""
+
+from array import array
+from dataclasses import fields
+from functools import cache, lru_cache
+from typing import Any, cast
+
+from ledger.core.events import Event, Moved, Recorded, TaskFinished, TaskStarted
+from ledger.core.journal import Entry
+
+_SUBJECTS = ("slot", "evidence", "operator", "party", "submitter", "job", "challenge", "reporter")
+_KINDS = ("free", "reserved", "unbonding", "bond")
+_LISTS = ("slots", "spoilt", "refunded", "drawn", "tasks")
+
+
+class SubjectIndex:
+    """Entry numbers by subject, ascending. Subjects: slot, `job/task`, job, party, challenge."""
+
+    def __init__(self) -> None:
+        self._entries: dict[str, array[int]] = {}
+
+    def fold(self, entry: Entry) -> None:
+        """Note what an entry speaks of."""
+        named = {entry.header.party}
+        for event in entry.events:
+            _name(event, named)
+        for subject in named:
+            if (known := self._entries.get(subject)) is None:
+                known = self._entries[subject] = array("Q")
+            known.append(entry.index)
+
+    def of(self, subject: str) -> list[int]:
+        """Numbers of the entries that speak of a subject; empty if none does."""
+        return list(self._entries.get(subject, ()))
+
+
+def _name(event: Event, named: set[str]) -> None:
+    """Add the subjects of an event."""
+    if type(event) is Moved:
+        named.update(_owners(event.debit), _owners(event.credit))
+        if event.slot:
+            named.add(event.slot)
+        return
+    for name in _fields_of(type(event)):
+        _name_value(getattr(event, name), named)
+    if isinstance(event, Recorded):
+        for name in (*_SUBJECTS, *_LISTS):
+            _name_value(event.content.get(name), named)
+    if isinstance(event, TaskStarted | TaskFinished):
+        named.add(f"{event.job}/{event.task}")
+
+
+def _name_value(value: Any, named: set[str]) -> None:
+    if isinstance(value, str):
+        if value:
+            named.add(value)
+    elif isinstance(value, list):
+        for one in cast("list[Any]", value):
+            _name_value(one, named)
+    elif isinstance(value, dict):
+        for text in cast("dict[str, Any]", value).values():
+            if isinstance(text, str) and text:
+                named.add(text)
+
+
+@cache
+def _fields_of(kind: type[Event]) -> tuple[str, ...]:
+    return tuple(one.name for one in fields(kind) if one.name in (*_SUBJECTS, *_LISTS))
+
+
+@lru_cache(4096)
+def _owners(account: str) -> tuple[str, ...]:
+    """The names in an account: `stake/reserved/{operator}/{job}` -> operator, job."""
+    return tuple(part for part in account.split("/")[1:] if part not in _KINDS)

@@ -1,0 +1,358 @@
+"""The authority: the one process that can move money.
+
+It holds the network's key and the beacon's seed, decides commands, folds settlement, and journals
+what follows under its own key. Nothing in Ray holds either secret.
+
+    python -m gensyn_ray.services.authority HOME ADDRESS      HOME is written by `home.prepare`
+
+Not defended here: whoever reads this process's home directory is the network. Run it under a user
+of its own.
+"""
+
+import gc
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from gensyn_ray.domain import signing
+from gensyn_ray.domain.clock import Clock
+from gensyn_ray.domain.errors import GensynError, OperationError
+from gensyn_ray.domain.signing import Envelope, SigningKey
+from gensyn_ray.queries.network_state import NetworkState
+from gensyn_ray.queries.readings import NoSuchThing
+from gensyn_ray.runtime import listening
+from gensyn_ray.runtime.wall_clock import now_ms
+from gensyn_ray.services import snapshots
+from gensyn_ray.services.home import (
+    Config,
+    Secrets,
+    journal_of,
+    load,
+    remember_head,
+    remembered_head,
+)
+from gensyn_ray.settlement import decisions
+from gensyn_ray.settlement.admission import admit
+from gensyn_ray.settlement.state import Settlement
+from ledger.client import Signer
+from ledger.core import checkpoint, invariants, orders
+from ledger.core.checkpoint import Checkpoint
+from ledger.core.commands import Command, Found
+from ledger.core.journal import Duplicate, Entry, Journal, parse_entry
+from ledger.core.orders import Order
+from ledger.core.refusals import Rejected
+from ledger.service import UnknownView, make_app
+from ledger.storage.journal import JournalStore
+from ledger.storage.opening import open_journal
+from verifier_actors.core import beacon
+
+BEACON_LINKS = 1 << 16
+TICK_MS = 50
+OVERDUE_MS = 1_000
+"""How often duties that only time makes due are looked for, and the head is remembered."""
+READ_APART = 4
+"""Fewer signatures than this are not worth a second thread's time."""
+SNAPSHOT_ENTRIES = 10_000
+"""A start that folds more entries than this keeps a snapshot for the next one."""
+
+
+class Authority:
+    """Decides, folds, journals. Takes its storage, its clock and where to keep its head; knows no
+    socket. `remembered`: a head that the journal must contain."""
+
+    def __init__(
+        self,
+        *,
+        config: Config,
+        secrets: Secrets,
+        store: JournalStore,
+        clock: Clock,
+        remembered: Checkpoint | None = None,
+        remember: Callable[[str], None] = lambda note: None,
+    ) -> None:
+        self._key = SigningKey(bytes.fromhex(secrets.network_seed))
+        self._secret = bytes.fromhex(secrets.network_seed)
+        self._links = _chain(bytes.fromhex(secrets.beacon_seed))
+        self._config = config
+        self._store = store
+        self._wall_clock = clock
+        self._remember = remember
+        self._helper = ThreadPoolExecutor(1, thread_name_prefix="helper")
+        self._pending: list[bytes] = []
+        """Lines that are folded and not durable yet."""
+        self._looked_ms = 0
+        self._load(remembered)
+        if not len(self.journal.tree):
+            self._found()
+        self._remembered_size = 0
+        self._remember_head()
+
+    @property
+    def genesis(self) -> str:
+        """Hash of the founding command: names this network for ever."""
+        return self.journal.genesis
+
+    @property
+    def journal(self) -> Journal:
+        """The log and the book."""
+        return self._state.journal
+
+    @property
+    def settlement(self) -> Settlement:
+        """The state of all audits."""
+        return self._state.settlement
+
+    @property
+    def public_key(self) -> bytes:
+        return self._key.public
+
+    def submit(self, envelopes: Sequence[Envelope]) -> list[dict[str, Any]]:
+        """Decide a batch; durable when this returns. What follows from it is journaled with it."""
+        decided = [self._decide(order) for order in self._read(envelopes)]
+        self._do_what_is_due()
+        self._flush()
+        return [self._answer(one) for one in decided]
+
+    def tick(self) -> None:
+        """Do what time has made due."""
+        self._do_what_is_due()
+        now_ms = self._clock()
+        if now_ms - self._looked_ms >= OVERDUE_MS:
+            self._looked_ms = now_ms
+            while overdue := decisions.overdue(self.settlement, self.journal.book, now_ms):
+                for command in overdue:
+                    self._do(command)
+            self._flush()
+            self._remember_head()
+        self._flush()
+
+    def stop(self) -> None:
+        """Keep the head and a snapshot; the store can be closed then."""
+        self._flush()
+        self._remember_head()
+        self._keep_snapshot()
+
+    def checkpoint(self) -> str:
+        """The durable log's signed head."""
+        size = len(self.journal.tree) - len(self._pending)
+        root = self.journal.tree.root_at(size)
+        head = Checkpoint(origin=self._config.network, size=size, root=root)
+        return checkpoint.sign(head, self._key)
+
+    def read(self, view: str, parameters: Mapping[str, str]) -> Any:
+        """A reading. Raises `UnknownView` if the view or what it should show does not exist."""
+        if view == "health":
+            return {"entries": len(self.journal.tree), "root": self.journal.tree.root().hex()}
+        try:
+            return self._state.read(view, parameters, line=self._line, note=self.checkpoint)
+        except NoSuchThing as error:
+            raise UnknownView(str(error)) from None
+
+    # -- commands ----------------------------------------------------------------------------
+
+    def _read(self, envelopes: Sequence[Envelope]) -> list[Order | Rejected]:
+        """Open envelopes. Checking a signature is a third of a command's cost and runs outside the
+        interpreter's lock, so a second thread takes half of a larger batch."""
+        if len(envelopes) < 2 * READ_APART:
+            return [orders.read(envelope) for envelope in envelopes]
+        half = len(envelopes) // 2
+        first = self._helper.submit(lambda: [orders.read(one) for one in envelopes[:half]])
+        second = [orders.read(envelope) for envelope in envelopes[half:]]
+        return first.result() + second
+
+    def _decide(self, order: Order | Rejected) -> Entry | Rejected:
+        """The entry that an order has become, now or when it was sent before, or why it has not."""
+        result = self.journal.propose_read(order, self._clock(), self._admit)
+        match result:
+            case Rejected():
+                return result
+            case Duplicate():
+                return parse_entry(self._line(result.index))
+            case Entry():
+                self._fold(result)
+                return result
+
+    def _answer(self, decided: Entry | Rejected) -> dict[str, Any]:
+        if isinstance(decided, Rejected):
+            return {"refused": decided.reason.value, "detail": decided.detail}
+        return {"receipt": self._receipt(decided)}
+
+    def _receipt(self, entry: Entry) -> dict[str, str]:
+        """The network's signature under what an accepted command did and the log up to it."""
+        members = {
+            "network": f'"{self.genesis}"',
+            "index": str(entry.index),
+            "time_ms": str(entry.time_ms),
+            "command": f'"{entry.envelope.body_hash}"',
+            "events": entry.told,
+            "head": f'"{self.journal.head_at(entry.index + 1)}"',
+        }
+        return signing.seal_text(self._key, signing.RECEIPT, members).to_json()
+
+    def _do_what_is_due(self) -> None:
+        while due := decisions.due(self.settlement, self._clock(), self._links.__getitem__):
+            for command in due:
+                self._do(command)
+
+    def _do(self, command: Command) -> None:
+        """Carry out a command of the network's own. A refusal here is a bug."""
+        result = self.journal.propose(self._signer().sign(command), self._clock(), self._admit)
+        if not isinstance(result, Entry):
+            raise RuntimeError(f"the network refused itself: {command} -> {result}")
+        self._fold(result)
+
+    def _admit(self, order: Order) -> Rejected | None:
+        return admit(self.settlement, order)
+
+    def _clock(self) -> int:
+        """Now; never earlier than the last entry, whatever the host's clock does."""
+        self._now_ms = max(self._now_ms, self._wall_clock())
+        return self._now_ms
+
+    def _signer(self) -> Signer:
+        return Signer(
+            self._key,
+            role="network",
+            network=self._config.network,
+            genesis=self.journal.genesis,
+            clock=self._clock,
+            # Unique, and the same for the same history: equal commands give equal logs.
+            nonce=lambda: f"entry {len(self.journal.tree)}",
+        )
+
+    def _found(self) -> None:
+        config = self._config
+        self._do(
+            Found(
+                network=config.network,
+                network_key=self._key.public.hex(),
+                treasury_keys=config.treasury_keys,
+                treasury_threshold=config.treasury_threshold,
+                beacon_anchor=self._links[0].hex(),
+                vetted=config.vetted,
+                parameters=config.parameters,
+            )
+        )
+        self._flush()
+
+    # -- the journal -------------------------------------------------------------------------
+
+    def _load(self, remembered: Checkpoint | None) -> None:
+        """Fold what is stored. Raises `OperationError` if it lacks the remembered head."""
+        self._state = snapshots.load(self._store, self._secret) or NetworkState()
+        self._now_ms = self._state.last_ms
+        begun = len(self.journal.tree)
+        for line in self._store.read(begun):
+            self._fold(parse_entry(line))
+            self._pending.clear()
+        if broken := invariants.check(self.journal.book):
+            raise OperationError(f"the journal's books do not balance: {broken[0]}")
+        if remembered is not None:
+            self._check_remembered(remembered)
+        if len(self.journal.tree) - begun > SNAPSHOT_ENTRIES:
+            self._keep_snapshot()
+
+    def _check_remembered(self, remembered: Checkpoint) -> None:
+        size = len(self.journal.tree)
+        if remembered.size > size:
+            raise OperationError(
+                f"the journal has {size} entries and a head of {remembered.size} was signed: it is "
+                "an old copy; restore the newest one"
+            )
+        if self.journal.tree.root_at(remembered.size) != remembered.root:
+            raise OperationError(
+                f"the journal's first {remembered.size} entries are not those whose head was "
+                "signed: it is another history; restore the right one"
+            )
+
+    def _fold(self, entry: Entry) -> None:
+        self._state.fold(entry)
+        self._pending.append(entry.line)
+        self._now_ms = max(self._now_ms, entry.time_ms)
+
+    def _flush(self) -> None:
+        """One sync for everything since the last. If it fails, the process must end."""
+        if self._pending:
+            self._store.append(len(self.journal.tree) - len(self._pending), self._pending)
+            self._pending = []
+
+    def _line(self, index: int) -> bytes:
+        durable = len(self.journal.tree) - len(self._pending)
+        return self._store.line(index) if index < durable else self._pending[index - durable]
+
+    def _remember_head(self) -> None:
+        if len(self.journal.tree) > self._remembered_size:
+            self._remembered_size = len(self.journal.tree)
+            self._remember(self.checkpoint())
+
+    def _keep_snapshot(self) -> None:
+        snapshots.save(self._store, self._state, self._secret)
+
+
+def _chain(seed: bytes) -> list[bytes]:
+    """Every link of the beacon's chain, the anchor first."""
+    links = [seed]
+    for _ in range(BEACON_LINKS):
+        links.append(beacon.link_of(links[-1], 1, 0))
+    return links[::-1]
+
+
+def serve(
+    home: Path,
+    address: str,
+    *,
+    certificate: str | None = None,
+    certificate_key: str | None = None,
+) -> None:
+    """Run until terminated. `address` is `unix:PATH`, `http://HOST:PORT` or `https://HOST:PORT`.
+
+    https needs the PEM files of a certificate and of its key. Raises `GensynError`.
+    """
+    config, secrets = load(home)
+    place = listening.listening_on(address, certificate=certificate, key=certificate_key)
+    # Before anything is read or written: a second authority of this address must not get further.
+    listener = listening.bind(place)
+    store = open_journal(journal_of(home, config))
+    key = SigningKey(bytes.fromhex(secrets.network_seed))
+    authority = Authority(
+        config=config,
+        secrets=secrets,
+        store=store,
+        clock=now_ms,
+        remembered=remembered_head(home, key.public),
+        remember=lambda note: remember_head(home, note),
+    )
+    facts = {
+        "network": config.network,
+        "genesis": authority.genesis,
+        "network_key": authority.public_key.hex(),
+        "address": address,
+    }
+    (home / "network.json").write_text(json.dumps(facts))
+    # What was folded at the start stays: the collector need not walk through it again and again.
+    gc.collect()
+    gc.freeze()
+
+    def end(error: BaseException) -> None:
+        # After a failed sync nobody knows what the disk holds. Restarting reads it again.
+        print(f"authority ends: {error!r}", file=sys.stderr, flush=True)
+        os._exit(70)
+
+    app = make_app(
+        authority.submit, authority.read, authority.tick, tick_ms=TICK_MS, on_failure=end
+    )
+    listening.serve(app, place, listener)
+    authority.stop()
+    store.close()
+
+
+if __name__ == "__main__":
+    try:
+        serve(Path(sys.argv[1]), sys.argv[2])
+    except GensynError as error:
+        print(f"gensyn-ray authority: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

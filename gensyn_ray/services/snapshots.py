@@ -1,0 +1,59 @@
+"""State folded so far, kept so that a restart need not fold the whole journal again.
+
+A snapshot is good only for the code that wrote it, only under the network's secret (a database's
+administrator must not be able to plant one), and only if the journal still holds the entries that
+it was folded from. Anything else is ignored, and the journal is folded from its beginning.
+"""
+
+import hashlib
+import hmac
+import inspect
+import pickle
+from functools import cache
+from types import ModuleType
+
+from gensyn_ray.domain import merkle
+from gensyn_ray.domain.merkle import leaf_hash
+from gensyn_ray.queries import network_state
+from gensyn_ray.queries import subject_index as trail
+from gensyn_ray.queries.network_state import NetworkState
+from gensyn_ray.settlement import state as settlement
+from ledger.core import accounts, book, commands, entries, events, journal, parameters
+from ledger.storage.journal import JournalStore
+from verifier_actors.core import outcome
+
+_MODULES: tuple[ModuleType, ...] = (
+    *(accounts, book, commands, entries, events, journal, parameters),
+    *(merkle, network_state, settlement, trail, outcome),
+)
+
+
+def save(store: JournalStore, state: NetworkState, secret: bytes) -> None:
+    """Keep what the whole stored journal folds to."""
+    data = pickle.dumps(state, protocol=pickle.HIGHEST_PROTOCOL)
+    store.save_snapshot(len(state.journal.tree), _mac(secret, data) + data)
+
+
+def load(store: JournalStore, secret: bytes) -> NetworkState | None:
+    """The stored snapshot, if it may be used."""
+    found = store.load_snapshot()
+    if found is None:
+        return None
+    size, sealed = found
+    mac, data = sealed[:32], sealed[32:]
+    if not hmac.compare_digest(mac, _mac(secret, data)) or not 0 < size <= store.count():
+        return None
+    state: NetworkState = pickle.loads(data)
+    last = state.journal.tree.leaf_hash(size - 1)
+    return state if last == leaf_hash(store.line(size - 1)) else None
+
+
+def _mac(secret: bytes, data: bytes) -> bytes:
+    return hmac.digest(hashlib.sha256(secret + _code()).digest(), data, "sha256")
+
+
+@cache
+def _code() -> bytes:
+    """Hash of the sources whose objects a snapshot holds."""
+    sources = "\0".join(inspect.getsource(module) for module in _MODULES)
+    return hashlib.sha256(sources.encode()).digest()

@@ -1,0 +1,164 @@
+"""An authority in memory with a submitter, operators, verifiers and a clock: tests build on it."""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+from gensyn_ray.domain.clock import ManualClock
+from gensyn_ray.domain.ids import Slot
+from gensyn_ray.services.authority import Authority
+from gensyn_ray.services.home import Config, Secrets
+from ledger.client import check_receipt
+from ledger.core import orders
+from ledger.core.checkpoint import Checkpoint
+from ledger.core.commands import (
+    Approve,
+    Bond,
+    Command,
+    Commit,
+    Deposit,
+    Join,
+    Record,
+)
+from ledger.core.parameters import Parameters
+from ledger.storage.journal import JournalStore, MemoryJournal
+from tests.kits import ledger_kit
+from tests.kits.ledger_kit import key_of, party_of
+from verifier_actors.core import beacon
+from verifier_actors.core.outcome import result_digest
+
+LINKS = 64
+SECRET = hashlib.sha256(b"submitter's chain").digest()
+
+
+class AuthorityKit:
+    """Two treasury keys of three; `op-a` and `op-b`; `v-1` and `v-2` replay `class-a`."""
+
+    def __init__(
+        self, store: JournalStore | None = None, *, parameters: Parameters | None = None
+    ) -> None:
+        self.clock = ManualClock(now_ms=1_000_000)
+        self.store = store or MemoryJournal()
+        self.parameters = parameters or ledger_kit.parameters()
+        self.heads: list[str] = []
+        self.sent = 0
+        self.authority = self.boot()
+
+    def boot(self, *, remembered: Checkpoint | None = None) -> Authority:
+        """Start on what the store holds."""
+        return Authority(
+            config=Config(
+                network="testnet",
+                treasury_keys=[key_of(f"treasury-{n}").public.hex() for n in range(3)],
+                treasury_threshold=2,
+                vetted=["bundle"],
+                parameters=self.parameters,
+            ),
+            secrets=Secrets(network_seed="aa" * 32, beacon_seed="bb" * 32),
+            store=self.store,
+            clock=self.clock,
+            remembered=remembered,
+            remember=self.heads.append,
+        )
+
+    def send(self, name: str, role: str, command: Command, *, head: str = "") -> dict[str, Any]:
+        """The authority's answer."""
+        self.sent += 1
+        envelope = orders.write(
+            key_of(name),
+            command,
+            network="testnet",
+            genesis=self.authority.genesis,
+            role=role,
+            nonce=f"nonce-{self.sent}",
+            expiry_ms=self.clock() + 60_000,
+            head=head,
+        )
+        return self.authority.submit([envelope])[0]
+
+    def accept(self, name: str, role: str, command: Command) -> dict[str, Any]:
+        """The receipt's body of what must be accepted."""
+        answer = self.send(name, role, command)
+        assert "receipt" in answer, f"{command} -> {answer}"
+        return check_receipt(answer["receipt"], self.authority.public_key)
+
+    def treasury(self, command: Command) -> None:
+        """Two keys agree."""
+        proposal = self.accept("treasury-0", "treasury", command)["command"]
+        self.accept("treasury-1", "treasury", Approve(proposal=proposal))
+
+    def begin(self, *, joined: Mapping[str, str] | None = None, **job: Any) -> "AuthorityKit":
+        """Everyone joins, as `class-a` where `joined` does not say else; `job-1` opens, of which
+        everything is drawn unless `job` says else."""
+        joined = joined or {}
+        for name, role in (("submitter", "submitter"), ("op-a", "operator"), ("op-b", "operator")):
+            numerics = "class-a" if role == "operator" else ""
+            self.accept(name, role, Join(name=name, numerics=joined.get(name, numerics)))
+            self.treasury(Deposit(party=party_of(name), amount_micro=10_000))
+        for name in ("op-a", "op-b"):
+            self.accept(name, "operator", Bond(amount_micro=1_000))
+        for name in ("v-1", "v-2"):
+            numerics = joined.get(name, "class-a")
+            self.accept(name, "verifier", Join(name=name, numerics=numerics))
+        defaults: dict[str, Any] = {"audit_ppm": 1_000_000, "draw_batch": 1}
+        anchor = beacon.anchor_of(SECRET, LINKS).hex()
+        command = ledger_kit.open_job("job-1", secret_anchor=anchor, **{**defaults, **job})
+        self.accept("submitter", "submitter", command)
+        for task in ("task-0", "task-1"):
+            self.accept("driver", "driver", ledger_kit.start_task("job-1", task))
+        return self
+
+    def work(self, name: str, task: str, segment: int, attempt: int = 0) -> str:
+        """Request and answer a slot as the task's next segment; returns the slot."""
+        slot = str(Slot(job="job-1", task=task, segment=segment, attempt=attempt))
+        self.accept(name, "operator", ledger_kit.request_slot(slot))
+        self.accept(name, "operator", self.answer(name, slot))
+        return slot
+
+    def request(self, slot: str) -> Command:
+        """What asks for a slot."""
+        return ledger_kit.request_slot(slot)
+
+    def answer(self, name: str, slot: str, **changes: Any) -> Commit:
+        """The commitment of an honest operator."""
+        at = Slot.parse(slot)
+        before = f"state {at.task} {at.segment - 1}" if at.segment else ""
+        after = f"state {at.task} {at.segment}"
+        leaf = ledger_kit.leaf_of(
+            slot, name, **{"state_before": before, "state_after": after, **changes}
+        )
+        return ledger_kit.commit(leaf)
+
+    def reveal(self) -> None:
+        """The submitter's driver shows its link for every round that waits."""
+        for round_ in self.authority.read("unrevealed", {"job": "job-1"}):
+            job = self.authority.settlement.jobs["job-1"]
+            last = bytes.fromhex(job.last_secret)
+            chain = [beacon.link_of(SECRET, LINKS, index) for index in range(LINKS + 1)]
+            link = next(one for one in chain if beacon.follows(one, last))
+            content = {"job": "job-1", "round": round_, "link": link.hex()}
+            self.accept("driver", "driver", Record(kind="reveal", content=content))
+
+    def replay(self, *, honest: bool = True) -> None:
+        """Every verifier that is asked says what an honest replay gives, or something else."""
+        names = {party_of(name): name for name in ("v-1", "v-2")}
+        while waiting := self.authority.read("audits", {}):
+            for one in waiting:
+                at = Slot.parse(one["slot"])
+                state = f"state {at.task} {at.segment}" if honest else "another state"
+                content = {
+                    "job": at.job,
+                    "slot": one["slot"],
+                    "result": result_digest(state, {"loss": 0.5}),
+                }
+                self.accept(
+                    names[one["party"]], "verifier", Record(kind="verdict", content=content)
+                )
+
+    def pass_time(self, by_ms: int) -> None:
+        """The clock moves, and the authority notices."""
+        self.clock.advance(by_ms)
+        self.authority.tick()
+
+    def balance(self, account: str) -> int:
+        return self.authority.journal.book.balances[account]

@@ -1,0 +1,32 @@
+"""Stores that the contracts are tried on, opened as the network and as a volunteer open them."""
+
+from dataclasses import replace
+
+from gensyn_ray.object_store.address import BucketAddress, parse
+from gensyn_ray.object_store.grants import Grant, Method
+from gensyn_ray.object_store.presigned import Presigned
+from gensyn_ray.object_store.retrying import Patience
+from gensyn_ray.services.presigner import Links
+
+
+def address_of(uri: str) -> BucketAddress:
+    """The address of a bucket."""
+    address = parse(uri)
+    assert isinstance(address, BucketAddress)
+    return address
+
+
+def presigned(uri: str, *, at: str = "", patience: Patience | None = None) -> Presigned:
+    """A volunteer's objects, of a presigner that lets it do everything. `at`: where links lead to
+    instead of the store itself, as `http://HOST:PORT`."""
+    address = address_of(uri)
+    links = Links(address)
+
+    def ask(method: Method, kind: str, digest: str) -> Grant:
+        grant = links.reading(kind, digest) if method == "get" else links.storing_state(digest)
+        if not at:
+            return grant
+        # moto does not mind another host than the one that was signed.
+        return replace(grant, url=grant.url.replace(str(address.endpoint_url), at, 1))
+
+    return Presigned(ask, where=str(address), patience=patience)

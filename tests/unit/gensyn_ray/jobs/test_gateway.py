@@ -1,0 +1,323 @@
+"""What the desk on the head takes from clients, shows to them and refuses."""
+
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyarrow import fs
+
+from gensyn_ray.domain.errors import Refused, Unreachable
+from gensyn_ray.domain.signing import Envelope, SigningKey
+from gensyn_ray.jobs import gateway
+from gensyn_ray.jobs.gateway import OBJECT_BYTES, REQUEST_BYTES, JobGateway
+from gensyn_ray.object_store.blobs import Blobs
+from gensyn_ray.object_store.folder import Folder
+from ledger.client import Signer
+from ledger.core import orders
+from ledger.core.commands import CloseJob, Command, Join, OpenJob
+from ledger.core.refusals import Reason
+from tests.kits import small_programs
+from workloads.core.bundle import bundle_of
+
+KEY = SigningKey(bytes(32))
+FACTS = {"python": "python", "blobs": "file:///somewhere else"}
+RECEIPT = {"receipt": {"body": "x", "signature": "y"}}
+OPEN = OpenJob(
+    job="job-1",
+    kind="sweep",
+    bundle="b",
+    data_digest="d",
+    budget_micro=1,
+    price_micro=1,
+    audit_ppm=0,
+    draw_batch=1,
+    secret_anchor="00" * 32,
+    driver_key="00" * 32,
+    numerics="pinned",
+)
+
+
+class FakeLedger:
+    """Accepts every command, unless told to refuse."""
+
+    def __init__(self) -> None:
+        self.refuses: Reason | None = None
+        self.open_jobs: list[str] = []
+        self.closed: list[str] = []
+        self.is_reachable = True
+
+    def submit(self, envelope: Envelope) -> dict[str, Any]:
+        if self.refuses is not None:
+            raise Refused(self.refuses)
+        order = orders.read(envelope)
+        if isinstance(order, orders.Order) and isinstance(order.command, OpenJob):
+            self.open_jobs = [job for job in [order.command.job] if job not in self.closed]
+        return RECEIPT
+
+    def read(self, view: str, **parameters: str) -> Any:
+        if not self.is_reachable:
+            raise Unreachable("no ledger answers")
+        if view == "job":
+            return {"closed": parameters["job"] not in self.open_jobs}
+        assert view == "open_jobs"
+        return [{"job": job, "kind": "sweep", "submitter": KEY.party} for job in self.open_jobs]
+
+
+class Status(Enum):
+    RUNNING = "RUNNING"
+    FAILED = "FAILED"
+
+
+class FakeJobs:
+    """Ray's list of jobs."""
+
+    def __init__(self) -> None:
+        self.jobs: dict[str, Status] = {}
+        self.entrypoints: list[str] = []
+        self.metadata: dict[str, str] = {}
+        self.stopped: list[str] = []
+        self.is_ready = True
+
+    def submit_job(
+        self,
+        *,
+        entrypoint: str,
+        submission_id: str,
+        runtime_env: dict[str, Any],
+        metadata: dict[str, str],
+    ) -> str:
+        if not self.is_ready:
+            raise RuntimeError("No available agent to submit job")
+        self.jobs[submission_id] = Status.RUNNING
+        self.entrypoints.append(entrypoint)
+        self.metadata = metadata
+        return submission_id
+
+    def get_job_status(self, job_id: str) -> Status:
+        if job_id not in self.jobs:
+            raise RuntimeError(f"{job_id} does not exist")
+        return self.jobs[job_id]
+
+    def get_job_logs(self, job_id: str) -> str:
+        return "x" * 3000 + "end"
+
+    def stop_job(self, job_id: str) -> bool:
+        self.stopped.append(job_id)
+        return True
+
+
+class Office:
+    """A desk, what it works with, and a client's pen."""
+
+    def __init__(self, folder: Path) -> None:
+        self.ledger, self.jobs, self.objects = FakeLedger(), FakeJobs(), Folder(folder / "blobs")
+        self.runs = folder / "runs"
+        self.runs.mkdir()
+        self._signer = Signer(
+            KEY, role="submitter", network="n", genesis="g", clock=lambda: 1_000_000
+        )
+        self.open_desk()
+
+    def open_desk(self) -> None:
+        """As a head's start does."""
+        self.desk = JobGateway(
+            facts=FACTS,
+            ledger=self.ledger,
+            jobs=self.jobs,
+            objects=self.objects,
+            runs=(fs.LocalFileSystem(), str(self.runs)),
+            nodes=list,
+        )
+
+    def signed(self, command: Command) -> dict[str, str]:
+        return self._signer.sign(command).to_json()
+
+
+@pytest.fixture
+def office(tmp_path: Path) -> Office:
+    return Office(tmp_path)
+
+
+def test_an_opened_job_has_a_driver_and_its_metadata(office: Office) -> None:
+    assert office.desk.open_job(office.signed(OPEN), b"request") == RECEIPT
+    assert office.jobs.entrypoints == [
+        "python -m gensyn_ray.jobs.driver job-1 'file:///somewhere else'"
+    ]
+    assert office.jobs.metadata["gensyn.submitter"] == KEY.party
+    assert office.objects.get("files/job-1.request") == b"request"
+
+
+def test_a_job_that_the_authority_refuses_leaves_nothing(office: Office) -> None:
+    office.ledger.refuses = Reason.INSUFFICIENT_FUNDS
+    answer = office.desk.open_job(office.signed(OPEN), b"request")
+    assert answer["refused"] == Reason.INSUFFICIENT_FUNDS
+    assert office.jobs.jobs == {}
+    assert not list(office.runs.parent.glob("blobs/files/*"))
+
+
+def test_asking_twice_opens_a_job_once_and_changes_no_request(office: Office) -> None:
+    envelope = office.signed(OPEN)
+    office.desk.open_job(envelope, b"request")
+    assert office.desk.open_job(envelope, b"request") == RECEIPT
+    assert office.desk.open_job(envelope, b"another")["refused"] == Reason.JOB_EXISTS
+    assert office.objects.get("files/job-1.request") == b"request"
+    assert len(office.jobs.entrypoints) == 1
+
+
+def test_a_new_head_gives_open_jobs_with_a_request_their_drivers(office: Office) -> None:
+    office.desk.open_job(office.signed(OPEN), b"request")
+    office.ledger.open_jobs = ["job-1", "no-request"]
+    office.jobs.jobs.clear()
+    office.open_desk()
+    for _ in range(2):
+        office.desk.tend()
+    assert office.jobs.jobs == {"job-1": Status.RUNNING}
+    assert office.jobs.entrypoints[1:] == office.jobs.entrypoints[:1]
+    assert office.jobs.metadata["gensyn.kind"] == "sweep"
+    assert office.jobs.metadata["gensyn.submitter"] == KEY.party
+
+
+def test_a_driver_that_dies_is_started_again_a_few_times(office: Office) -> None:
+    office.desk.open_job(office.signed(OPEN), b"request")
+    for name in ("job-1", "job-1-2"):
+        office.jobs.jobs[name] = Status.FAILED
+        assert office.desk.status("job-1") == ("RUNNING", ""), "its client need not know"
+    assert list(office.jobs.jobs) == ["job-1", "job-1-2", "job-1-3"]
+    assert len(set(office.jobs.entrypoints)) == 1
+    office.ledger.refuses = Reason.SEGMENTS_UNSETTLED
+    office.desk.close_job(office.signed(CloseJob(job="job-1")))
+    assert office.jobs.stopped == ["job-1-3"]
+    office.jobs.jobs["job-1-3"] = Status.FAILED
+    assert office.desk.status("job-1")[0] == "FAILED"
+
+
+def test_a_job_that_comes_before_ray_is_ready_has_its_driver_later(office: Office) -> None:
+    office.jobs.is_ready = False
+    assert office.desk.open_job(office.signed(OPEN), b"request") == RECEIPT
+    for _ in range(gateway.STARTS + 1):
+        assert office.desk.status("job-1") == ("", "")
+    office.jobs.is_ready = True
+    assert office.desk.status("job-1") == ("RUNNING", "")
+
+
+def test_a_driver_that_failed_and_closed_its_job_stays_ended(office: Office) -> None:
+    office.desk.open_job(office.signed(OPEN), b"request")
+    office.jobs.jobs["job-1"] = Status.FAILED
+    office.ledger.open_jobs = []
+    office.desk.tend()
+    assert office.desk.status("job-1")[0] == "FAILED"
+
+
+def test_an_old_order_starts_no_driver_of_a_closed_job_under_a_new_head(office: Office) -> None:
+    office.desk.open_job(office.signed(OPEN), b"request")
+    office.ledger.closed = ["job-1"]
+    office.jobs.jobs.clear()
+    assert office.desk.open_job(office.signed(OPEN), b"request") == RECEIPT
+    assert office.jobs.jobs == {}
+
+
+def test_of_what_ended_before_the_head_was_restarted_the_result_tells(office: Office) -> None:
+    assert office.desk.status("job-1")[0] == "STOPPED", "closed, and no result"
+    office.objects.put("files/job-1.result", b'{"state":"done"}')
+    assert office.desk.status("job-1") == ("SUCCEEDED", "")
+    office.objects.put("files/job-2.result", b'{"state":"failed"}')
+    assert office.desk.status("job-2") == ("FAILED", "")
+    assert office.desk.status("../job-1") == ("", "")
+
+
+def test_the_desk_answers_while_the_authority_does_not(office: Office) -> None:
+    office.ledger.is_reachable = False
+    assert office.desk.status("job-1") == ("", "")
+
+
+def test_only_orders_of_the_right_kind_are_passed_on(office: Office) -> None:
+    other = office.signed(Join(name="x"))
+    assert office.desk.open_job(other, b"")["refused"] == Reason.UNKNOWN_OPERATION
+    assert office.desk.close_job(other)["refused"] == Reason.UNKNOWN_OPERATION
+    forged = {**office.signed(OPEN), "signature": office.signed(Join(name="x"))["signature"]}
+    assert office.desk.open_job(forged, b"")["refused"] == Reason.BAD_SIGNATURE
+
+
+def test_what_is_too_large_is_refused_by_its_size(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = office.desk.open_job(office.signed(OPEN), bytes(REQUEST_BYTES + 1))
+    assert answer["refused"] == "too large"
+    assert f"{REQUEST_BYTES:,}" in answer["detail"]
+    monkeypatch.setattr(gateway, "OBJECT_BYTES", 10)
+    assert office.desk.put("data/" + "00" * 32, bytes(11))["refused"] == "too large"
+    assert OBJECT_BYTES > REQUEST_BYTES
+
+
+def test_closing_stops_the_driver_of_whoever_may_close(office: Office) -> None:
+    office.desk.open_job(office.signed(OPEN), b"request")
+    close = office.signed(CloseJob(job="job-1"))
+    for reason, stops in (
+        (Reason.NOT_YOUR_JOB, 0),
+        (Reason.JOB_CLOSED, 0),
+        (Reason.SEGMENTS_UNSETTLED, 1),
+        (None, 2),
+    ):
+        office.ledger.refuses = reason
+        office.desk.close_job(close)
+        assert len(office.jobs.stopped) == stops
+    office.jobs.jobs["job-1"] = Status.FAILED
+    office.desk.close_job(close)
+    assert len(office.jobs.stopped) == 2, "a driver that has ended is not stopped"
+
+
+def test_a_failed_driver_shows_the_end_of_its_log(office: Office) -> None:
+    office.desk.open_job(office.signed(OPEN), b"request")
+    assert office.desk.status("job-1") == ("RUNNING", "")
+    office.jobs.jobs["job-1"] = Status.FAILED
+    office.ledger.open_jobs = []
+    status, log = office.desk.status("job-1")
+    assert (status, len(log), log[-3:]) == ("FAILED", gateway.LOG_CHARACTERS, "end")
+
+
+def test_clients_store_what_has_the_digest_that_it_says(office: Office) -> None:
+    bundle = bundle_of(small_programs.Small)
+    Blobs(office.objects).put_bundle(bundle)
+    data = office.objects.get(f"bundles/{bundle.digest}")
+    assert office.desk.put(f"bundles/{bundle.digest}", data) == {}
+    assert office.desk.put("bundles/" + "00" * 32, data)["refused"] == Reason.MALFORMED
+    assert office.desk.put(f"manifests/{bundle.digest}", b"{")["refused"] == Reason.MALFORMED
+    for key in ("files/job-1.request", "states/" + "00" * 32, "specs/" + "00" * 32, "data"):
+        assert "refused" in office.desk.put(key, data)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "files/job-1.request",
+        "files/../job-1.result",
+        "states/../files/job-1.request",
+        "specs/" + "00" * 32,
+        "secrets/key",
+    ],
+)
+def test_clients_see_no_request_and_nothing_outside(office: Office, key: str) -> None:
+    office.objects.put("files/job-1.request", b"driver seed")
+    office.objects.put("secrets/key", b"x")
+    assert office.desk.get(key) is None
+
+
+def test_clients_see_results_and_states(office: Office) -> None:
+    for key in ("files/job-1.result", "states/" + "0a" * 32):
+        assert office.desk.get(key) is None
+        office.objects.put(key, b"x")
+        assert office.desk.get(key) == b"x"
+
+
+def test_of_tunes_files_clients_get_those_of_one_job_that_a_result_needs(office: Office) -> None:
+    trial = office.runs / "job-1" / "trial"
+    trial.mkdir(parents=True)
+    for path in ("experiment_state-1.json", "trial/result.json", "trial/error.pkl", "tuner.pkl"):
+        (office.runs / "job-1" / path).write_bytes(b"x")
+    assert set(office.desk.run_files("job-1")) == {
+        "job-1/experiment_state-1.json",
+        "job-1/trial/result.json",
+    }
+    assert office.desk.run_files("job-2") == {}
+    assert office.desk.run_files("..") == {}

@@ -1,0 +1,125 @@
+"""From a node's worker to a link: agent, signature, presigner, over HTTP on a line that breaks."""
+
+import json
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from gensyn_ray.domain import signing
+from gensyn_ray.domain.errors import OperationError, Refused, Unreachable
+from gensyn_ray.domain.signing import Envelope
+from gensyn_ray.object_store.grants import REQUEST_LIFE_MS, TAG, GrantClient, ObjectRequest
+from gensyn_ray.object_store.retrying import Patience
+from gensyn_ray.operators.agent import Agent
+from tests.kits.faulty_proxy import Fault, FaultyProxy
+from tests.unit.gensyn_ray.operators import test_agent
+from tests.unit.gensyn_ray.operators.test_agent import GENESIS, OPERATOR, FakeLedger
+
+DIGEST, NOW_MS = "a1" * 32, 5_000
+LINK = {"url": "http://store/x", "headers": {"If-None-Match": "*"}}
+
+
+class FakePresigner(ThreadingHTTPServer):
+    """Answers what it is told to, and keeps what it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.asked: list[dict[str, Any]] = []
+        self.answer: tuple[int, dict[str, Any]] = (200, LINK)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: FakePresigner
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["content-length"]))
+        self.server.asked.append(json.loads(body))
+        status, answer = self.server.answer
+        content = json.dumps(answer).encode()
+        self.send_response_only(status)
+        self.send_header("content-length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+
+@pytest.fixture
+def presigner() -> Iterator[FakePresigner]:
+    server = FakePresigner()
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def proxy(presigner: FakePresigner) -> Iterator[FaultyProxy]:
+    with FaultyProxy(presigner.server_address[1]) as running:
+        yield running
+
+
+@pytest.fixture
+def agent(proxy: FaultyProxy) -> Agent:
+    patience = Patience(attempts=3, timeout_s=1.0, sleep=lambda seconds: None)
+    return test_agent.make_agent(
+        FakeLedger(),
+        presigner=GrantClient(f"http://127.0.0.1:{proxy.port}", patience),
+        clock=lambda: NOW_MS,
+    )
+
+
+def link(agent: Agent) -> dict[str, Any]:
+    return agent.link(job="job", trial="trial", method="put", kind="states", digest=DIGEST)
+
+
+def test_the_request_is_the_operators(agent: Agent, presigner: FakePresigner) -> None:
+    assert link(agent) == LINK
+    (asked,) = presigner.asked
+    body = signing.unseal(Envelope.from_json(asked), TAG, expected_key=OPERATOR.public)
+    assert body.pop("key") == OPERATOR.public.hex()
+    expected = ObjectRequest(
+        genesis=GENESIS,
+        job="job",
+        trial="trial",
+        method="put",
+        kind="states",
+        digest=DIGEST,
+        expires_ms=NOW_MS + REQUEST_LIFE_MS,
+    )
+    assert ObjectRequest(**body) == expected
+
+
+@pytest.mark.parametrize(
+    "fault", [Fault.RESET, Fault.SLOW_DOWN, Fault.LOST_ANSWER, Fault.TRUNCATED]
+)
+def test_a_line_that_breaks_is_tried_again(agent: Agent, proxy: FaultyProxy, fault: Fault) -> None:
+    proxy.plan("POST", fault, fault)
+    assert link(agent) == LINK
+    assert len(proxy.seen) == 3
+
+
+def test_nobody_answers(agent: Agent, proxy: FaultyProxy) -> None:
+    proxy.always("POST", Fault.RESET)
+    with pytest.raises(Unreachable, match="presigner"):
+        link(agent)
+
+
+def test_an_authority_that_is_away_is_waited_for(agent: Agent, presigner: FakePresigner) -> None:
+    presigner.answer = (503, {"detail": "no ledger answers"})
+    with pytest.raises(Unreachable, match="no ledger answers"):
+        link(agent)
+    assert len(presigner.asked) == 3
+
+
+def test_a_refusal_is_final(agent: Agent, presigner: FakePresigner) -> None:
+    presigner.answer = (409, {"refused": "slot is not open", "detail": "why"})
+    with pytest.raises(Refused, match="slot is not open"):
+        link(agent)
+    assert len(presigner.asked) == 1
+
+
+def test_an_agent_without_a_presigner_says_what_to_do() -> None:
+    with pytest.raises(OperationError, match="set `store`"):
+        link(test_agent.make_agent(FakeLedger()))

@@ -1,0 +1,55 @@
+"""What a program raises is told to its author: own frames, the error, nothing of ours."""
+
+import pickle
+from collections.abc import Callable
+
+import pytest
+
+from gensyn_ray.domain.errors import Refused
+from workloads.core.program_errors import CHARACTERS, ProgramFailed, told_to_its_author
+
+SOURCE = """
+def step():
+    return helper(0)
+
+def helper(by):
+    return sorted([1, 2], key=lambda one: one / by)
+"""
+
+
+def _program(file: str) -> Callable[[], object]:
+    scope: dict[str, Callable[[], object]] = {}
+    exec(compile(SOURCE, file, "exec"), scope)
+    return scope["step"]
+
+
+def test_only_the_programs_own_frames_are_told() -> None:
+    with pytest.raises(ProgramFailed) as caught, told_to_its_author("<mine>"):
+        _program("<mine>")()
+    lines = str(caught.value).splitlines()
+    assert lines[-1] == "ZeroDivisionError: division by zero"
+    frames = [line for line in lines if "File" in line]
+    assert [line.rpartition(" in ")[2] for line in frames] == ["step", "helper", "<lambda>"]
+    assert all("<mine>" in line for line in frames)
+
+
+def test_an_error_outside_of_the_programs_source_is_told_without_frames() -> None:
+    with pytest.raises(ProgramFailed) as caught, told_to_its_author("<mine>"):
+        raise ValueError("the metric 'loss' is nan: it cannot be committed")
+    assert str(caught.value) == (
+        "the program failed: ValueError: the metric 'loss' is nan: it cannot be committed"
+    )
+
+
+def test_the_networks_own_refusals_are_not_the_programs() -> None:
+    with pytest.raises(Refused), told_to_its_author("<mine>"):
+        raise Refused("budget exhausted")
+
+
+def test_a_message_is_cut_and_travels_pickled() -> None:
+    with pytest.raises(ProgramFailed) as caught, told_to_its_author("<mine>"):
+        raise ValueError("x" * 100_000)
+    copy = pickle.loads(pickle.dumps(caught.value))
+    assert isinstance(copy, ProgramFailed)
+    assert str(copy) == str(caught.value)
+    assert len(str(copy)) < CHARACTERS + 100

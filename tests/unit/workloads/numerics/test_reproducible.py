@@ -1,0 +1,211 @@
+"""One spec, one result: whatever the machine, when the job is reproducible."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+
+import pytest
+import torch
+
+from gensyn_ray.domain.errors import OperationError
+from gensyn_ray.domain.numerics import PINNED, REPRODUCIBLE, classes_in, pinned_class
+from tests.kits import small_programs
+from tests.unit.verifier_actors.replay.test_replay import FakeStore, request
+from verifier_actors.core.outcome import UNAVAILABLE_RESULT, result_digest
+from verifier_actors.replay.replay import replay
+from workloads.core.data_cache import DataCache
+from workloads.core.program import Program
+from workloads.core.segment import Runner, TaskSpec
+from workloads.numerics.arithmetic import MODES, arithmetic, served
+from workloads.numerics.pinned import one_thread
+from workloads.programs.digits import Digits
+
+OTHER_CPU = {
+    "ATEN_CPU_CAPABILITY": "default",
+    "NUMBA_CPU_NAME": "x86-64",
+    "NUMBA_CPU_FEATURES": "",
+    "MKL_CBWR": "COMPATIBLE",
+    "ONEDNN_MAX_CPU_ISA": "SSE41",
+}
+PROGRAMS = (small_programs.Small, small_programs.Dropout)
+HIGH = "reproducible/v1/high"
+REPLAY = """
+import json, sys
+import torch
+from tests.unit.workloads.numerics.test_reproducible import PROGRAMS, results
+torch.set_num_threads(int(sys.argv[1]))
+found = {f"{p.__name__} {mode}": results(p, mode) for p in PROGRAMS for mode in sys.argv[2:]}
+print(json.dumps(found))
+"""
+
+
+@pytest.fixture(autouse=True)
+def _one_thread_here() -> Iterator[None]:
+    """Threads that wait for each other on busy cores take ten times as long; the other processes
+    run on one and on two."""
+    with one_thread():
+        yield
+
+
+def results(program: type[Program], mode: str, segments: int = 2) -> list[str]:
+    """Result digests of a program's first segments, computed here."""
+    one = program()
+    spec = TaskSpec(bundle="b" * 64, config={"lr": 0.2}, seed=5, task="t000", numerics=mode)
+    runner = Runner(one, spec, one.load_data(), arithmetic)
+    done = [runner.run_segment() for _ in range(segments)]
+    return [result_digest(computed.state_after, computed.metrics) for computed in done]
+
+
+@cache
+def results_elsewhere(threads: int, *modes: str) -> dict[str, list[str]]:
+    """The same in a process that believes to be on an old processor."""
+    done = subprocess.run(
+        [sys.executable, "-c", REPLAY, str(threads), *modes],
+        env={**os.environ, **OTHER_CPU, "OMP_NUM_THREADS": str(threads)},
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("mode", [REPRODUCIBLE, HIGH])
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_another_processor_computes_the_same_results(
+    program: type[Program], mode: str, threads: int
+) -> None:
+    there = results_elsewhere(threads, REPRODUCIBLE, HIGH)
+    assert there[f"{program.__name__} {mode}"] == results(program, mode)
+
+
+def test_the_control_pinned_results_differ_on_another_processor() -> None:
+    there = results_elsewhere(1, PINNED)
+    assert there[f"Small {PINNED}"] != results(small_programs.Small, PINNED)
+
+
+def test_modes_are_different_arithmetic() -> None:
+    found = {mode: tuple(results(small_programs.Small, mode)) for mode in MODES}
+    assert len(set(found.values())) == len(MODES) == 3
+
+
+def test_replay_runs_in_the_specs_own_mode() -> None:
+    for mode in (REPRODUCIBLE, HIGH, PINNED):
+        store = FakeStore(small_programs.Dropout, lr=0.2)
+        store.spec = TaskSpec(
+            bundle=store.bundle.digest, config={"lr": 0.2}, seed=5, task="t000", numerics=mode
+        )
+        store.specs[store.spec.digest] = store.spec
+        first, second = small_computed(store)
+        assert replay(request(store), store, DataCache()) == first
+        assert replay(request(store, store_state(store)), store, DataCache()) == second
+
+
+def small_computed(store: FakeStore) -> list[str]:
+    """What an honest operator claims for two segments; the first one's state is stored."""
+    one = small_programs.Dropout()
+    runner = Runner(one, store.spec, one.load_data(), arithmetic)
+    done = [runner.run_segment() for _ in range(2)]
+    store.states = {done[0].state_after: done[0].state}
+    return [result_digest(computed.state_after, computed.metrics) for computed in done]
+
+
+def store_state(store: FakeStore) -> str:
+    (digest,) = store.states
+    return digest
+
+
+def test_a_verifier_that_lacks_the_version_finds_nothing_out() -> None:
+    store = FakeStore(small_programs.Small, lr=0.2)
+    store.spec = TaskSpec(
+        bundle=store.bundle.digest,
+        config={"lr": 0.2},
+        seed=5,
+        task="t000",
+        numerics="reproducible/v999/highest",
+    )
+    store.specs[store.spec.digest] = store.spec
+    assert replay(request(store), store, DataCache()) == UNAVAILABLE_RESULT
+
+
+def test_an_operator_without_a_definition_fails_every_replay_alike() -> None:
+    store = FakeStore(small_programs.Adam, lr=0.2)
+    store.spec = TaskSpec(
+        bundle=store.bundle.digest,
+        config={"lr": 0.2},
+        seed=5,
+        task="t000",
+        numerics=REPRODUCIBLE,
+    )
+    store.specs[store.spec.digest] = store.spec
+    assert replay(request(store), store, DataCache()) == "failed: NonCanonicalOperator"
+
+
+def test_threads_are_one_in_pinned_mode_alone_and_given_back() -> None:
+    torch.set_num_threads(2)
+    with arithmetic(PINNED):
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == 2
+    with arithmetic(REPRODUCIBLE):
+        assert torch.get_num_threads() == 2
+
+
+FUSED_STEP = """
+import torch
+from workloads.numerics.optim import AdamW
+from workloads.numerics.pinned import one_thread
+weight = torch.nn.Parameter(torch.ones(8))
+weight.grad = torch.ones(8)
+with one_thread():
+    AdamW([weight], lr=0.1).step()
+    print(torch.get_num_threads())
+"""
+
+
+def test_the_first_fused_step_of_a_process_leaves_torch_on_one_thread() -> None:
+    """Numba's OpenMP, when it begins, sets the number of threads of torch's: a program in pinned
+    mode went on with two, in other bits, and on a loaded machine hundreds of times slower."""
+    done = subprocess.run(
+        [sys.executable, "-c", FUSED_STEP],
+        env={**os.environ, "OMP_NUM_THREADS": "2", "NUMBA_NUM_THREADS": "2"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["1"]
+
+
+def test_unknown_numerics_are_refused_with_those_there_are() -> None:
+    for name in ("", "native", "reproducible", "reproducible/v1/low", "reproducible/v0/high"):
+        with pytest.raises(OperationError, match=REPRODUCIBLE):
+            arithmetic(name)
+
+
+def test_a_node_serves_what_it_joined_with() -> None:
+    joined = ",".join(["c0ffee", *served(1)])
+    assert classes_in(joined, PINNED) == ["c0ffee"]
+    assert classes_in(joined, REPRODUCIBLE) == [REPRODUCIBLE]
+    assert classes_in("c0ffee", REPRODUCIBLE) == []
+    assert classes_in("", PINNED) == []
+    assert pinned_class(joined) == "c0ffee"
+    assert pinned_class(REPRODUCIBLE) == ""
+
+
+def test_the_digits_program_learns_in_every_mode() -> None:
+    class Short(Digits):
+        steps_per_segment = 60
+
+    accuracy: dict[str, float] = {}
+    for mode in MODES:
+        one = Short()
+        config = {"lr": 0.1, "momentum": 0.9, "width": 8}
+        spec = TaskSpec(bundle="b" * 64, config=config, seed=1, task="t000", numerics=mode)
+        computed = Runner(one, spec, one.load_data(), arithmetic).run_segment()
+        accuracy[mode] = computed.metrics["accuracy"]
+    assert min(accuracy.values()) > 0.75
+    assert max(accuracy.values()) - min(accuracy.values()) < 0.1

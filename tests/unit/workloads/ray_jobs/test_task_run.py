@@ -1,0 +1,523 @@
+"""One start of a task: which slots it asks for, when it commits, what stops it."""
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from gensyn_ray.domain.errors import OperationError, Refused, Unreachable
+from gensyn_ray.domain.numerics import PINNED, REPRODUCIBLE
+from ledger.core.refusals import Reason
+from tests.kits import small_programs
+from workloads.core.bundle import Bundle, bundle_of
+from workloads.core.data_cache import DataCache
+from workloads.core.program import Program
+from workloads.core.program_errors import ProgramFailed
+from workloads.core.segment import STEP, Abandoned, Computed, Runner, TaskSpec, always
+from workloads.core.state import State, state_digest
+from workloads.numerics.arithmetic import arithmetic
+from workloads.ray_jobs.tasks.task_run import (
+    JUDGED_POLL_S,
+    JUDGED_POLLS,
+    REFUSED_WAIT_S,
+    Acknowledged,
+    TaskRun,
+)
+
+BUNDLE = bundle_of(small_programs.Small)
+SPEC = TaskSpec(bundle=BUNDLE.digest, config={"lr": 0.2}, seed=3, task="t001")
+DATA_DIGEST = state_digest(small_programs.Small().load_data())
+NUMERICS, OPERATOR = "c0ffee", "0p"
+WAIT_S = 30.0
+
+
+class FakeAgent:
+    """Issues every slot and accepts every leaf, unless told to refuse."""
+
+    def __init__(self, *, joined: str = NUMERICS, **task: Any) -> None:
+        self._joined = joined
+        self.events: list[tuple[str, int]] = []
+        self.slots: list[dict[str, Any]] = []
+        self.leaves: list[dict[str, Any]] = []
+        self.refuse_slot: dict[int, Exception] = {}
+        self.refuse_commit: dict[int, Exception] = {}
+        self.slot_asked: dict[int, threading.Event] = {n: threading.Event() for n in range(9)}
+        self.commit_waits_for_slot: dict[int, int] = {}
+        self._task = {
+            "task": "t001",
+            "spec": SPEC.digest,
+            "attempt": 2,
+            "good": 0,
+            "state": "",
+            "bundle": BUNDLE.digest,
+            "data_digest": DATA_DIGEST,
+            "numerics": PINNED,
+            "vetted": True,
+            **task,
+        }
+
+    def fits(self, *, spec: str, bundle: str) -> None:
+        """The task is of that spec, on one tensor of one zero."""
+        digest = state_digest({"x": torch.zeros(1)})
+        self._task = {**self._task, "spec": spec, "bundle": bundle, "data_digest": digest}
+
+    def will_say(self, **task: Any) -> None:
+        self._task = {**self._task, **task}
+
+    def identity(self) -> dict[str, Any]:
+        return {"party": OPERATOR, "role": "operator", "numerics": self._joined}
+
+    def task(self, *, job: str, trial: str) -> dict[str, Any]:
+        assert (job, trial) == ("job", "trial")
+        return self._task
+
+    def slot(self, *, job: str, task: str, segment: int, attempt: int) -> None:
+        self.events.append(("slot", segment))
+        self.slot_asked[segment].set()
+        if segment in self.refuse_slot:
+            raise self.refuse_slot[segment]
+        self.slots.append({"job": job, "task": task, "segment": segment, "attempt": attempt})
+
+    def commit(self, leaf: Mapping[str, Any]) -> dict[str, Any]:
+        segment = leaf["segment"]
+        if segment in self.commit_waits_for_slot:
+            ahead = self.slot_asked[self.commit_waits_for_slot[segment]]
+            assert ahead.wait(WAIT_S), "the next slot is asked for while this one is committed"
+        self.events.append(("commit", segment))
+        if segment in self.refuse_commit:
+            raise self.refuse_commit[segment]
+        self.leaves.append(dict(leaf))
+        return {"for": segment}
+
+
+class FakeStore:
+    """A store in memory."""
+
+    def __init__(self) -> None:
+        self.bundles = {BUNDLE.digest: BUNDLE}
+        self.specs = {SPEC.digest: SPEC}
+        self.states: dict[str, State] = {}
+
+    def get_bundle(self, digest: str) -> Bundle:
+        return self.bundles[digest]
+
+    def get_spec(self, digest: str) -> TaskSpec:
+        return self.specs[digest]
+
+    def get_state(self, digest: str) -> dict[str, torch.Tensor]:
+        if digest not in self.states:
+            raise OperationError(f"no state {digest}")
+        return dict(self.states[digest])
+
+    def put_state(self, digest: str, state: State) -> None:
+        assert state_digest(state) == digest
+        self.states[digest] = state
+
+
+class CountedData:
+    """A data cache that counts what it loads."""
+
+    def __init__(self) -> None:
+        self.cache = DataCache()
+        self.loads = 0
+
+    def get(self, spec: TaskSpec, program: Program, store: Any) -> tuple[State, str]:
+        load = program.load_data
+
+        def counted() -> State:
+            self.loads += 1
+            return load()
+
+        program.load_data = counted
+        return self.cache.get(spec, program, store)
+
+
+def start(
+    agent: FakeAgent,
+    store: FakeStore | None = None,
+    *,
+    numerics: str = NUMERICS,
+    cache: Any = None,
+    grow_from: str = "",
+    slept: list[float] | None = None,
+    is_wanted: Callable[[], bool] = always,
+) -> TaskRun:
+    return TaskRun(
+        job="job",
+        trial="trial",
+        agent=agent,
+        store=store or FakeStore(),
+        pinned_class=lambda: numerics,
+        data_cache=cache or DataCache(),
+        grow_from=grow_from,
+        is_wanted=is_wanted,
+        sleep=[].append if slept is None else slept.append,
+    )
+
+
+def run_to_end(run: TaskRun) -> list[Acknowledged]:
+    done: list[Acknowledged] = []
+    while not done or not done[-1].is_last:
+        done.append(run.advance())
+    run.close()
+    return done
+
+
+def by_hand(segments: int, spec: TaskSpec = SPEC, state: State | None = None) -> list[Computed]:
+    program = small_programs.Small()
+    runner = Runner(program, spec, program.load_data(), arithmetic)
+    if state is not None:
+        runner.load(state)
+    return [runner.run_segment() for _ in range(segments)]
+
+
+def test_a_whole_run_acknowledges_every_segment_in_order() -> None:
+    agent, store = FakeAgent(), FakeStore()
+    done = run_to_end(start(agent, store))
+    assert [slot["segment"] for slot in agent.slots] == [0, 1, 2, 3]
+    assert {(slot["job"], slot["task"], slot["attempt"]) for slot in agent.slots} == {
+        ("job", "t001", 2)
+    }
+    before = ""
+    for segment, (one, computed) in enumerate(zip(done, by_hand(4), strict=True)):
+        assert one.leaf == {
+            "job": "job",
+            "task": "t001",
+            "segment": segment,
+            "attempt": 2,
+            "state_before": before,
+            "state_after": computed.state_after,
+            "metrics": computed.metrics,
+            "data_digest": DATA_DIGEST,
+            "numerics": NUMERICS,
+            "operator": OPERATOR,
+        }
+        assert one.receipt == {"for": segment}
+        assert one.segments_done == segment + 1
+        assert one.is_last == (segment == 3)
+        assert one.checkpoint == {"task": "t001", "state": computed.state_after}
+        before = computed.state_after
+    assert agent.leaves == [one.leaf for one in done]
+    assert set(store.states) == {one.leaf["state_after"] for one in done}
+
+
+def _finished_elsewhere() -> tuple[FakeAgent, FakeStore, dict[str, Any]]:
+    """A task of which nothing is left; its last segment is not judged yet."""
+    store = FakeStore()
+    leaf = run_to_end(start(FakeAgent(), store))[-1].leaf
+    return FakeAgent(good=4, state=leaf["state_after"], attempt=3, leaf={}), store, leaf
+
+
+def test_a_run_with_nothing_left_tells_its_end_again_once_it_is_judged() -> None:
+    agent, store, leaf = _finished_elsewhere()
+
+    class Judged(list[float]):
+        def append(self, seconds: float) -> None:
+            super().append(seconds)
+            agent.will_say(leaf=leaf)
+
+    slept = Judged()
+    (done,) = run_to_end(start(agent, store, slept=slept))
+    assert done == Acknowledged(leaf=leaf, receipt={}, segments_done=4, is_last=True)
+    assert slept == [JUDGED_POLL_S]
+    assert agent.events == [], "nothing is computed, committed or paid again"
+
+
+def test_an_end_that_is_not_judged_is_left_to_another_start() -> None:
+    agent, store, _ = _finished_elsewhere()
+    slept: list[float] = []
+    with pytest.raises(OperationError, match="not judged"):
+        start(agent, store, slept=slept).advance()
+    assert len(slept) == JUDGED_POLLS
+
+
+def test_a_state_is_stored_before_it_is_committed() -> None:
+    store = FakeStore()
+
+    class Checking(FakeAgent):
+        def commit(self, leaf: Mapping[str, Any]) -> dict[str, Any]:
+            assert leaf["state_after"] in store.states
+            return super().commit(leaf)
+
+    agent = Checking()
+    run_to_end(start(agent, store))
+    assert len(agent.leaves) == 4
+
+
+def test_nothing_is_asked_of_the_network_before_the_first_advance() -> None:
+    agent = FakeAgent()
+    start(agent).close()
+    assert agent.events == []
+
+
+def test_the_next_segment_is_computed_while_one_is_committed() -> None:
+    agent = FakeAgent()
+    agent.commit_waits_for_slot = {0: 1, 1: 2, 2: 3}
+    assert len(run_to_end(start(agent))) == 4
+    for segment in range(3):
+        asked, sent = agent.events.index(("slot", segment + 1)), ("commit", segment)
+        assert asked < agent.events.index(sent)
+
+
+def test_the_run_is_at_most_one_segment_ahead() -> None:
+    agent = FakeAgent()
+    run = start(agent)
+    run.advance()
+    assert [segment for what, segment in agent.events if what == "slot"] == [0, 1]
+    assert [segment for what, segment in agent.events if what == "commit"] == [0]
+    run.close()
+
+
+def test_the_last_segment_computes_nothing_ahead() -> None:
+    agent = FakeAgent()
+    run_to_end(start(agent))
+    assert [segment for what, segment in agent.events if what == "slot"] == [0, 1, 2, 3]
+
+
+def test_a_task_goes_on_from_its_last_good_state() -> None:
+    store, computed = FakeStore(), by_hand(4)
+    store.put_state(computed[1].state_after, computed[1].state)
+    agent = FakeAgent(good=2, state=computed[1].state_after, attempt=5)
+    done = run_to_end(start(agent, store))
+    assert [one.leaf["segment"] for one in done] == [2, 3]
+    assert done[0].leaf["state_before"] == computed[1].state_after
+    assert done[0].leaf["attempt"] == 5
+    assert [one.segments_done for one in done] == [3, 4]
+    assert [one.leaf["state_after"] for one in done] == [one.state_after for one in computed[2:]]
+
+
+def test_a_task_whose_state_is_lost_fails_at_its_start() -> None:
+    with pytest.raises(OperationError, match="no state"):
+        start(FakeAgent(good=1, state="f" * 64))
+
+
+def test_a_new_task_grows_from_the_state_of_another() -> None:
+    store = FakeStore()
+    parent = by_hand(2, TaskSpec(bundle=BUNDLE.digest, config={"lr": 0.9}, seed=3, task="t000"))[1]
+    store.put_state(parent.state_after, parent.state)
+    agent = FakeAgent()
+    done = run_to_end(start(agent, store, grow_from=parent.state_after))
+    assert [one.leaf["segment"] for one in done] == [0, 1]
+    assert done[0].leaf["state_before"] == parent.state_after
+    assert [one.segments_done for one in done] == [3, 4]
+    grown = by_hand(2, state=parent.state)
+    assert [one.leaf["state_after"] for one in done] == [one.state_after for one in grown]
+    assert int(store.states[done[-1].leaf["state_after"]][STEP]) == 12
+
+
+def test_a_state_of_its_own_counts_more_than_one_to_grow_from() -> None:
+    store, computed = FakeStore(), by_hand(3)
+    for one in computed:
+        store.put_state(one.state_after, one.state)
+    agent = FakeAgent(good=1, state=computed[0].state_after)
+    run = start(agent, store, grow_from=computed[2].state_after)
+    assert run.advance().leaf["state_before"] == computed[0].state_after
+    run.close()
+
+
+def test_a_refused_first_slot_stops_the_run() -> None:
+    agent = FakeAgent()
+    agent.refuse_slot[0] = Refused(Reason.BUDGET_EXHAUSTED)
+    run = start(agent)
+    with pytest.raises(Refused, match="budget exhausted"):
+        run.advance()
+    assert agent.leaves == []
+    run.close()
+
+
+def test_a_refusal_for_the_slot_ahead_loses_nothing_acknowledged() -> None:
+    agent, slept = FakeAgent(), []
+    agent.refuse_slot[1] = Refused(Reason.BUDGET_EXHAUSTED)
+    run = start(agent, slept=slept)
+    first = run.advance()
+    assert (first.leaf["segment"], first.receipt, first.is_last) == (0, {"for": 0}, False)
+    with pytest.raises(Refused, match="budget exhausted"):
+        run.advance()
+    assert [leaf["segment"] for leaf in agent.leaves] == [0]
+    assert slept == []
+    run.close()
+
+
+def test_a_refused_commitment_is_raised_by_its_own_advance() -> None:
+    agent = FakeAgent()
+    agent.refuse_commit[1] = Refused(Reason.WRONG_PREDECESSOR, "0 are good")
+    run = start(agent)
+    run.advance()
+    with pytest.raises(Refused, match="0 are good"):
+        run.advance()
+    run.close()
+
+
+@pytest.mark.parametrize("where", ["slot ahead", "commitment"])
+def test_a_caught_operators_trial_waits_before_it_fails(where: str) -> None:
+    agent, slept = FakeAgent(), []
+    refusal = Refused(Reason.OPERATOR_TOMBSTONED)
+    if where == "slot ahead":
+        agent.refuse_slot[1] = refusal
+    else:
+        agent.refuse_commit[0] = refusal
+    run = start(agent, slept=slept)
+    with pytest.raises(Refused, match="tombstoned"):
+        run_to_end(run)
+    assert slept == [REFUSED_WAIT_S]
+    run.close()
+
+
+def test_an_unreachable_agent_is_no_refusal() -> None:
+    agent, slept = FakeAgent(), []
+    agent.refuse_commit[0] = Unreachable("no agent answers")
+    run = start(agent, slept=slept)
+    with pytest.raises(Unreachable):
+        run.advance()
+    assert slept == []
+    run.close()
+
+
+def test_a_node_of_another_numerics_class_is_stopped_before_it_asks_for_work() -> None:
+    agent = FakeAgent()
+    with pytest.raises(OperationError, match="c0ffee"):
+        start(agent, numerics="decade")
+    assert agent.events == []
+
+
+def reproducible(store: FakeStore) -> TaskSpec:
+    """The same task in canonical arithmetic, stored."""
+    spec = replace(SPEC, numerics=REPRODUCIBLE)
+    store.specs[spec.digest] = spec
+    return spec
+
+
+def test_a_reproducible_task_is_committed_in_its_mode_by_a_node_of_any_class() -> None:
+    store = FakeStore()
+    spec = reproducible(store)
+    agent = FakeAgent(joined=f"other,{REPRODUCIBLE}", spec=spec.digest, numerics=REPRODUCIBLE)
+    done = run_to_end(start(agent, store))
+    assert {one.leaf["numerics"] for one in done} == {REPRODUCIBLE}
+    expected = [one.state_after for one in by_hand(4, spec)]
+    assert [one.leaf["state_after"] for one in done] == expected
+    assert expected != [one.state_after for one in by_hand(4)]
+
+
+def test_a_node_that_did_not_join_as_reproducible_is_stopped() -> None:
+    store = FakeStore()
+    agent = FakeAgent(spec=reproducible(store).digest, numerics=REPRODUCIBLE)
+    with pytest.raises(OperationError, match="join again"):
+        start(agent, store)
+    assert agent.events == []
+
+
+@pytest.mark.parametrize("job", [PINNED, "reproducible/v1/high"])
+def test_a_spec_of_other_numerics_than_the_job_is_refused(job: str) -> None:
+    store = FakeStore()
+    joined = f"{NUMERICS},{REPRODUCIBLE},{job}"
+    agent = FakeAgent(joined=joined, spec=reproducible(store).digest, numerics=job)
+    with pytest.raises(OperationError, match="other numerics than the job"):
+        start(agent, store)
+    assert agent.events == []
+
+
+def test_a_node_with_other_data_is_stopped_before_it_asks_for_a_slot() -> None:
+    agent = FakeAgent(data_digest="0" * 64)
+    with pytest.raises(OperationError, match="data"):
+        start(agent)
+    assert agent.events == []
+
+
+def test_a_spec_that_names_another_bundle_than_the_job_is_refused() -> None:
+    with pytest.raises(OperationError, match="another bundle"):
+        start(FakeAgent(bundle="1" * 64))
+
+
+def test_data_are_loaded_once_for_all_tasks_of_a_process() -> None:
+    cache = CountedData()
+    for _ in range(3):
+        start(FakeAgent(), cache=cache).close()
+    assert cache.loads == 1
+
+
+def test_steps_that_are_no_longer_wanted_are_given_up_and_nothing_is_committed() -> None:
+    agent, answers = FakeAgent(), [True, True, False]
+    run = start(agent, is_wanted=lambda: answers.pop(0))
+    with pytest.raises(Abandoned):
+        run.advance()
+    run.close()
+    assert answers == [], "no step is taken without asking"
+    assert agent.leaves == []
+
+
+def test_a_segment_given_up_ahead_does_not_take_the_one_before_with_it() -> None:
+    agent, answers = FakeAgent(), [True] * small_programs.Small.steps_per_segment + [False]
+    run = start(agent, is_wanted=lambda: answers.pop(0))
+    assert run.advance().segments_done == 1
+    with pytest.raises(Abandoned):
+        run.advance()
+    run.close()
+    assert len(agent.leaves) == 1
+
+
+def test_closing_lets_a_commitment_under_way_finish() -> None:
+    agent = FakeAgent()
+    agent.refuse_slot[1] = Refused(Reason.TASK_FINISHED)
+    run = start(agent)
+    run.advance()
+    run.close()
+    assert [leaf["segment"] for leaf in agent.leaves] == [0]
+
+
+RAISING = """
+import torch
+from workloads.core.program_errors import ProgramFailed
+from workloads.core.program import Program
+
+class Raising(Program):
+    steps_per_segment, segments = 1, 3
+    def load_data(self):
+        return {"x": torch.zeros(1)} if not FAILS == "load_data" else 1 / 0
+    def init(self, config, data, rng):
+        self.done = torch.zeros(()) if not FAILS == "init" else 1 / 0
+    def step(self, data, rng):
+        self.done += 1
+        if FAILS == "step" and self.done == 2:
+            1 / 0
+    def evaluate(self, data):
+        if FAILS == "evaluate":
+            1 / 0
+        return {"loss": float("nan") if FAILS == "nan" else 1.0}
+"""
+
+
+def start_raising(where: str, agent: FakeAgent) -> TaskRun:
+    bundle = Bundle(entry="Raising", source=f"FAILS = {where!r}\n{RAISING}", libraries={})
+    spec = replace(SPEC, bundle=bundle.digest, config={})
+    store = FakeStore()
+    store.bundles[bundle.digest], store.specs[spec.digest] = bundle, spec
+    agent.fits(spec=spec.digest, bundle=bundle.digest)
+    return start(agent, store)
+
+
+@pytest.mark.parametrize("where", ["load_data", "init", "evaluate"])
+def test_what_the_program_raises_is_told_with_its_own_frames(where: str) -> None:
+    with pytest.raises(ProgramFailed) as caught:
+        start_raising(where, FakeAgent()).advance()
+    told = str(caught.value)
+    assert told.endswith("ZeroDivisionError: division by zero")
+    assert f", in {where}\n" in told
+    assert "1 / 0" in told, "with the source line"
+    assert "task_run" not in told
+
+
+def test_a_metric_that_is_no_number_is_named() -> None:
+    with pytest.raises(ProgramFailed, match="the metric 'loss' is nan"):
+        start_raising("nan", FakeAgent()).advance()
+
+
+def test_a_segment_that_is_done_is_reported_before_the_error_after_it() -> None:
+    agent = FakeAgent()
+    run = start_raising("step", agent)
+    assert run.advance().leaf["segment"] == 0
+    with pytest.raises(ProgramFailed, match="in step"):
+        run.advance()
+    assert len(agent.leaves) == 1

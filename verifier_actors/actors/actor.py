@@ -1,0 +1,190 @@
+"""Ray shells: verifier actors that replay, and the auditor that hands them what was drawn.
+
+The auditor runs on the head, reads open audits from the authority and gives each to an actor of the
+party that the draw chose, in a profile that computes the segment's numerics class. It holds no key.
+Each verifier actor runs on a verifier node, in the environment of one profile, and has its results
+signed by that node's agent.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import ray
+from ray.exceptions import RayError
+
+from gensyn_ray.domain.errors import GensynError, Refused
+from gensyn_ray.object_store.blobs import Blobs
+from gensyn_ray.operators.agent_client import SOCKET_VARIABLE, AgentClient
+from ledger.client import LedgerClient
+from verifier_actors.replay.replay import ReplayRequest, Verifier
+from workloads.numerics.pinned import PROFILES, numerics_class
+
+POLL_S = 0.1
+IN_FLIGHT = 1
+"""Replays of each kind, urgent and other, handed to a party for one numerics class at a time: so
+the urgent wait for one other at most, and the others for one urgent. The rest stay with the
+authority, which forgets those that a ruling makes needless."""
+
+
+class VerifierActor:
+    """Replays in the numerics class of its process."""
+
+    def __init__(self, blobs_uri: str) -> None:
+        self.numerics = numerics_class()
+        agent = AgentClient.of_this_node()
+        self._verifier = Verifier(
+            Blobs(blobs_uri),
+            lambda job, slot, result: agent.verdict(job=job, slot=slot, result=result),
+        )
+
+    def numerics_class(self) -> str:
+        return self.numerics
+
+    def replay(self, request: ReplayRequest) -> str:
+        """Empty when the verdict was sent or is no longer wanted, otherwise what went wrong."""
+        try:
+            self._verifier.handle(request)
+        except Refused:
+            return ""  # judged meanwhile
+        except GensynError as error:
+            return str(error)
+        return ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifierSeat:
+    """A verifying party: its agent's socket on the verifier node, and the profile (the environment)
+    in which it replays each numerics class that it serves."""
+
+    party: str
+    name: str
+    socket: str
+    profiles: dict[str, str]
+
+
+class Pool(Protocol):
+    """Starts replays and tells which have ended."""
+
+    def start(self, party: str, numerics: str, request: ReplayRequest) -> bool: ...
+    def ended(self) -> list[tuple[str, str]]: ...
+
+
+class Auditor:
+    """Keeps every open audit with a verifier until it is answered. Plain: tested with fakes."""
+
+    def __init__(self, read_audits: Callable[[], list[dict[str, Any]]], pool: Pool) -> None:
+        self._read = read_audits
+        self._pool = pool
+        self._running: dict[tuple[str, str], tuple[str, bool]] = {}
+
+    def turn(self) -> None:
+        """Start what is open and not running; forget what has ended, so that it may start again."""
+        for key in self._pool.ended():
+            self._running.pop(key, None)
+        load = Counter((party, *kind) for (party, _), kind in self._running.items())
+        for audit in self._read():
+            key, kind = (audit["party"], audit["slot"]), (audit["numerics"], audit["urgent"])
+            if key in self._running or load[audit["party"], *kind] >= IN_FLIGHT:
+                continue
+            request = ReplayRequest(
+                job=audit["job"],
+                slot=audit["slot"],
+                spec=audit["spec"],
+                state_before=audit["state_before"],
+            )
+            if self._pool.start(audit["party"], audit["numerics"], request):
+                self._running[key] = kind
+                load[audit["party"], *kind] += 1
+
+
+class ActorPool:
+    """Verifier actors, one per party and profile, created when first needed."""
+
+    def __init__(self, seats: list[VerifierSeat], blobs: str) -> None:
+        self._seats = {seat.party: seat for seat in seats}
+        self._blobs = blobs
+        self._actors: dict[tuple[str, str], Any] = {}
+        self._tasks: dict[ray.ObjectRef[str], tuple[str, str]] = {}
+
+    def start(self, party: str, numerics: str, request: ReplayRequest) -> bool:
+        """Hand a replay to the party's actor of that class; False if there can be none."""
+        actor = self._actor(party, numerics)
+        if actor is None:
+            return False
+        method = actor.replay.options(name=f"replay {request.slot}")
+        self._tasks[method.remote(request)] = (party, request.slot)
+        return True
+
+    def ended(self) -> list[tuple[str, str]]:
+        """(party, slot) of replays that ended, well or not."""
+        if not self._tasks:
+            return []
+        done, _ = ray.wait(list(self._tasks), num_returns=len(self._tasks), timeout=0)
+        ended: list[tuple[str, str]] = []
+        for task in done:
+            key = self._tasks.pop(task)
+            ended.append(key)
+            try:
+                if problem := ray.get(task):
+                    print(f"replay of {key[1]}: {problem}", flush=True)
+            except RayError as error:
+                print(f"replay of {key[1]} by {key[0]} failed: {error}", flush=True)
+                self._forget_dead_actors(key[0])
+        return ended
+
+    def warm_up(self, party: str) -> None:
+        """Start a party's actors before they are needed."""
+        for numerics in self._seats[party].profiles:
+            self._actor(party, numerics)
+
+    def _actor(self, party: str, numerics: str) -> Any:
+        seat = self._seats.get(party)
+        if seat is None or (profile := seat.profiles.get(numerics)) is None:
+            return None
+        if (party, profile) not in self._actors:
+            environment = {**PROFILES[profile], SOCKET_VARIABLE: seat.socket}
+            self._actors[party, profile] = (
+                ray.remote(VerifierActor)
+                .options(
+                    name=f"{seat.name} {profile}",
+                    num_cpus=0,
+                    label_selector={"gensyn.role": "verifier"},
+                    runtime_env={"env_vars": environment},
+                    max_restarts=-1,
+                )
+                .remote(self._blobs)
+            )
+        return self._actors[party, profile]
+
+    def _forget_dead_actors(self, party: str) -> None:
+        for key in [key for key in self._actors if key[0] == party]:
+            del self._actors[key]
+
+
+class AuditorActor:
+    """Polls the authority for ever; one thread, `run` never returns."""
+
+    def __init__(
+        self,
+        ledger_address: str,
+        seats: list[VerifierSeat],
+        blobs: str,
+    ) -> None:
+        ledger = LedgerClient(ledger_address)
+        self._pool = ActorPool(seats, blobs)
+        self._auditor = Auditor(lambda: ledger.read("audits"), self._pool)
+        self._parties = [seat.party for seat in seats]
+
+    def run(self) -> None:
+        """Serve until the actor is killed."""
+        for party in self._parties:
+            self._pool.warm_up(party)
+        while True:
+            try:
+                self._auditor.turn()
+            except GensynError as error:
+                print(f"auditor: {error}", flush=True)
+            time.sleep(POLL_S)

@@ -1,0 +1,50 @@
+"""A scheduler as bytes, for the next driver of its job; Tune itself saves searchers alone.
+
+Schedulers keep trials among their things; another driver has other objects for the same trials. So
+a trial is written as its id and read as whatever trial has that id.
+
+Not covered: schedulers that hold objects of the cluster (population based training, between an
+exploit and its start) or cannot be pickled. They begin afresh, as in Tune.
+"""
+
+import io
+import pickle
+from collections.abc import Mapping
+from typing import Any
+
+import cloudpickle
+import ray
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import TrialScheduler
+
+
+class _Pickler(cloudpickle.Pickler):
+    def persistent_id(self, obj: Any) -> str | None:
+        if isinstance(obj, ray.ObjectRef):
+            raise pickle.PicklingError("an object of this cluster, which the next one lacks")
+        return obj.trial_id if isinstance(obj, Trial) else None
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, data: bytes, trials: Mapping[str, Trial]) -> None:
+        super().__init__(io.BytesIO(data))
+        self._trials = trials
+
+    def persistent_load(self, pid: str) -> Trial:
+        return self._trials[pid]
+
+
+def save_scheduler(scheduler: TrialScheduler) -> bytes:
+    """What `load_scheduler` makes the scheduler from; nothing if it cannot be pickled."""
+    written = io.BytesIO()
+    try:
+        _Pickler(written).dump(scheduler)
+    except Exception:  # whatever the user's own scheduler raises
+        return b""
+    return written.getvalue()
+
+
+def load_scheduler(data: bytes, trials: Mapping[str, Trial]) -> TrialScheduler:
+    """The scheduler, on these trials by their ids. Raises `KeyError` if one of its trials is
+    missing."""
+    return _Unpickler(data, trials).load()

@@ -1,0 +1,19 @@
+"""The object store as a volunteer node reaches it."""
+
+from gensyn_ray.object_store.address import parse
+from gensyn_ray.object_store.blobs import Blobs
+from gensyn_ray.object_store.grants import Grant, Method
+from gensyn_ray.object_store.opening import is_bucket
+from gensyn_ray.object_store.presigned import Presigned
+from gensyn_ray.operators.agent_client import AgentClient
+
+
+def store_of_node(uri: str, agent: AgentClient, *, job: str, trial: str) -> Blobs:
+    """A folder directly; a bucket by links for one trial's task, which the agent asks for."""
+    if not is_bucket(uri):
+        return Blobs(uri)
+
+    def ask(method: Method, kind: str, digest: str) -> Grant:
+        return agent.link(job=job, trial=trial, method=method, kind=kind, digest=digest)
+
+    return Blobs(Presigned(ask, where=str(parse(uri))))

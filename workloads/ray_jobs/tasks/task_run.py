@@ -1,0 +1,227 @@
+"""One start of one task on one node: slots, segments, storage, commitments.
+
+Plain: the agent, the store and the pinned class are arguments, so it is tested without Ray.
+
+Storing and committing run one segment behind the training: while segment k travels, segment k + 1
+is computed. A result is handed out only with the receipt of its own segment, so nothing reaches a
+scheduler that is not acknowledged. The price is one segment of work that an early stop throws away.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, NoReturn, Protocol
+
+import torch
+
+from gensyn_ray.domain.errors import OperationError, Refused
+from gensyn_ray.domain.ids import Slot
+from gensyn_ray.domain.numerics import PINNED
+from ledger.core.refusals import Reason
+from workloads.core.bundle import Bundle, load_program
+from workloads.core.data_cache import DataCache
+from workloads.core.dataset import Manifest
+from workloads.core.program_errors import ProgramFailed, told_to_its_author
+from workloads.core.segment import Abandoned, Computed, Runner, TaskSpec, always, make_leaf
+from workloads.core.state import State
+from workloads.numerics.arithmetic import arithmetic
+
+REFUSED_WAIT_S = 2.0
+"""How long a caught operator's trial waits before it fails, so that its node is drained by then and
+Tune's next attempt lands elsewhere."""
+JUDGED_POLL_S = 0.5
+JUDGED_POLLS = 240
+"""How often a start with nothing left to do asks whether the last segment is judged."""
+
+
+class Agent(Protocol):
+    """What a task asks of the node's agent; each call may raise `Refused`."""
+
+    def identity(self) -> dict[str, Any]: ...
+    def task(self, *, job: str, trial: str) -> dict[str, Any]: ...
+    def slot(self, *, job: str, task: str, segment: int, attempt: int) -> None: ...
+    def commit(self, leaf: Mapping[str, Any]) -> dict[str, Any]: ...
+
+
+class Store(Protocol):
+    """What a task asks of the object store; reads raise `OperationError`."""
+
+    def get_bundle(self, digest: str) -> Bundle: ...
+    def get_spec(self, digest: str) -> TaskSpec: ...
+    def get_state(self, digest: str) -> dict[str, torch.Tensor]: ...
+    def put_state(self, digest: str, state: State) -> None: ...
+    def get_manifest(self, digest: str) -> Manifest: ...
+    def get_data(self, digest: str) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acknowledged:
+    """A segment whose commitment is in the journal and whose state is stored. `receipt` is empty
+    where it went to an earlier start, and the segment was judged meanwhile."""
+
+    leaf: dict[str, Any]
+    receipt: dict[str, Any]
+    segments_done: int
+    is_last: bool
+
+    @property
+    def checkpoint(self) -> dict[str, Any]:
+        """Where to go on from: a reference into the store, small enough for any checkpoint."""
+        return {"task": self.leaf["task"], "state": self.leaf["state_after"]}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Pending:
+    slot: Slot
+    state_before: str
+    computed: Computed
+    segments_done: int
+
+
+_Ahead = _Pending | Refused | ProgramFailed | Abandoned
+"""A segment that is computed and not committed yet, or why there is none."""
+
+
+class TaskRun:
+    """Goes on from the task's last good state; `advance` gives one acknowledged segment a call.
+
+    Where nothing is left, because an earlier start died between its last commitment and telling of
+    it, `advance` gives that segment again once it is judged, and computes nothing.
+
+    `pinned_class` computes this process's class. `grow_from`: digest of another task's state to
+    begin with, where this task has none of its own. `is_wanted`: asked before each step.
+    Raises `Refused` from the constructor or `advance` when the node may not go on,
+    `OperationError` if the data or the numerics differ from what was agreed, `ProgramFailed` for
+    what the program raises, and `Abandoned` once the work is not wanted; the run is over then.
+    """
+
+    def __init__(
+        self,
+        *,
+        job: str,
+        trial: str,
+        agent: Agent,
+        store: Store,
+        pinned_class: Callable[[], str],
+        data_cache: DataCache,
+        grow_from: str = "",
+        is_wanted: Callable[[], bool] = always,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._agent, self._store, self._sleep = agent, store, sleep
+        self._is_wanted = is_wanted
+        me = agent.identity()
+        self._operator = me["party"]
+        task = agent.task(job=job, trial=trial)
+        self._job, self._trial = job, trial
+        self._task, self._attempt = task["task"], task["attempt"]
+        spec = store.get_spec(task["spec"])
+        if spec.bundle != task["bundle"]:
+            raise OperationError("the task's spec names another bundle than the job")
+        if spec.numerics != task["numerics"]:
+            # Replays of a pinned run would differ among the verifiers of a reproducible job.
+            raise OperationError("the task's spec names other numerics than the job")
+        self._numerics = pinned_class() if spec.numerics == PINNED else spec.numerics
+        if self._numerics not in me["numerics"].split(","):
+            raise OperationError(
+                f"this process computes in {self._numerics}, the node joined as {me['numerics']}: "
+                "set the profile's variables before `ray start`, or join again"
+            )
+        bundle = store.get_bundle(spec.bundle)
+        self._file = bundle.file
+        with told_to_its_author(self._file):
+            program = load_program(bundle)()
+            data, self._data_digest = data_cache.get(spec, program, store)
+        if self._data_digest != task["data_digest"]:
+            raise OperationError("this node's data are not the job's: the digests differ")
+        inputs = {name: store.get_state(digest) for name, digest in spec.inputs.items()}
+        with told_to_its_author(self._file):
+            self._runner = Runner(program, spec, data, arithmetic, inputs)
+        self._total = self._runner.segments
+        self._state_before = task["state"] or grow_from
+        if self._state_before:
+            self._runner.load(store.get_state(self._state_before))
+        self._next_segment = task["good"]
+        self._ahead: _Ahead | None = None
+        self._background = ThreadPoolExecutor(1, thread_name_prefix="commit")
+
+    def advance(self) -> Acknowledged:
+        """Acknowledge the next segment. Raises `Refused`, `ProgramFailed` and `OperationError`."""
+        if self._ahead is None and self._next_segment and self._runner.segments_done >= self._total:
+            return self._told_again()
+        current = self._ahead if self._ahead is not None else self._try_compute()
+        self._ahead = None
+        if isinstance(current, (ProgramFailed, Abandoned)):
+            raise current
+        if isinstance(current, Refused):
+            self._refused(current)
+        receipt = self._background.submit(self._acknowledge, current)
+        is_last = current.segments_done >= self._total
+        if not is_last:
+            self._ahead = self._try_compute()
+        try:
+            leaf, signed = receipt.result()
+        except Refused as refusal:
+            self._refused(refusal)
+        return Acknowledged(
+            leaf=leaf, receipt=signed, segments_done=current.segments_done, is_last=is_last
+        )
+
+    def _told_again(self) -> Acknowledged:
+        for _ in range(JUDGED_POLLS):
+            leaf = self._agent.task(job=self._job, trial=self._trial)["leaf"]
+            if leaf and leaf["state_after"] == self._state_before:
+                return Acknowledged(
+                    leaf=leaf, receipt={}, segments_done=self._runner.segments_done, is_last=True
+                )
+            self._sleep(JUDGED_POLL_S)
+        raise OperationError(
+            "the task's last segment is not judged yet: the trial will be tried again elsewhere"
+        )
+
+    def close(self) -> None:
+        """Give up; a commitment under way is still sent."""
+        self._background.shutdown(wait=True)
+
+    def _try_compute(self) -> _Ahead:
+        # What goes wrong ahead must not take the segment with it that is being committed.
+        try:
+            return self._compute()
+        except (Refused, ProgramFailed, Abandoned) as end:
+            return end
+
+    def _compute(self) -> _Pending:
+        slot = Slot(
+            job=self._job, task=self._task, segment=self._next_segment, attempt=self._attempt
+        )
+        self._agent.slot(job=slot.job, task=slot.task, segment=slot.segment, attempt=slot.attempt)
+        with told_to_its_author(self._file):
+            computed = self._runner.run_segment(self._is_wanted)
+        pending = _Pending(
+            slot=slot,
+            state_before=self._state_before,
+            computed=computed,
+            segments_done=self._runner.segments_done,
+        )
+        self._state_before = computed.state_after
+        self._next_segment += 1
+        return pending
+
+    def _acknowledge(self, pending: _Pending) -> tuple[dict[str, Any], dict[str, Any]]:
+        computed = pending.computed
+        self._store.put_state(computed.state_after, computed.state)
+        leaf = make_leaf(
+            slot=pending.slot,
+            state_before=pending.state_before,
+            computed=computed,
+            data_digest=self._data_digest,
+            numerics=self._numerics,
+            operator=self._operator,
+        )
+        return leaf, self._agent.commit(leaf)
+
+    def _refused(self, refusal: Refused) -> NoReturn:
+        if refusal.reason == Reason.OPERATOR_TOMBSTONED:
+            self._sleep(REFUSED_WAIT_S)
+        raise refusal
