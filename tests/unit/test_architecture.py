@@ -1,0 +1,29 @@
+"""The architecture page names real paths, and its map lists the folders of the import contracts."""
+
+import re
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "architecture.md").read_text()
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+CONTRACTS = PROJECT["tool"]["importlinter"]["contracts"]
+
+
+def test_every_path_on_the_page_exists() -> None:
+    paths = re.findall(r"`([\w.-]+/[\w./-]*|[\w-]+\.(?:py|md|toml))`", PAGE)
+    assert len(paths) > 40
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+def test_the_map_lists_the_folders_of_the_contracts_in_their_order() -> None:
+    section = PAGE.split("## The map of folders")[1].split("\n## ")[0]
+    listed = re.findall(r"^\| `([\w/]+?)(?:/|\.py)` \| .+ \|$", section, re.MULTILINE)
+    in_contracts = [
+        f"{container}/{folder}"
+        for contract in CONTRACTS
+        for container in contract.get("containers", [])
+        for layer in contract["layers"]
+        for folder in re.split(r" [|:] ", layer)
+    ]
+    assert listed == in_contracts
