@@ -1,47 +1,17 @@
-"""What can be asked of the ledger, by whom.
+"""The commands of the ledger, and the roles that may sign each of them.
 
-    operation            role                      asks
-    Found                network                   start the network's books (once, first)
-    Deposit              treasury                  bring credits in from outside
-    Grant                treasury                  treasury -> available
-    Correct              treasury                  undo a wrong posting by an opposite one
-    SetParameters        treasury                  change the network's settings
-    ReverseSlash         treasury                  give a wrongly slashed stake back
-    Approve              treasury                  agree to another key's proposal
-    Join                 any party                 make a key known
-    Withdraw             any party                 available -> outside
-    Bond                 operator|verifier         available -> free stake
-    Unbond               operator|verifier         free stake -> unbonding
-    Mature               operator|verifier|network unbonding that is over -> available
-    Jail                 network                   no more slots for a time
-    Unjail               operator                  come back when that time is over
-    OpenJob              submitter                 available -> escrow
-    StartTask            driver                    begin an attempt at a task
-    FinishTask           driver                    the task needs no more segments
-    RequestSlot          operator                  reserve stake and escrow for one segment
-    Commit               operator                  answer slots with signed segment leaves
-    Record               network|driver|verifier   put evidence into the log; moves nothing
-    Settle               network                   pay or refuse committed segments, into holdback
-    Release              network                   holdback whose window is over -> available
-    CloseJob             driver|submitter          release what was earned, return the rest
-    ExpireJob            network                   the same, for a job that outlived its time
-    Slash                network                   take a proven cheat's stake; holds it
-    ReportEquivocation   any party                 two signed answers to one slot: proof in itself
-    DistributeSlash      network                   give a held slash out after its appeal time
-    OpenChallenge          any party                 question a segment, with a bond
-    ResolveChallenge       network                   the bond returns, or is lost
-    ExpireChallenge        network|opener            unanswered: the bond returns
-    PayJackpot           network                   jackpot -> available of a verifier
+The first line of each class says what the command does; the generated part of `ledger/README.md`
+shows it beside the roles. Amounts are micro-credits, times are Unix milliseconds.
 
-What the treasury asks happens when as many of its keys as the network was founded to need have
-said so: the first signs the command, which stands as a proposal, the others sign `Approve`.
+A treasury command takes effect once as many treasury keys agree as the network was founded to need.
+The first key signs the command, which then waits as a proposal. The other keys sign `Approve`.
 
-A driver is the job's own key, named in `OpenJob`: it can start and finish tasks and close the job,
-and cannot move a credit anywhere that the job's rules do not send it.
+The driver signs with the job's own key, which `OpenJob` names. That key starts and finishes tasks
+and closes the job. It moves credits only as the job's rules say.
 """
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 from gensyn_ray.domain.numerics import PINNED
 from ledger.core.parameters import Parameters
@@ -51,8 +21,12 @@ ROLES = ("network", "treasury", "submitter", "driver", "operator", "verifier")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """`vetted`: bundle digests on which a ruling may slash. `beacon_anchor`: hex chain end.
-    `treasury_threshold`: how many of `treasury_keys` (hex) a treasury command needs."""
+    """Starts the network's books: the first command of every journal.
+
+    `vetted`: digests of the bundles whose rulings may slash. `beacon_anchor`: end of the
+    authority's hash chain, hex. `treasury_threshold`: how many of `treasury_keys` (hex) a treasury
+    command needs.
+    """
 
     network: str
     network_key: str
@@ -65,12 +39,16 @@ class Found:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deposit:
+    """Credits enter from outside: external to available."""
+
     party: str
     amount_micro: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
+    """Pays a party out of the treasury: treasury to available."""
+
     party: str
     amount_micro: int
     reason: str
@@ -78,8 +56,11 @@ class Grant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Correct:
-    """History is never edited: an opposite posting is added. Only between accounts that no rule
-    ties to something else: `available/...`, `treasury`, `jackpot`. `entry`: what was wrong."""
+    """Adds a posting that undoes a wrong one.
+
+    Only accounts that no other rule depends on can be corrected: `available/...`, `treasury` and
+    `jackpot`. `entry`: index of the entry that was wrong.
+    """
 
     debit: str
     credit: str
@@ -90,25 +71,33 @@ class Correct:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetParameters:
+    """Changes the network's settings."""
+
     parameters: Parameters
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReverseSlash:
+    """Returns the stake of a wrong slash, and the operator's standing."""
+
     operator: str
     reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Approve:
-    """`proposal`: body hash of the treasury command that waits."""
+    """Agrees to another key's proposal. `proposal`: body hash of the waiting treasury command."""
 
     proposal: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Join:
-    """`numerics`: the class that the node computed in its self-test; empty for submitters."""
+    """Registers a key as a party in one role.
+
+    `numerics`: the classes that the node's self-test computed, joined by commas; empty for
+    submitters.
+    """
 
     name: str
     numerics: str = ""
@@ -116,26 +105,36 @@ class Join:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bond:
+    """Turns credits into stake: available to free stake."""
+
     amount_micro: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Withdraw:
+    """Credits leave the network: available to external."""
+
     amount_micro: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unbond:
+    """Starts the withdrawal of stake: free stake to unbonding."""
+
     amount_micro: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mature:
+    """Returns stake whose unbonding time is over: unbonding to available."""
+
     party: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Jail:
+    """Refuses an operator new slots until a time."""
+
     operator: str
     until_ms: int
     reason: str
@@ -143,14 +142,17 @@ class Jail:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unjail:
-    """By the jailed operator; it asks for nothing but to be let out."""
+    """Ends the operator's own jail after its time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenJob:
-    """`audit_ppm`: sampling rate per segment in millionths. `draw_batch`: commitments of one
-    operator that share a beacon link. `secret_anchor`: hex end of the submitter's hash chain.
-    `numerics`: the mode that its segments are computed in (`gensyn_ray.domain.numerics`)."""
+    """Opens a job and funds it: available to escrow.
+
+    `audit_ppm`: sampling rate per segment in millionths. `draw_batch`: commitments of one operator
+    that share a beacon link. `secret_anchor`: end of the submitter's hash chain, hex. `numerics`:
+    the mode in which its segments are computed (`gensyn_ray.domain.numerics`).
+    """
 
     job: str
     kind: str
@@ -167,8 +169,11 @@ class OpenJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartTask:
-    """`spec`: digest under which the program's specification is stored. `inputs`: digests of the
-    states of other tasks that this one begins with."""
+    """Starts a task, or its next attempt.
+
+    `spec`: digest of the task's stored specification. `inputs`: digests of the states of other
+    tasks that this one starts from.
+    """
 
     job: str
     task: str
@@ -180,12 +185,16 @@ class StartTask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FinishTask:
+    """Ends a task: it gets no more slots."""
+
     job: str
     task: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestSlot:
+    """Asks for the right to run one segment; reserves stake and escrow for it."""
+
     job: str
     task: str
     segment: int
@@ -194,7 +203,7 @@ class RequestSlot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Commit:
-    """`root`: hex Merkle root over the canonical bytes of `leaves`, in order."""
+    """Answers slots with leaves. `root`: Merkle root over their canonical bytes in order, hex."""
 
     root: str
     leaves: list[dict[str, Any]]
@@ -202,7 +211,10 @@ class Commit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """Evidence. The ledger checks who may say it, and not what it means."""
+    """Puts evidence into the log; moves no credits.
+
+    The ledger checks the signer's role. Settlement checks what the record says.
+    """
 
     kind: str
     content: dict[str, Any]
@@ -210,6 +222,8 @@ class Record:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SettleItem:
+    """One slot of a `Settle`. `pay`: whether the slot's price is earned."""
+
     slot: str
     pay: bool
     reason: str
@@ -217,31 +231,43 @@ class SettleItem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settle:
+    """Pays committed segments into holdback, or refuses their pay."""
+
     job: str
     items: list[SettleItem]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Release:
+    """Releases pay whose holdback time is over: holdback to available."""
+
     job: str
     slots: list[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloseJob:
+    """Closes a job: releases what was earned, returns the rest of the budget."""
+
     job: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpireJob:
+    """Closes a job after its deadline."""
+
     job: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slash:
-    """`evidence`: the slot of the ruling. `spoilt`: honest slots that grew from a bad state; what
-    they cost the submitter is made good from the slash. `reporter`: who proved it beyond their
-    duty, or empty: a verifier who was asked to replay is not paid by outcome."""
+    """Takes an operator's stake after a ruling, and holds it for an appeal.
+
+    `evidence`: the slot of the ruling. `spoilt`: honest operators' slots that continue from a bad
+    state; the slash refunds the submitter for them. `reporter`: the party that proved the fraud, or
+    empty. An assigned verifier is never the reporter, because its pay must not depend on the
+    outcome.
+    """
 
     job: str
     operator: str
@@ -252,7 +278,7 @@ class Slash:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportEquivocation:
-    """Two `Commit` envelopes of one operator with different leaves for `slot`."""
+    """Proves fraud by two `Commit` envelopes of one operator with different leaves for `slot`."""
 
     slot: str
     first: dict[str, str]
@@ -261,11 +287,15 @@ class ReportEquivocation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DistributeSlash:
+    """Pays out a held slash after its appeal time."""
+
     operator: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenChallenge:
+    """Questions a segment with a bond. `claim`: the challenger's reason, as text."""
+
     challenge: str
     slot: str
     claim: str
@@ -273,6 +303,8 @@ class OpenChallenge:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResolveChallenge:
+    """Ends a challenge: upheld returns the bond, dismissed loses it to the treasury."""
+
     challenge: str
     upheld: bool
     reason: str
@@ -280,12 +312,14 @@ class ResolveChallenge:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpireChallenge:
+    """Ends a challenge that got no answer in time; the bond returns."""
+
     challenge: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PayJackpot:
-    """`evidence`: the slot of the planted error that was found."""
+    """Pays a verifier for a found planted error: jackpot to available. `evidence`: its slot."""
 
     party: str
     amount_micro: int
@@ -293,6 +327,7 @@ class PayJackpot:
 
 
 PARTIES = ("submitter", "operator", "verifier")
+"""Roles of a party that joins by itself."""
 
 TreasuryCommand = Deposit | Grant | Correct | SetParameters | ReverseSlash
 
@@ -364,12 +399,5 @@ ALLOWED_ROLES: dict[type[Command], tuple[str, ...]] = {
     PayJackpot: ("network",),
 }
 
-KINDS: tuple[type[Command], ...] = tuple(ALLOWED_ROLES)
-
-TREASURY_KINDS: tuple[type[TreasuryCommand], ...] = (
-    Deposit,
-    Grant,
-    Correct,
-    SetParameters,
-    ReverseSlash,
-)
+KINDS: tuple[type[Command], ...] = get_args(Command)
+TREASURY_KINDS: tuple[type[TreasuryCommand], ...] = get_args(TreasuryCommand)

@@ -1,18 +1,20 @@
-"""What happened: the facts that `Book.apply` folds into state.
+"""The events that `Book.apply` folds into state.
 
-A command that is accepted gives one or more events; they are journaled beside it. `Moved` is the
-only event that changes a balance, and `slot` names the segment that the money is for, if any.
-Moments (`..._ms`) are fixed when a command is decided, so that folding needs no clock.
+An accepted command gives one or more events, which are journaled with it. Only `Moved` changes a
+balance. Amounts are micro-credits. Times are Unix milliseconds; they are fixed when a command is
+decided, so that folding needs no clock.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from ledger.core.parameters import Parameters
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Founded:
+    """The network exists. The fields are those of `Found`."""
+
     network: str
     network_key: str
     treasury_keys: list[str]
@@ -24,6 +26,8 @@ class Founded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParametersSet:
+    """The network's settings from now on."""
+
     parameters: Parameters
 
 
@@ -39,17 +43,23 @@ class Proposed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Approved:
+    """A treasury key (hex) agreed to a proposal."""
+
     proposal: str
     key: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Executed:
+    """A proposal had enough keys and took effect."""
+
     proposal: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartyJoined:
+    """A key became a party. `key`: Ed25519 public key, hex."""
+
     party: str
     role: str
     key: str
@@ -59,6 +69,8 @@ class PartyJoined:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moved:
+    """`amount_micro` went from `debit` to `credit`. `slot`: the segment it is for, or empty."""
+
     debit: str
     credit: str
     amount_micro: int
@@ -68,6 +80,8 @@ class Moved:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnbondingStarted:
+    """Stake can be withdrawn from `mature_ms` on."""
+
     party: str
     amount_micro: int
     mature_ms: int
@@ -75,7 +89,7 @@ class UnbondingStarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnbondingMatured:
-    """The oldest `count` unbondings of the party are over."""
+    """The party's oldest `count` unbondings ended."""
 
     party: str
     count: int
@@ -83,7 +97,7 @@ class UnbondingMatured:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnbondingCut:
-    """A slash took this much from the youngest unbondings."""
+    """A slash took `amount_micro` from the party's youngest unbondings."""
 
     party: str
     amount_micro: int
@@ -91,6 +105,8 @@ class UnbondingCut:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Jailed:
+    """The operator gets no slots before `until_ms`."""
+
     operator: str
     until_ms: int
     reason: str
@@ -98,11 +114,15 @@ class Jailed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unjailed:
+    """The operator may get slots again."""
+
     operator: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobOpened:
+    """A job is open until `deadline_ms`. The other fields are those of `OpenJob`."""
+
     job: str
     kind: str
     submitter: str
@@ -120,6 +140,8 @@ class JobOpened:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskStarted:
+    """An attempt of a task started. The fields are those of `StartTask`."""
+
     job: str
     task: str
     trial: str
@@ -130,12 +152,16 @@ class TaskStarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskFinished:
+    """A task gets no more slots."""
+
     job: str
     task: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StakeReserved:
+    """The operator's stake that backs its work in the job."""
+
     job: str
     operator: str
     amount_micro: int
@@ -143,6 +169,8 @@ class StakeReserved:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlotIssued:
+    """The operator may run the segment of `slot` for `price_micro`."""
+
     slot: str
     operator: str
     price_micro: int
@@ -150,6 +178,8 @@ class SlotIssued:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlotCommitted:
+    """The operator answered a slot. `leaf` is leaf `index` under the commitment's `root` (hex)."""
+
     slot: str
     operator: str
     root: str
@@ -159,6 +189,8 @@ class SlotCommitted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recorded:
+    """Evidence, as its signer `party` recorded it in `role`."""
+
     kind: str
     role: str
     party: str
@@ -167,6 +199,8 @@ class Recorded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlotSettled:
+    """A committed slot was paid or refused. Pay can be released from `release_ms` on."""
+
     slot: str
     paid: bool
     reason: str
@@ -175,11 +209,15 @@ class SlotSettled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlotReleased:
+    """A slot's pay is the operator's own."""
+
     slot: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobClosed:
+    """A job ended. Fraud in it can be punished until `evidence_until_ms`."""
+
     job: str
     expired: bool
     evidence_until_ms: int
@@ -187,7 +225,7 @@ class JobClosed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tombstoned:
-    """Proven fraud: `slashed_micro` of stake is held until `appeal_until_ms`."""
+    """Fraud is proven. `slashed_micro` of stake is held at least until `appeal_until_ms`."""
 
     operator: str
     job: str
@@ -200,7 +238,7 @@ class Tombstoned:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlashDistributed:
-    """`refunded`: slots whose price went back to the submitter."""
+    """A held slash was paid out. `refunded`: slots whose price went back to the submitter."""
 
     operator: str
     refunded: list[str]
@@ -208,12 +246,16 @@ class SlashDistributed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlashReversed:
+    """A held slash was returned to the operator."""
+
     operator: str
     reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChallengeOpened:
+    """`party` questions `slot` with a bond. Without an answer it expires at `expires_ms`."""
+
     challenge: str
     slot: str
     party: str
@@ -224,7 +266,7 @@ class ChallengeOpened:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChallengeEnded:
-    """`outcome`: upheld, dismissed or expired."""
+    """A challenge ended. `outcome`: upheld, dismissed or expired."""
 
     challenge: str
     outcome: str
@@ -261,32 +303,4 @@ Event = (
     | ChallengeEnded
 )
 
-KINDS: tuple[type[Event], ...] = (
-    Founded,
-    ParametersSet,
-    Proposed,
-    Approved,
-    Executed,
-    PartyJoined,
-    Moved,
-    UnbondingStarted,
-    UnbondingMatured,
-    UnbondingCut,
-    Jailed,
-    Unjailed,
-    JobOpened,
-    TaskStarted,
-    TaskFinished,
-    StakeReserved,
-    SlotIssued,
-    SlotCommitted,
-    Recorded,
-    SlotSettled,
-    SlotReleased,
-    JobClosed,
-    Tombstoned,
-    SlashDistributed,
-    SlashReversed,
-    ChallengeOpened,
-    ChallengeEnded,
-)
+KINDS: tuple[type[Event], ...] = get_args(Event)

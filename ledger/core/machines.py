@@ -1,25 +1,25 @@
-"""The state machines and money flows of the ledger, declared once.
+"""Tables of the ledger's state machines and postings, and the generated part of its README.
 
-Nothing here is executed: `decide` and `Book.apply` are the rules. The random driver of the tests
-compares every transition and every posting that happens with these tables, in both directions, and
-`ledger/README.md` is drawn from them, so that code, tables and drawing cannot drift apart.
+The rules are `decide` and `Book.apply`; nothing executes these tables. A randomized test compares
+each transition and each posting with them, in both directions. A second test compares
+`ledger/README.md` with them.
 
-    python -m ledger.core.machines      prints what the README holds between its marks
+    python -m ledger.core.machines      prints the generated part of the README
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ledger.core.commands import ALLOWED_ROLES
+from ledger.core.commands import ALLOWED_ROLES, Command
 from ledger.core.refusals import Reason
 
 NEW = ""
-"""Before the first state."""
+"""The state before the first one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """`transitions`: (state before, event, state after)."""
+    """One state machine. `of`: what it is the state of. `transitions`: (before, event, after)."""
 
     name: str
     of: str
@@ -28,7 +28,7 @@ class Machine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flow:
-    """Why credits move from one kind of account to another. `memo` is what the posting says."""
+    """A kind of posting: from one kind of account to another, by these operations."""
 
     memo: str
     debit: str
@@ -93,7 +93,7 @@ MACHINES = (
     ),
     Machine(
         name="challenge",
-        of="a question about a segment, and its bond",
+        of="a bonded question about a segment",
         transitions=frozenset(
             {
                 (NEW, "ChallengeOpened", "open"),
@@ -192,13 +192,13 @@ FLOWS = (
 
 
 def kind_of(account: str) -> str:
-    """`stake/free/{party}` -> `stake/free`: an account without the names in it."""
+    """The account without its names: `stake/free/{party}` gives `stake/free`."""
     first, *rest = account.split("/")
     return f"{first}/{rest[0]}" if first in ("stake", "challenge") else first
 
 
 def markdown() -> str:
-    """Everything that the README shows of the tables."""
+    """The generated part of the README."""
     return "\n".join([*_machines(), *_flows(), *_operations(), *_reasons()])
 
 
@@ -222,10 +222,16 @@ def _flows() -> Iterator[str]:
 
 
 def _operations() -> Iterator[str]:
-    yield "### Operations and who may ask for them\n\n| operation | role |\n|---|---|"
+    yield "### Operations\n\n| operation | signed by | effect |\n|---|---|---|"
     for kind, roles in ALLOWED_ROLES.items():
-        yield f"| `{kind.__name__}` | {', '.join(roles)} |"
+        yield f"| `{kind.__name__}` | {', '.join(roles)} | {_effect(kind)} |"
     yield ""
+
+
+def _effect(kind: type[Command]) -> str:
+    """The first sentence of the command's docstring, without its full stop."""
+    first_line = (kind.__doc__ or "").partition("\n")[0]
+    return first_line.partition(". ")[0].removesuffix(".")
 
 
 def _reasons() -> Iterator[str]:
