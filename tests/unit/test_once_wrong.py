@@ -15,7 +15,6 @@ from gensyn_ray.domain.errors import OperationError, Refused
 from gensyn_ray.object_store.blobs import Blobs, Missing
 from ledger.core.refusals import Reason
 from tests.kits import small_programs
-from tests.sim import test_protocol as sim
 from tests.unit.gensyn_ray.operators import test_agent
 from tests.unit.verifier_actors.replay import test_replay
 from tests.unit.workloads.core import test_bundle
@@ -28,24 +27,6 @@ from workloads.core.rng import Rng
 from workloads.core.segment import Runner, TaskSpec
 from workloads.core.state import state_digest
 from workloads.numerics.arithmetic import arithmetic
-
-# -- A: an accepted segment of an operator slashed in the same batch is paid ------------------
-
-
-def test_a_slashed_operator_is_paid_nothing_in_the_same_batch(tmp_path: Path) -> None:
-    for seed in range(40):
-        sim.simulate(seed, tmp_path / "flat", batches=True)
-
-
-# -- B: invariants do not know of an operator caught in another job ---------------------------
-
-
-@pytest.mark.parametrize("seed", range(30))
-def test_an_operator_caught_in_one_job_leaves_the_books_of_another_whole(
-    seed: int, tmp_path: Path
-) -> None:
-    sim.simulate(seed, tmp_path / "flat", jobs=2)
-
 
 # -- bundle: a class typed at a prompt --------------------------------------------------------
 
