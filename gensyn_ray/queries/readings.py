@@ -10,7 +10,7 @@ from typing import Any
 from gensyn_ray.domain.ids import Slot
 from gensyn_ray.settlement.state import Job, Segment, Settlement, Task
 from ledger.core import accounts
-from ledger.core.entries import Standing
+from ledger.core.book_state import Standing
 from ledger.core.journal import Journal
 from verifier_actors.core.outcome import Outcome
 

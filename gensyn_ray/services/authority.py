@@ -188,7 +188,7 @@ class Authority:
             "index": str(entry.index),
             "time_ms": str(entry.time_ms),
             "command": f'"{entry.envelope.body_hash}"',
-            "events": entry.told,
+            "events": entry.events_text,
             "head": f'"{self.journal.head_at(entry.index + 1)}"',
         }
         return signing.seal_text(self._key, signing.RECEIPT, members).to_json()

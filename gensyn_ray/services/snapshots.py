@@ -18,12 +18,12 @@ from gensyn_ray.queries import network_state
 from gensyn_ray.queries import subject_index as trail
 from gensyn_ray.queries.network_state import NetworkState
 from gensyn_ray.settlement import state as settlement
-from ledger.core import accounts, book, commands, entries, events, journal, parameters
+from ledger.core import accounts, book, book_state, commands, events, journal, parameters
 from ledger.storage.journal import JournalStore
 from verifier_actors.core import outcome
 
 _MODULES: tuple[ModuleType, ...] = (
-    *(accounts, book, commands, entries, events, journal, parameters),
+    *(accounts, book, book_state, commands, events, journal, parameters),
     *(merkle, network_state, settlement, trail, outcome),
 )
 

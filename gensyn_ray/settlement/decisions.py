@@ -13,6 +13,7 @@ from itertools import islice
 
 from gensyn_ray.settlement.state import Job, Segment, Settlement
 from ledger.core.book import Book
+from ledger.core.book_state import ChallengeEntry, ChallengeState, SlashState
 from ledger.core.commands import (
     Command,
     DistributeSlash,
@@ -26,7 +27,6 @@ from ledger.core.commands import (
     SettleItem,
     Slash,
 )
-from ledger.core.entries import ChallengeEntry, ChallengeState, SlashState
 from verifier_actors.core import draw
 from verifier_actors.core.outcome import Outcome, compare
 

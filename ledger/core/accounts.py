@@ -2,19 +2,19 @@
 
     external                          credits outside the network; the only account below zero
     available/{party}                 free to spend or withdraw
-    stake/free/{party}                bonded, backing no job
-    stake/reserved/{operator}/{job}   bonded, backing this job alone
-    stake/unbonding/{party}           on its way out; still answers for what it backed
+    stake/free/{party}                bonded; backs no job
+    stake/reserved/{operator}/{job}   bonded; backs this job only
+    stake/unbonding/{party}           being withdrawn; a slash can still take it
     escrow/{job}                      a job's budget
-    holdback/{job}/{operator}         earned, not yet released
-    slashed/{job}/{operator}          taken for proven fraud, held until it is given out
-    challenge/bond/{challenge}            put up by whoever opened a challenge
-    jackpot                           for verifiers who find planted errors
-    treasury                          the network's own
-    burn                              gone for good
+    holdback/{job}/{operator}         earned, not released yet
+    slashed/{job}/{operator}          taken for proven fraud, not paid out yet
+    challenge/bond/{challenge}        the challenger's bond
+    jackpot                           rewards for found planted errors
+    treasury                          the network's own credits
+    burn                              destroyed
 
-Every movement debits one account and credits another by the same amount, so all balances together
-are zero at every moment.
+Every posting debits one account and credits another by the same amount, so all balances always sum
+to zero.
 """
 
 from collections.abc import Iterator
@@ -58,11 +58,11 @@ def challenge_bond(challenge: str) -> str:
 
 
 class Overdrawn(RuntimeError):
-    """An event would take an account below zero: a bug, found before anything is acknowledged."""
+    """An event would take an account below zero. This is a bug in `decide`."""
 
 
 class Balances:
-    """Amounts by account, in micro-credits; an account exists from its first movement."""
+    """Micro-credits by account. An account exists from its first posting."""
 
     def __init__(self) -> None:
         self._micro: dict[str, int] = {}
@@ -74,7 +74,7 @@ class Balances:
         return iter(sorted(self._micro.items()))
 
     def move(self, *, debit: str, credit: str, amount_micro: int) -> None:
-        """Take from `debit`, give to `credit`. Raises `Overdrawn`, and then has moved nothing."""
+        """Move `amount_micro` from `debit` to `credit`. Raises `Overdrawn` and changes nothing."""
         left_micro = self[debit] - amount_micro
         if amount_micro < 0 or (left_micro < 0 and debit != EXTERNAL):
             raise Overdrawn(f"{debit} holds {self[debit]}, asked for {amount_micro}")
@@ -82,5 +82,5 @@ class Balances:
         self._micro[credit] = self[credit] + amount_micro
 
     def total_micro(self) -> int:
-        """Zero, always."""
+        """Sum of all balances; zero in every valid book."""
         return sum(self._micro.values())

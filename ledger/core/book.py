@@ -1,17 +1,16 @@
-"""The book: `decide` says what a command would do, `apply` does it.
+"""The book: the ledger's state, folded from events.
 
-`decide` reads and never writes; `apply` writes and never refuses. The state after any number of
-events is a fold over them, so a restart, an auditor and a test all arrive at the same book.
+`decide` reads the book and never writes; `Book.apply` writes and never refuses. Folding the same
+events always gives the same book: after a restart, in an audit, in a test.
 
-Not here: what evidence means. Draws, verdicts and rulings are `Record`s to this core; the
-settlement rules that read them sit above, and reach the book only through commands such as
-`Settle` and `Slash`.
+Not here: the meaning of evidence. The book stores no draws, verdicts or rulings. Settlement reads
+them, and changes the book only through commands such as `Settle` and `Slash`.
 """
 
 from collections.abc import Sequence
 
 from ledger.core import accounts
-from ledger.core.entries import (
+from ledger.core.book_state import (
     ChallengeEntry,
     ChallengeState,
     JobEntry,
@@ -74,22 +73,22 @@ class Book:
         self.parties: dict[str, Party] = {}
         self.jobs: dict[str, JobEntry] = {}
         self.drivers: set[str] = set()
-        """Hex keys of all jobs' drivers."""
+        """Public keys of all jobs' drivers, hex."""
         self.slashes: dict[str, SlashEntry] = {}
-        """By operator: nobody is slashed twice, unless the first time was wrong."""
+        """The last slash of each operator. A second one needs the first to be reversed."""
         self.challenges: dict[str, ChallengeEntry] = {}
         self.proposals: dict[str, Proposal] = {}
-        """Treasury commands that wait for approval, by body hash."""
+        """Treasury commands that wait for approvals, by body hash."""
 
     @property
     def parameters(self) -> Parameters:
-        """The settings in force. Raises `LookupError` before the network is founded."""
+        """The network's settings. Raises `LookupError` before `Found`."""
         if self.settings is None:
             raise LookupError("no network has been founded in this book")
         return self.settings
 
     def slot(self, slot: str) -> SlotEntry | None:
-        """The entry of a slot, if it was ever issued."""
+        """The slot's entry, or None if the slot was never issued."""
         job = self.jobs.get(slot.split("/", 1)[0])
         return None if job is None else job.slots.get(slot)
 
@@ -99,7 +98,7 @@ class Book:
             self.apply(event)
 
     def apply(self, event: Event) -> None:
-        """Fold one event. Raises `KeyError` or `Overdrawn` on what no `decide` gave: a bug."""
+        """Fold one event. Raises `KeyError` or `Overdrawn` for an event not from `decide`."""
         match event:
             case Moved():
                 self.balances.move(
@@ -190,7 +189,7 @@ class Book:
                 self._forfeit(job, operator)
 
     def _forfeit(self, job: JobEntry, operator: str) -> None:
-        """What is still held back for an operator is not owed any more."""
+        """The operator loses the pay that is still held back."""
         for entry in job.slots.values():
             if entry.operator == operator and entry.state is not SlotState.RELEASED:
                 entry.paid = False

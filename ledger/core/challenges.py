@@ -1,22 +1,22 @@
-"""Questions about a segment, with a bond that is lost if they are found to be idle.
+"""Challenges: bonded questions about a segment. Also the jackpot's payments.
 
-While a challenge is open its segment's pay is not released and its job does not close. What the
-answer is, is decided above: this core keeps the bond and the state.
+While a challenge is open, its segment's pay is not released and its job cannot close. Settlement
+decides how a challenge ends; this module moves the bond.
 """
 
 from gensyn_ray.domain.ids import is_safe_id
 from ledger.core import accounts
 from ledger.core.book import Book
+from ledger.core.book_state import ChallengeEntry, ChallengeState, SlotState
 from ledger.core.commands import ExpireChallenge, OpenChallenge, PayJackpot, ResolveChallenge
 from ledger.core.decision import Accepted, Decision, accept, in_range, reject
-from ledger.core.entries import ChallengeEntry, ChallengeState, SlotState
 from ledger.core.events import ChallengeEnded, ChallengeOpened, Event, Moved
 from ledger.core.orders import Header
 from ledger.core.refusals import Reason, Rejected
 
 
 def open_challenge(book: Book, header: Header, command: OpenChallenge, now_ms: int) -> Decision:
-    """Put up the bond and stop the segment's pay."""
+    """Take the bond and stop the release of the segment's pay."""
     job = book.jobs.get(command.slot.split("/", 1)[0])
     if job is None:
         return reject(Reason.UNKNOWN_JOB, command.slot[:200])
@@ -49,7 +49,7 @@ def open_challenge(book: Book, header: Header, command: OpenChallenge, now_ms: i
 
 
 def resolve_challenge(book: Book, command: ResolveChallenge) -> Decision:
-    """Upheld: the bond returns. Dismissed: it goes to the treasury."""
+    """End a challenge. Upheld returns the bond; dismissed pays it to the treasury."""
     challenge = _open_challenge_of(book, command.challenge)
     if isinstance(challenge, Rejected):
         return challenge
@@ -58,7 +58,7 @@ def resolve_challenge(book: Book, command: ResolveChallenge) -> Decision:
 
 
 def expire_challenge(book: Book, header: Header, command: ExpireChallenge, now_ms: int) -> Decision:
-    """Nobody answered in time: that is not the opener's fault, and the bond returns."""
+    """End a challenge that got no answer in time, and return the bond."""
     known = book.challenges.get(command.challenge)
     if known and header.role != "network" and header.party != known.opened.party:
         return reject(Reason.ROLE_NOT_ALLOWED, "another party's challenge")
@@ -71,7 +71,7 @@ def expire_challenge(book: Book, header: Header, command: ExpireChallenge, now_m
 
 
 def pay_jackpot(book: Book, command: PayJackpot) -> Decision:
-    """Reward for finding a planted error."""
+    """Reward a verifier for a found planted error."""
     party = book.parties.get(command.party)
     if party is None or party.joined.role != "verifier":
         return reject(Reason.UNKNOWN_PARTY, command.party[:64])

@@ -1,20 +1,21 @@
-"""Signed tree heads in the C2SP checkpoint format (a signed note), and what witnesses add to them.
+"""Signed tree heads in the C2SP checkpoint format (a signed note), with witnesses' cosignatures.
 
     <origin>
     <number of entries>
     <base64 of the root>
     <empty line>
     — <origin> <base64 of key hash and signature>
-    — <witness> <base64 of key hash, time and signature>        none, one or more of these
+    — <witness> <base64 of key hash, time and signature>        zero or more lines
 
 A key hash is the first four bytes of SHA-256(name, newline, kind, public key); the kind is 0x01 for
 the network and 0x04 for a witness. The network signs the first three lines; a witness signs them
 under a tag and the time. Sources: C2SP `tlog-checkpoint`, `signed-note` and `tlog-cosignature`
 (`cosignature/v1`, Ed25519).
 
-A note has one text: `read` writes it again and compares. Not defended here: lines of witnesses whom
-the reader does not know, which anyone can add, change and drop; a witness's word for the time;
-whether two witnesses are two people; the length of a note, which whoever takes it in bounds.
+A note has exactly one text: `read` encodes it again and compares.
+
+Not defended here: lines of unknown witnesses, which anyone can add, change and drop; the time that
+a witness states; two witnesses that are one person. The receiver must bound a note's length.
 """
 
 import hashlib
@@ -34,27 +35,27 @@ _TIME_END_S = 1 << 63
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """A tree head: which log, how many entries, which root."""
+    """A tree head. `origin`: the log's name. `size`: number of entries. `root`: 32 bytes."""
 
     origin: str
     size: int
     root: bytes
 
     def text(self) -> str:
-        """The part that is signed."""
+        """The signed text."""
         return f"{self.origin}\n{self.size}\n{signing.to_base64(self.root)}\n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Line:
-    """A signature. `blob`: four bytes of key hash, then as its kind of key writes it."""
+    """A signature line. `blob`: four bytes of key hash, then what the kind of key defines."""
 
     name: str
     blob: bytes
 
     @property
     def key(self) -> tuple[str, bytes]:
-        """Name and hash of the key that it claims to be of."""
+        """Name and hash of the key that the line claims."""
         return self.name, self.blob[:4]
 
     def text(self) -> str:
@@ -62,18 +63,18 @@ class _Line:
 
 
 def sign(checkpoint: Checkpoint, key: SigningKey) -> str:
-    """The whole signed note."""
+    """The signed note."""
     signature = key.sign(signing.CHECKPOINT, checkpoint.text().encode())
     blob = _key_hash(checkpoint.origin, _NETWORK, key.public) + signature
     return _note(checkpoint, [_Line(name=checkpoint.origin, blob=blob)])
 
 
 def cosign(note: str, *, name: str, key: SigningKey, time_s: int) -> str:
-    """The note with one more line: the witness `name` vouches for it at `time_s`, in Unix seconds.
+    """The note with a cosignature of the witness `name` at `time_s` (Unix seconds).
 
-    An earlier line of the same witness is replaced. Whether the note deserves it is not asked here:
-    see `Witness`. Raises `ValueError` for what is no note, for a name that holds a space, a plus or
-    a control character, and for a time outside 0 to 2^63 - 1.
+    Replaces an earlier line of the same witness. Does not check the note's history; see `Witness`.
+    Raises `ValueError` for a malformed note, for a name with a space, a plus or a control
+    character, and for a time outside 0 to 2^63 - 1.
     """
     if not _KEY_NAME.fullmatch(name):
         raise ValueError(f"{name!r} cannot name a key")
@@ -87,9 +88,9 @@ def cosign(note: str, *, name: str, key: SigningKey, time_s: int) -> str:
 
 
 def read(note: str, public_key: bytes) -> Checkpoint:
-    """The checkpoint of a note whose first signature is the network's and holds.
+    """Parse a note and verify its first signature with the network's key.
 
-    Further lines must be well written and are not looked into. Raises `ValueError`.
+    Further lines must be well-formed; their signatures are not verified. Raises `ValueError`.
     """
     checkpoint, lines = _parse(note)
     own = lines[0]
@@ -102,11 +103,11 @@ def read(note: str, public_key: bytes) -> Checkpoint:
 
 
 def cosigners(note: str, witnesses: Mapping[str, bytes]) -> dict[str, int]:
-    """Which of these witnesses (public keys by name) cosigned, and when, in Unix seconds.
+    """Name and time (Unix seconds) of each of these witnesses that cosigned the note.
 
-    The network's own signature is for `read` to check. Raises `ValueError` for what is no note, for
-    a cosignature of one of these witnesses that does not hold, and if two of them have one key: a
-    cosignature does not cover its name, so that key would count twice.
+    `witnesses`: public keys by name. Does not verify the network's signature; see `read`. Raises
+    `ValueError` for a malformed note, for an invalid cosignature of one of these witnesses, and for
+    two witnesses with one key: a cosignature does not cover its name, so one key would count twice.
     """
     if len(set(witnesses.values())) != len(witnesses):
         raise ValueError("two witnesses have one key")
@@ -130,7 +131,7 @@ def _timed(checkpoint: Checkpoint, time_s: int) -> bytes:
 
 
 def _parse(note: str) -> tuple[Checkpoint, list[_Line]]:
-    """A note's parts, of which nothing is verified. Raises `ValueError` if it is not their text."""
+    """Parse a note without verifying signatures. Raises `ValueError` if it is malformed."""
     try:
         origin, size, root, _, *below, _ = note.split("\n")
         checkpoint = Checkpoint(origin=origin, size=int(size), root=signing.from_base64(root))

@@ -1,17 +1,17 @@
-"""How segments and jobs end: settled, released, closed, expired."""
+"""Ends of segments and jobs: settle, release, close, expire."""
 
 from ledger.core import accounts
 from ledger.core.book import Book
+from ledger.core.book_state import JobEntry, SlotEntry, SlotState
 from ledger.core.commands import CloseJob, ExpireJob, Release, Settle
 from ledger.core.decision import Accepted, Decision, accept, open_job_of, reject
-from ledger.core.entries import JobEntry, SlotEntry, SlotState
 from ledger.core.events import Event, JobClosed, Moved, SlotReleased, SlotSettled
 from ledger.core.orders import Header
 from ledger.core.refusals import Reason, Rejected
 
 
 def settle(book: Book, command: Settle, now_ms: int) -> Decision:
-    """Pay committed segments from escrow into holdback, or refuse them; all items or none."""
+    """Pay committed segments from escrow into holdback, or refuse their pay; all items or none."""
     job = open_job_of(book, command.job)
     if isinstance(job, Rejected):
         return job
@@ -45,7 +45,7 @@ def settle(book: Book, command: Settle, now_ms: int) -> Decision:
 
 
 def release(book: Book, command: Release, now_ms: int) -> Decision:
-    """Held pay whose audit window is over becomes the operator's own; all slots or none."""
+    """Release pay whose holdback time is over to its operators; all slots or none."""
     job = open_job_of(book, command.job)
     if isinstance(job, Rejected):
         return job
@@ -65,7 +65,7 @@ def release(book: Book, command: Release, now_ms: int) -> Decision:
 
 
 def close_job(book: Book, header: Header, command: CloseJob, now_ms: int) -> Decision:
-    """By its driver or its submitter, once every committed segment is settled."""
+    """Close a job for its driver or submitter, once every committed segment is settled."""
     job = open_job_of(book, command.job)
     if isinstance(job, Rejected):
         return job
@@ -75,7 +75,7 @@ def close_job(book: Book, header: Header, command: CloseJob, now_ms: int) -> Dec
 
 
 def expire_job(book: Book, command: ExpireJob, now_ms: int) -> Decision:
-    """A job that nobody closed in its time: stake and escrow must not stay reserved for ever."""
+    """Close a job after its deadline, so that its stake and escrow become free."""
     job = open_job_of(book, command.job)
     if isinstance(job, Rejected):
         return job
@@ -85,7 +85,7 @@ def expire_job(book: Book, command: ExpireJob, now_ms: int) -> Decision:
 
 
 def _close(book: Book, name: str, job: JobEntry, now_ms: int, *, expired: bool) -> Decision:
-    """Everything earned is released slot by slot; the rest of the budget and the stakes return."""
+    """Release what was earned, slot by slot; return the rest of the budget and the stakes."""
     if job.challenges:
         return reject(Reason.SLOT_CHALLENGED, f"{job.challenges} challenges are open")
     if job.unsettled:

@@ -1,17 +1,17 @@
-"""`decide(book, order, now_ms)`: the events that a command would cause, or why it causes none.
+"""`decide(book, order, now_ms)`: the events of a command, or the reason for its refusal.
 
-Checks run in the order of `Reason`. Nothing here writes to the book. Who may ask is decided in this
-module; what the answer is, in the module of its subject:
+Checks run in the order of `Reason`. Nothing here writes to the book. This module checks the signer;
+the module of the subject decides the rest:
 
-    treasury    founding, minting, settings, corrections
-    stake       parties, bonding, unbonding, jail
-    work        jobs, tasks, slots, commitments
-    endings     settling, releasing, closing
-    fraud       slashes
+    treasury      founding, minting, settings, corrections
+    stake         parties, bonding, unbonding, jail
+    jobs          jobs, tasks, slots, commitments
+    closing       settling, releasing, closing
+    fraud         slashes
     challenges    bonds, jackpot
 """
 
-from ledger.core import challenges, closing, fraud, stake, treasury, work
+from ledger.core import challenges, closing, fraud, jobs, stake, treasury
 from ledger.core.book import Book
 from ledger.core.commands import (
     ALLOWED_ROLES,
@@ -54,11 +54,11 @@ from ledger.core.orders import Header, Order
 from ledger.core.refusals import Reason, Rejected
 
 STILL_ALLOWED = (Withdraw, Unbond, Mature, OpenChallenge)
-"""What a tombstoned operator can do: take out what the slash left, and appeal."""
+"""Commands of a tombstoned operator: withdraw the remaining stake, and appeal."""
 
 
 def decide(book: Book, order: Order, now_ms: int) -> Decision:
-    """What this order does to this book at this moment."""
+    """Decide an order against the book at `now_ms` (Unix milliseconds)."""
     header, command = order.header, order.command
     if header.expiry_ms < now_ms:
         return reject(Reason.EXPIRED)
@@ -88,15 +88,15 @@ def decide(book: Book, order: Order, now_ms: int) -> Decision:
         case Unjail():
             return stake.unjail(book, header, now_ms)
         case OpenJob():
-            return work.open_job(book, header, command, now_ms)
+            return jobs.open_job(book, header, command, now_ms)
         case StartTask():
-            return work.start_task(book, header, command)
+            return jobs.start_task(book, header, command)
         case FinishTask():
-            return work.finish_task(book, header, command)
+            return jobs.finish_task(book, header, command)
         case RequestSlot():
-            return work.request_slot(book, header, command, now_ms)
+            return jobs.request_slot(book, header, command, now_ms)
         case Commit():
-            return work.commit(book, header, command)
+            return jobs.commit(book, header, command)
         case Record():
             return _record(header, command)
         case Settle():
@@ -124,7 +124,7 @@ def decide(book: Book, order: Order, now_ms: int) -> Decision:
 
 
 def _check_signer(book: Book, order: Order) -> Rejected | None:
-    """The signer's right to the role that it claims. `Journal` has checked the network."""
+    """Refuse a signer that may not use its role. `Journal` has checked the network."""
     header, founded = order.header, book.founded
     if founded is None:
         return reject(Reason.WRONG_NETWORK)

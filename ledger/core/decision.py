@@ -1,17 +1,17 @@
-"""The two answers to a command, and what all deciding functions share."""
+"""The two decisions about a command, and checks that several of them share."""
 
 from dataclasses import dataclass
 
 from gensyn_ray.domain.money import MAX_MICRO
 from ledger.core.book import Book
-from ledger.core.entries import JobEntry
+from ledger.core.book_state import JobEntry
 from ledger.core.events import Event
 from ledger.core.refusals import Reason, Rejected
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accepted:
-    """The command will be carried out: these events, all of them."""
+    """The command is accepted and causes all these events."""
 
     events: list[Event]
 
@@ -28,7 +28,7 @@ def reject(reason: Reason, detail: str = "") -> Rejected:
 
 
 def open_job_of(book: Book, job_id: str) -> JobEntry | Rejected:
-    """The job of that name, if it is open."""
+    """The open job of that id, or the refusal."""
     job = book.jobs.get(job_id)
     if job is None:
         return reject(Reason.UNKNOWN_JOB, job_id[:64])
@@ -36,10 +36,10 @@ def open_job_of(book: Book, job_id: str) -> JobEntry | Rejected:
 
 
 def in_range(amount_micro: int) -> bool:
-    """Whether an amount may be moved at all."""
+    """Whether an amount is above zero and at most `MAX_MICRO`."""
     return 0 < amount_micro <= MAX_MICRO
 
 
 def is_digest(text: str) -> bool:
-    """Whether this is 32 bytes as lower-case hex: a key, a hash or a chain's end."""
+    """Whether the text is 32 bytes in lower-case hex: a key, a hash or a chain's end."""
     return len(text) == 64 and set(text) <= set("0123456789abcdef")

@@ -1,12 +1,12 @@
-"""Proven fraud: stake taken, held for an appeal, then given out or given back.
+"""Slashes: stake is taken for proven fraud, held for an appeal, then paid out or returned.
 
-    stake/reserved -> slashed/{job}/{operator} -> submitter (never more than was paid)
+    stake/reserved -> slashed/{job}/{operator} -> submitter (at most what the submitter paid)
                                                -> reporter, jackpot, burn
-                                               -> back where it was, if the slash was wrong
+                                               -> back to its account, if the slash is reversed
 
-While its job is open, a cheat answers with the stake reserved for that job; afterwards, for as long
-as evidence is valid, with free and unbonding stake up to the same amount. Nobody loses more than
-backed the job in which they cheated.
+While the job is open, a slash takes the stake reserved for it. After the job has closed, and while
+evidence is valid, a slash takes free and unbonding stake up to the same amount. A slash never takes
+more than the stake that backed the job.
 """
 
 from typing import Any
@@ -17,9 +17,9 @@ from gensyn_ray.domain.records import BadRecord, from_json
 from gensyn_ray.domain.signing import Envelope
 from ledger.core import accounts, orders
 from ledger.core.book import Book
+from ledger.core.book_state import JobEntry, SlashEntry, SlashState, SlotEntry, SlotState
 from ledger.core.commands import Commit, DistributeSlash, ReportEquivocation, ReverseSlash, Slash
 from ledger.core.decision import Accepted, Decision, accept, reject
-from ledger.core.entries import JobEntry, SlashEntry, SlashState, SlotEntry, SlotState
 from ledger.core.events import (
     Event,
     Moved,
@@ -34,7 +34,7 @@ from ledger.core.refusals import Reason, Rejected
 
 
 def slash(book: Book, command: Slash, now_ms: int) -> Decision:
-    """What a ruling leads to."""
+    """Take an operator's stake after a ruling."""
     if command.operator not in book.parties:
         return reject(Reason.UNKNOWN_PARTY, command.operator[:64])
     return _take_stake(book, command, now_ms)
@@ -43,7 +43,7 @@ def slash(book: Book, command: Slash, now_ms: int) -> Decision:
 def report_equivocation(
     book: Book, header: Header, command: ReportEquivocation, now_ms: int
 ) -> Decision:
-    """Two signed answers to one slot need no ruling; whoever shows them is the reporter."""
+    """Take the stake of an operator that signed two answers to one slot; needs no ruling."""
     cheat = _equivocator(command, network=header.network, genesis=header.genesis)
     if isinstance(cheat, Rejected):
         return cheat
@@ -60,7 +60,7 @@ def report_equivocation(
 
 
 def _equivocator(command: ReportEquivocation, *, network: str, genesis: str) -> str | Rejected:
-    """The party that signed both answers."""
+    """The party that signed both answers, or the refusal."""
     signers: list[str] = []
     answers: list[bytes] = []
     for value in (command.first, command.second):
@@ -77,7 +77,7 @@ def _equivocator(command: ReportEquivocation, *, network: str, genesis: str) -> 
             return reject(Reason.NOT_EQUIVOCATION, "a commitment does not answer this slot")
         signers.append(order.header.party)
         answers.append(canonical.encode(leaf))
-    # The same leaf under another root is an agent that batched again after a lost link.
+    # The same leaf under another root is no fraud: an agent batches again after a lost link.
     if signers[0] != signers[1] or answers[0] == answers[1]:
         return reject(Reason.NOT_EQUIVOCATION)
     return signers[0]
@@ -130,7 +130,7 @@ def _take_stake(book: Book, command: Slash, now_ms: int) -> Decision:
 
 
 def _taken(book: Book, command: Slash, job: JobEntry) -> list[Event]:
-    """Stake into `slashed`: what is reserved, or once the job is closed what it turned into."""
+    """Postings of stake into `slashed`: reserved stake, or free and unbonding after the close."""
     operator, left_micro = command.operator, job.backing_micro[command.operator]
     sources = (
         [accounts.free_stake(operator), accounts.unbonding_stake(operator)]
@@ -158,7 +158,7 @@ def _taken(book: Book, command: Slash, job: JobEntry) -> list[Event]:
 
 
 def _forfeited(command: Slash, job: JobEntry) -> list[Event]:
-    """Pay that is still held back returns to the job's escrow."""
+    """Postings that return the operator's held pay to the job's escrow."""
     return [
         Moved(
             debit=accounts.holdback(command.job, command.operator),
@@ -173,7 +173,7 @@ def _forfeited(command: Slash, job: JobEntry) -> list[Event]:
 
 
 def distribute_slash(book: Book, command: DistributeSlash, now_ms: int) -> Decision:
-    """Refund what was paid for bad and spoilt work; share, save and burn the rest."""
+    """Refund the submitter for bad and spoilt slots; share and burn the rest."""
     slash = _held(book, command.operator)
     if isinstance(slash, Rejected):
         return slash
@@ -196,7 +196,7 @@ def distribute_slash(book: Book, command: DistributeSlash, now_ms: int) -> Decis
             )
 
     refunded: list[str] = []
-    for slot, entry in _paid_for_nothing(job, slash):
+    for slot, entry in _refundable(job, slash):
         if entry.price_micro <= left_micro:
             refunded.append(slot)
             submitter = accounts.available(job.opened.submitter)
@@ -211,8 +211,8 @@ def distribute_slash(book: Book, command: DistributeSlash, now_ms: int) -> Decis
     return Accepted(events=events)
 
 
-def _paid_for_nothing(job: JobEntry, slash: SlashEntry) -> list[tuple[str, SlotEntry]]:
-    """The cheat's slots and those it spoilt, as far as the submitter paid and still bears them."""
+def _refundable(job: JobEntry, slash: SlashEntry) -> list[tuple[str, SlotEntry]]:
+    """The operator's slots and the spoilt ones that were paid and not refunded yet."""
     own = {slot for slot, entry in job.slots.items() if entry.operator == slash.proven.operator}
     return [
         (slot, job.slots[slot])
@@ -222,7 +222,7 @@ def _paid_for_nothing(job: JobEntry, slash: SlashEntry) -> list[tuple[str, SlotE
 
 
 def reverse_slash(book: Book, command: ReverseSlash) -> Decision:
-    """The proof was wrong: the stake returns, and so does the operator."""
+    """Return a wrongly taken stake and reinstate the operator."""
     slash = _held(book, command.operator)
     if isinstance(slash, Rejected):
         return slash

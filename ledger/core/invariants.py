@@ -1,16 +1,16 @@
-"""What must hold in every book at every moment. An empty list means that it does."""
+"""The invariants of every book (`ledger/README.md` lists them)."""
 
 from collections.abc import Iterator
 
 from ledger.core import accounts
 from ledger.core.book import Book
-from ledger.core.entries import ChallengeState, JobEntry, SlashState, SlotState
+from ledger.core.book_state import ChallengeState, JobEntry, SlashState, SlotState
 
 OPEN_STATES = (SlotState.ISSUED, SlotState.COMMITTED)
 
 
 def check(book: Book) -> list[str]:
-    """Every broken invariant, in words."""
+    """A message for each broken invariant; empty if all hold."""
     return [*_of_balances(book), *_of_jobs(book), *_of_stake(book), *_of_fraud(book)]
 
 
@@ -42,7 +42,7 @@ def _of_holdback(book: Book, name: str, job: JobEntry) -> Iterator[str]:
             held[slot.operator] = held.get(slot.operator, 0) + slot.price_micro
     for operator, backing in job.backing_micro.items():
         if book.balances[accounts.holdback(name, operator)] != held.get(operator, 0):
-            yield f"{name} holds back for {operator} other than its slots say"
+            yield f"{name} holds back for {operator} another amount than its slots say"
         reserved = book.balances[accounts.reserved_stake(operator, name)]
         slash = book.slashes.get(operator)
         freed = job.closed or (
@@ -56,9 +56,9 @@ def _of_holdback(book: Book, name: str, job: JobEntry) -> Iterator[str]:
 
 def _of_stake(book: Book) -> Iterator[str]:
     for name, party in book.parties.items():
-        on_its_way = sum(one.amount_micro for one in party.unbonding)
-        if book.balances[accounts.unbonding_stake(name)] != on_its_way:
-            yield f"{name} unbonds other than its entries say"
+        unbonding_micro = sum(one.amount_micro for one in party.unbonding)
+        if book.balances[accounts.unbonding_stake(name)] != unbonding_micro:
+            yield f"{name} unbonds another amount than its entries say"
 
 
 def _of_fraud(book: Book) -> Iterator[str]:

@@ -1,8 +1,8 @@
-"""The log and the book together: what is accepted, in order, under one Merkle root.
+"""The journal: accepted commands in order, under one Merkle root, and the book they lead to.
 
-An entry is an accepted command with its exact signed bytes, the moment at which it was decided, and
-the events that it caused. Its canonical line is one leaf of the log. Refused commands leave no
-entry: they change nothing, and journaling them would let anyone fill the disk.
+An entry holds an accepted command's exact signed bytes, the time of its decision and its events.
+Its canonical line is one leaf of the log. A refused command leaves no entry: it changes nothing,
+and an entry for each would let anyone fill the disk.
 """
 
 from collections.abc import Callable
@@ -20,43 +20,46 @@ from ledger.core.orders import Header, Order
 from ledger.core.refusals import Reason, Rejected
 
 Admit = Callable[[Order], Rejected | None]
-"""A further check on an order, from rules that this core does not know."""
+"""Another check on an order, by rules outside this core: None admits the order."""
 
 
 class CorruptJournal(ValueError):
-    """A journal does not say what an honest authority would have written."""
+    """A journal differs from what an honest authority would have written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One accepted command. `line` is its canonical form, without a line end; `header` what its
-    envelope says of itself; `told` its events as canonical text, which a receipt repeats."""
+    """One accepted command.
+
+    `line`: the entry as canonical JSON, without a line end. `header`: parsed from the envelope.
+    `events_text`: the events as canonical JSON; a receipt repeats it.
+    """
 
     index: int
     time_ms: int
     envelope: Envelope
     header: Header
     events: list[Event]
-    told: str
+    events_text: str
     line: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Duplicate:
-    """The same command was accepted before, at `index`."""
+    """The same signed body was accepted before, as entry `index`."""
 
     index: int
 
 
 def make_entry(index: int, time_ms: int, order: Order, happened: list[Event]) -> Entry:
-    """An entry with its canonical line."""
-    told = "[" + ",".join([records.tagged_text(event, depth=2) for event in happened]) + "]"
+    """The entry for an accepted order: computes its canonical line."""
+    events_text = "[" + ",".join([records.tagged_text(event, depth=2) for event in happened]) + "]"
     line = canonical.encode_object(
         {
             "index": str(index),
             "time_ms": str(time_ms),
             "envelope": canonical.text(order.envelope.to_json()),
-            "events": told,
+            "events": events_text,
         }
     )
     return Entry(
@@ -65,15 +68,15 @@ def make_entry(index: int, time_ms: int, order: Order, happened: list[Event]) ->
         envelope=order.envelope,
         header=order.header,
         events=happened,
-        told=told,
+        events_text=events_text,
         line=line,
     )
 
 
 def parse_entry(line: bytes) -> Entry:
-    """The entry that a line spells. Raises `CorruptJournal`.
+    """Parse a line. Raises `CorruptJournal`.
 
-    Does not check signatures or decisions: whoever reads another's journal uses `export.flat`.
+    Checks neither signatures nor decisions; use `ledger.export.flat` for a journal from elsewhere.
     """
     try:
         value: dict[str, Any] = canonical.decode(line)
@@ -88,7 +91,7 @@ def parse_entry(line: bytes) -> Entry:
             envelope=envelope,
             header=orders.header_of(envelope),
             events=[_event(event) for event in value["events"]],
-            told=canonical.text(value["events"], depth=1),
+            events_text=canonical.text(value["events"], depth=1),
             line=line,
         )
     except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -100,10 +103,11 @@ def _event(value: Any) -> Event:
 
 
 class Journal:
-    """Decides orders against the book and folds what was accepted into book and log.
+    """Decides orders against the book, and folds accepted ones into book and log.
 
-    The shell calls `propose`, then `apply`, makes the entry durable and only then acknowledges it:
-    a batch shares one sync. If the sync fails the process ends, and with it what was applied.
+    The caller runs `propose`, then `apply`, then makes the entry durable, then acknowledges it.
+    Several entries share one sync. If the sync fails, the process must end, because it has applied
+    entries that may not be stored.
     """
 
     def __init__(self) -> None:
@@ -116,13 +120,13 @@ class Journal:
     def propose(
         self, envelope: Envelope, now_ms: int, admit: Admit | None = None
     ) -> Entry | Duplicate | Rejected:
-        """What would be written for this envelope now. Changes nothing."""
+        """The entry that this envelope would get now. Changes nothing."""
         return self.propose_read(orders.read(envelope), now_ms, admit)
 
     def propose_read(
         self, order: Order | Rejected, now_ms: int, admit: Admit | None = None
     ) -> Entry | Duplicate | Rejected:
-        """The same for an envelope that `orders.read` has opened, on another thread perhaps."""
+        """`propose` for an envelope that `orders.read` has parsed already."""
         if isinstance(order, Rejected):
             return order
         if (before := self._index_of.get(order.envelope.body_hash)) is not None:
@@ -143,7 +147,7 @@ class Journal:
         return make_entry(len(self.tree), now_ms, order, decision.events)
 
     def apply(self, entry: Entry) -> None:
-        """Fold an entry that was proposed here, or that is durable. Raises `CorruptJournal`."""
+        """Fold the next entry. Raises `CorruptJournal` if it has another index."""
         if entry.index != len(self.tree):
             raise CorruptJournal(f"entry {entry.index} stands where {len(self.tree)} belongs")
         if entry.index == 0:
@@ -154,11 +158,11 @@ class Journal:
         self.book.apply_all(entry.events)
 
     def head_at(self, size: int) -> str:
-        """`SIZE:ROOT` of the log's first `size` entries: what signers and receipts quote."""
+        """`SIZE:ROOT` of the log's first `size` entries, as commands and receipts quote it."""
         return f"{size}:{self.tree.root_at(size).hex()}"
 
     def _knows_head(self, head: str) -> bool:
-        """Whether the log that a signer saw last is this log's own past."""
+        """Whether a signer's last seen head is empty or an earlier head of this log."""
         if head == "":
             return True
         size = head.partition(":")[0]

@@ -1,8 +1,8 @@
-"""From signed bytes to a command that may be decided: who says what, checked once.
+"""Orders: parsed commands with a verified signer.
 
 A command's body is {network, genesis, key, role, operation, arguments, nonce, expiry_ms, head}.
-`genesis` is the hash of the founding command's body, so that a command signed for one network can
-never be played to another of the same name. `head` is the log root that the signer saw last.
+`genesis` is the hash of the founding command's body, so that a command for one network is invalid
+on another network of the same name. `head` is the log head that the signer saw last, or empty.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ _KIND_OF: dict[str, type[Command]] = {kind.__name__: kind for kind in commands.K
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """Everything in a command's body but its arguments."""
+    """A command's body without its arguments. `key`: the signer's Ed25519 public key, hex."""
 
     network: str
     genesis: str
@@ -38,7 +38,7 @@ class Header:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """A command with its proven signer."""
+    """A command whose signature was verified."""
 
     header: Header
     command: Command
@@ -56,7 +56,7 @@ def write(
     expiry_ms: int,
     head: str = "",
 ) -> Envelope:
-    """Sign a command."""
+    """Sign a command. `expiry_ms`: Unix milliseconds after which it is refused."""
     body = {
         "network": network,
         "genesis": genesis,
@@ -71,7 +71,7 @@ def write(
 
 
 def read(envelope: Envelope) -> Order | Rejected:
-    """Open an envelope: shape, then signature, then operation and arguments."""
+    """Parse an envelope: shape, then signature, then operation and arguments."""
     try:
         header, arguments = _open(envelope)
         key = bytes.fromhex(header.key)
@@ -92,7 +92,7 @@ def read(envelope: Envelope) -> Order | Rejected:
 
 
 def header_of(envelope: Envelope) -> Header:
-    """What an envelope says of itself, unproven. Raises `ValueError`, `TypeError`, `KeyError`."""
+    """The header, without a signature check. Raises `ValueError`, `TypeError`, `KeyError`."""
     return _open(envelope)[0]
 
 
@@ -108,5 +108,5 @@ def _open(envelope: Envelope) -> tuple[Header, dict[str, Any]]:
 
 
 def is_founding(order: Order) -> bool:
-    """Whether this is the command that a journal must begin with."""
+    """Whether the order is `Found`, which starts a journal."""
     return isinstance(order.command, Found)

@@ -1,6 +1,6 @@
-"""What a network can tune without changing code, and which settings are unsafe together.
+"""The settings of a network, and the check for unsafe combinations.
 
-Amounts are micro-credits, times milliseconds, shares millionths (ppm) of an amount.
+Amounts are micro-credits, times are milliseconds, shares are millionths (ppm).
 """
 
 from dataclasses import dataclass
@@ -9,24 +9,24 @@ from gensyn_ray.domain.money import MAX_MICRO
 
 PPM = 1_000_000
 MAX_MS = 10 * 366 * 86_400_000
-"""No time here is longer than ten years, so sums stay far below 2^53 (JSON's exact numbers)."""
+"""Ten years: the longest time, so that sums stay below 2^53, the end of JSON's exact integers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameters:
     """The settings of one network.
 
-    reserve_micro       stake that backs one operator's work in one job
-    challenge_bond_micro  what it costs to open a challenge that is dismissed
-    job_ms              a job that is still open after this expires
-    holdback_ms         how long a settled segment's pay is held back, at most until its job closes
-    challenge_ms          how long a challenge waits for its end before the bond returns
-    appeal_ms           how long a slash is held before it is given out
-    unbonding_ms        from unbonding to withdrawal; longer than anything the stake may answer for
-    evidence_ms         how long after its job's end fraud can still be punished
-    proposal_ms         how long a treasury proposal waits for approvals
-    reporter_ppm        share of what is left of a slash after refunds: for whoever proved the fraud
-    jackpot_ppm         the same: for verifiers who find planted errors; what remains is burnt
+    reserve_micro         stake that backs one operator's work in one job
+    challenge_bond_micro  bond of a challenge; lost if it is dismissed
+    job_ms                a job expires after this
+    holdback_ms           holdback of a settled segment's pay; ends early when its job closes
+    challenge_ms          a challenge without an answer expires after this
+    appeal_ms             a slash is held this long before it is paid out
+    unbonding_ms          time from unbonding to withdrawal
+    evidence_ms           time after a job's end in which fraud in it can be punished
+    proposal_ms           a treasury proposal expires after this
+    reporter_ppm          reporter's share of a slash after refunds
+    jackpot_ppm           jackpot's share of a slash after refunds; the rest is burnt
     """
 
     reserve_micro: int
@@ -43,7 +43,7 @@ class Parameters:
 
 
 def problem(parameters: Parameters) -> str:
-    """Why these settings must not be used; empty if they may be."""
+    """Why these settings are unsafe; empty if they are safe."""
     one = parameters
     times_ms = (
         *(one.job_ms, one.holdback_ms, one.challenge_ms, one.appeal_ms),

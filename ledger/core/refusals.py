@@ -1,9 +1,9 @@
-"""Why a command is not carried out.
+"""Reasons for a refusal.
 
-Where several reasons hold, the first below is given: checks run from the envelope inwards. A
-command over several items is checked item by item, and keys, anchors and envelopes that a command
-carries are checked after its signer, before what they would change. The last two come from the
-rules of settlement, after everything that the book itself can say.
+If several reasons apply, the answer is the first of them in the order below: checks run from the
+envelope inwards. A command with several items is checked item by item. Keys, anchors and envelopes
+inside a command are checked after its signer and before the state that they would change. The last
+two reasons are settlement's, and are checked after the book's.
 """
 
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """Documented reasons, most general first."""
+    """Documented reasons, in order of precedence."""
 
     MALFORMED = "malformed"
     BAD_SIGNATURE = "bad signature"
     UNKNOWN_OPERATION = "unknown operation"
     WRONG_NETWORK = "wrong network"
-    UNKNOWN_HEAD = "the signer saw another history"
+    UNKNOWN_HEAD = "unknown log head: the signer saw another history"
     NONCE_REUSED = "nonce reused"
     EXPIRED = "expired"
     ROLE_NOT_ALLOWED = "role not allowed"
@@ -36,10 +36,10 @@ class Reason(StrEnum):
     UNKNOWN_JOB = "unknown job"
     JOB_EXISTS = "job already open"
     JOB_CLOSED = "job is closed"
-    JOB_EXPIRED = "job has outlived its time"
-    JOB_NOT_EXPIRED = "job has time left"
+    JOB_EXPIRED = "job is past its deadline"
+    JOB_NOT_EXPIRED = "job is not past its deadline"
     NOT_YOUR_JOB = "not your job"
-    BAD_ID = "id holds other than letters, digits, dot, dash, underscore"
+    BAD_ID = "an id has only letters, digits, dot, dash and underscore"
     UNKNOWN_TASK = "unknown task"
     TASK_EXISTS = "task was started with another spec or trial"
     TASK_FINISHED = "task is finished"
@@ -50,7 +50,7 @@ class Reason(StrEnum):
     NOT_YOUR_SLOT = "not your slot"
     SLOT_NOT_OPEN = "slot is not open"
     WRONG_LEAF = "leaf does not answer its slot"
-    WRONG_ROOT = "root is not that of the leaves"
+    WRONG_ROOT = "root does not match the leaves"
     NOT_EQUIVOCATION = "these are not two answers of one operator to one slot"
     EVIDENCE_TOO_OLD = "evidence is too old"
     NO_SLASH_HELD = "no slash is held for this operator"
@@ -58,9 +58,9 @@ class Reason(StrEnum):
     CHALLENGE_EXISTS = "challenge already opened"
     UNKNOWN_CHALLENGE = "unknown challenge"
     CHALLENGE_ENDED = "challenge has ended"
-    CHALLENGE_NOT_EXPIRED = "challenge has time left"
+    CHALLENGE_NOT_EXPIRED = "challenge has not expired"
     SLOT_CHALLENGED = "slot is challenged"
-    NOT_RELEASABLE = "slot holds no pay whose time has come"
+    NOT_RELEASABLE = "slot has no releasable pay"
     NOTHING_MATURED = "no unbonding is over"
     AMOUNT_OUT_OF_RANGE = "amount out of range"
     INSUFFICIENT_FUNDS = "insufficient funds"
@@ -73,7 +73,7 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rejected:
-    """The answer to a command that is not carried out."""
+    """A refusal. `detail`: more about it, for people."""
 
     reason: Reason
     detail: str = ""

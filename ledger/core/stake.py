@@ -1,18 +1,18 @@
 """Parties and their stake: join, withdraw, bond, unbond, mature, jail, unjail.
 
     available -> stake/free -> stake/unbonding -> available
-                 stake/free <-> stake/reserved/{job}      (when work begins and its job ends)
+                 stake/free <-> stake/reserved/{job}      (first slot in a job; end of the job)
 
-Stake that unbonds still answers for what it backed: unbonding lasts longer than any job, its
-holdback and a challenge about it together, and a slash reaches into it.
+A slash can take unbonding stake. Unbonding lasts longer than a job, its holdback and a challenge
+together, so stake cannot leave before the work that it backed is final.
 """
 
 from gensyn_ray.domain.ids import is_safe_id
 from ledger.core import accounts
 from ledger.core.book import Book
+from ledger.core.book_state import Standing
 from ledger.core.commands import Bond, Jail, Join, Mature, Unbond, Withdraw
 from ledger.core.decision import Decision, accept, in_range, reject
-from ledger.core.entries import Standing
 from ledger.core.events import (
     Jailed,
     Moved,
@@ -27,7 +27,7 @@ from ledger.core.refusals import Reason
 
 
 def join(book: Book, header: Header, command: Join) -> Decision:
-    """A key becomes a party, in one role for good."""
+    """Register a key as a party. Its role is final."""
     if header.party in book.parties:
         return reject(Reason.PARTY_EXISTS)
     if not is_safe_id(command.name):
@@ -44,12 +44,12 @@ def join(book: Book, header: Header, command: Join) -> Decision:
 
 
 def withdraw(book: Book, header: Header, command: Withdraw) -> Decision:
-    """Credits leave the network."""
+    """Move available credits out of the network."""
     return _move(book, header.party, command.amount_micro, "withdraw")
 
 
 def bond(book: Book, header: Header, command: Bond) -> Decision:
-    """Credits become stake."""
+    """Move available credits to free stake."""
     return _move(book, header.party, command.amount_micro, "bond")
 
 
@@ -64,7 +64,7 @@ def _move(book: Book, party: str, amount_micro: int, memo: str) -> Decision:
 
 
 def unbond(book: Book, header: Header, command: Unbond, now_ms: int) -> Decision:
-    """Free stake begins its way out."""
+    """Move free stake to unbonding."""
     source = accounts.free_stake(header.party)
     if not in_range(command.amount_micro):
         return reject(Reason.AMOUNT_OUT_OF_RANGE)
@@ -86,13 +86,13 @@ def unbond(book: Book, header: Header, command: Unbond, now_ms: int) -> Decision
 
 
 def mature(book: Book, header: Header, command: Mature, now_ms: int) -> Decision:
-    """What has unbonded long enough is the party's own again."""
+    """Move stake whose unbonding time is over to available."""
     if header.role != "network" and header.party != command.party:
         return reject(Reason.ROLE_NOT_ALLOWED, "another party's stake")
     party = book.parties.get(command.party)
     if party is None:
         return reject(Reason.UNKNOWN_PARTY, command.party[:64])
-    # Oldest first; settings may have changed in between, so the first one not over ends the count.
+    # Oldest first. `unbonding_ms` may have changed in between: stop at the first that is not over.
     count = 0
     while count < len(party.unbonding) and party.unbonding[count].mature_ms <= now_ms:
         count += 1
@@ -110,7 +110,7 @@ def mature(book: Book, header: Header, command: Mature, now_ms: int) -> Decision
 
 
 def jail(book: Book, command: Jail, now_ms: int) -> Decision:
-    """No slots until `until_ms` has passed and the operator has asked to come back."""
+    """Refuse an operator slots until `until_ms` has passed and it sends `Unjail`."""
     party = book.parties.get(command.operator)
     if party is None or party.joined.role != "operator":
         return reject(Reason.UNKNOWN_PARTY, command.operator[:64])
@@ -124,7 +124,7 @@ def jail(book: Book, command: Jail, now_ms: int) -> Decision:
 
 
 def unjail(book: Book, header: Header, now_ms: int) -> Decision:
-    """Back to work, when the time is over."""
+    """End an operator's jail after its time."""
     party = book.parties[header.party]
     if party.standing is not Standing.JAILED:
         return reject(Reason.NOT_JAILED)

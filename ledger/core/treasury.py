@@ -1,4 +1,4 @@
-"""Founding, and what several keys of the treasury must agree on: minting, settings, corrections."""
+"""Founding, and commands that several treasury keys sign: minting, settings, corrections."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ CORRECTABLE = (accounts.TREASURY, accounts.JACKPOT)
 
 
 def found(book: Book, order: Order, command: Found) -> Decision:
-    """The first command of every journal."""
+    """Found the network: the first command of every journal."""
     header, keys = order.header, command.treasury_keys
     if not all(is_digest(text) for text in (*keys, command.beacon_anchor)):
         return reject(Reason.MALFORMED, "keys and anchors are 64 hex digits")
@@ -36,7 +36,10 @@ def found(book: Book, order: Order, command: Found) -> Decision:
     if book.founded is not None:
         return reject(Reason.ALREADY_FOUNDED)
     if len(set(keys)) != len(keys) or not 1 <= command.treasury_threshold <= len(keys):
-        return reject(Reason.UNSAFE_PARAMETERS, "the treasury's keys differ, and enough of them")
+        return reject(
+            Reason.UNSAFE_PARAMETERS,
+            "treasury keys must differ, and be at least as many as the threshold",
+        )
     if problem := parameters.problem(command.parameters):
         return reject(Reason.UNSAFE_PARAMETERS, problem)
     if not is_safe_id(command.network):
@@ -55,7 +58,7 @@ def found(book: Book, order: Order, command: Found) -> Decision:
 
 
 def propose(book: Book, order: Order, command: TreasuryCommand, now_ms: int) -> Decision:
-    """Do it, if one key is enough; else let it stand until enough keys have approved."""
+    """Carry the command out if one key is enough; otherwise keep it as a proposal."""
     decision = _carry_out(book, command)
     if isinstance(decision, Rejected) or _threshold(book) == 1:
         return decision
@@ -72,7 +75,7 @@ def propose(book: Book, order: Order, command: TreasuryCommand, now_ms: int) -> 
 
 
 def approve(book: Book, order: Order, command: Approve, now_ms: int) -> Decision:
-    """One more key agrees; the last that is needed carries the proposal out as things stand now."""
+    """Add a key's approval; the last one needed carries the command out on the present book."""
     proposal = book.proposals.get(command.proposal)
     if proposal is None:
         return reject(Reason.UNKNOWN_PROPOSAL, command.proposal[:64])

@@ -1,15 +1,15 @@
-"""A witness: it remembers the newest head that it saw of a log, and cosigns what continues it.
+"""A witness: remembers the newest head of a log, and cosigns heads that continue it.
 
-Whoever asks for heads that a witness cosigned cannot be shown another history than everybody else
-who asks for them. Pure: the caller reads the clock and stores what is to be remembered. It must do
-so before it hands the cosigned note out, and handle one note at a time; else two notes can both be
-checked against a head that the first of them has replaced. The cosigned note is worth keeping too:
-next to a note that is refused as forked, it proves that the network signed both.
+All readers of cosigned heads see the same history. The module is pure: the caller passes the time
+and stores the head to remember. The caller must store the head before it hands out the cosigned
+note, and must handle one note at a time; otherwise two notes could be checked against the same old
+head. Keep the cosigned note: together with a note that is refused as forked, it proves that the
+network signed both.
 
-Not defended here: a witness that forgets, is restored from an old copy or runs twice under one key;
-the first head that it sees, which it takes as it is; a wrong clock; entries that break the ledger's
-rules, since a witness sees hashes alone; a network that shows it nothing any more; witnesses who
-are in league with the network, or are the network.
+Not defended here: a witness that loses its memory, is restored from an old copy or runs twice under
+one key; the first head that it sees, which it trusts; a wrong clock; entries that break the
+ledger's rules, because a witness sees only hashes; a network that stops sending heads; witnesses
+that collude with the network.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from ledger.core.checkpoint import Checkpoint
 
 
 class Refusal(StrEnum):
-    """Why a note is not cosigned. Where several reasons hold, the first of these is given."""
+    """Why a note is not cosigned. If several reasons apply, the first of these is the answer."""
 
     NOT_SIGNED = "not signed by the network"
     ANOTHER_LOG = "of another log than the one seen before"
@@ -34,7 +34,7 @@ class Refusal(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cosigned:
-    """The note with the witness's line, and the head that the witness remembers from now on."""
+    """The note with the witness's line. `seen`: the head to remember from now on."""
 
     note: str
     seen: Checkpoint
@@ -42,7 +42,7 @@ class Cosigned:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Witness:
-    """One witness of one log. `seen`: the head that it cosigned last, if any."""
+    """One witness of one log. `seen`: the head that it cosigned last, or None."""
 
     name: str
     key: SigningKey
@@ -50,10 +50,11 @@ class Witness:
     seen: Checkpoint | None = None
 
     def cosign(self, note: str, proof: Sequence[bytes], now_s: int) -> Cosigned | Refusal:
-        """Cosign a note at `now_s`, in Unix seconds, if `proof` shows that it continues `seen`.
+        """Cosign a note at `now_s` (Unix seconds) if `proof` shows that it continues `seen`.
 
-        `proof`: RFC 6962, 2.1.2, from the size of `seen`; empty if that is 0, nothing was seen yet
-        or nothing was added. Raises `ValueError` for a time or a name that no cosignature can have.
+        `proof`: consistency proof (RFC 6962, 2.1.2) from the size of `seen`; empty if `seen` is
+        None, has size 0 or has the note's size. Raises `ValueError` for a time or a name that no
+        cosignature can have.
         """
         try:
             head = checkpoint.read(note, self.network_key)

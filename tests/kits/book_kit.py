@@ -5,6 +5,7 @@ from typing import Any
 
 from ledger.core import accounts
 from ledger.core.book import Book
+from ledger.core.book_state import ChallengeEntry, SlashEntry, SlotEntry, Standing
 from ledger.core.commands import (
     Approve,
     Command,
@@ -15,7 +16,6 @@ from ledger.core.commands import (
     SettleItem,
     Slash,
 )
-from ledger.core.entries import ChallengeEntry, SlashEntry, SlotEntry, Standing
 from ledger.core.events import Moved
 from ledger.core.journal import Entry
 from ledger.core.refusals import Reason, Rejected

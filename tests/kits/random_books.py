@@ -23,9 +23,9 @@ from gensyn_ray.domain.ids import Slot, party_id
 from gensyn_ray.domain.signing import Envelope, SigningKey
 from ledger.core import accounts, commands, events, invariants, orders
 from ledger.core.book import Book
+from ledger.core.book_state import ChallengeState, JobEntry, SlashState, SlotState, Standing
 from ledger.core.commands import Command
 from ledger.core.decide import decide
-from ledger.core.entries import ChallengeState, JobEntry, SlashState, SlotState, Standing
 from ledger.core.machines import kind_of
 from ledger.core.orders import Header, Order
 from ledger.core.parameters import Parameters

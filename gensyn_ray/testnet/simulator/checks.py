@@ -8,7 +8,7 @@ from gensyn_ray.domain.signing import SigningKey
 from gensyn_ray.settlement.state import Settlement
 from gensyn_ray.testnet.simulator.network import DEPOSIT_MICRO, NAME, PRICE_MICRO, RESERVE_MICRO
 from ledger.core import accounts, invariants
-from ledger.core.entries import SlashState
+from ledger.core.book_state import SlashState
 from ledger.core.events import JobClosed, Recorded, SlotCommitted, SlotSettled, Tombstoned
 from ledger.core.journal import Entry
 from ledger.export import flat as export

@@ -14,6 +14,7 @@ from gensyn_ray.services import snapshots
 from gensyn_ray.services.authority import SNAPSHOT_ENTRIES, Authority
 from ledger.client import check_receipt
 from ledger.core import accounts, checkpoint
+from ledger.core.book_state import ChallengeState, JobState, SlashState, Standing
 from ledger.core.commands import (
     CloseJob,
     OpenChallenge,
@@ -22,7 +23,6 @@ from ledger.core.commands import (
     Unbond,
     Withdraw,
 )
-from ledger.core.entries import ChallengeState, JobState, SlashState, Standing
 from ledger.core.journal import CorruptJournal, parse_entry
 from ledger.core.refusals import Reason
 from ledger.service import UnknownView

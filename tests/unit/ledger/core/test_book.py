@@ -7,6 +7,7 @@ import pytest
 
 from gensyn_ray.domain.money import MAX_MICRO
 from ledger.core import accounts, invariants
+from ledger.core.book_state import JobState, SlashState, SlotState
 from ledger.core.commands import (
     Bond,
     CloseJob,
@@ -16,7 +17,6 @@ from ledger.core.commands import (
     Join,
     Record,
 )
-from ledger.core.entries import JobState, SlashState, SlotState
 from ledger.core.events import (
     JobClosed,
     Moved,
@@ -540,11 +540,11 @@ BROKEN: dict[str, tuple[str, Callable[[Kit], None]]] = {
         ),
     ),
     "holdback": (
-        "job-1 holds back for {op-b} other than its slots say",
+        "job-1 holds back for {op-b} another amount than its slots say",
         lambda kit: take(kit, accounts.holdback("job-1", party_of("op-b"))),
     ),
     "forfeited": (
-        "job-1 holds back for {op-b} other than its slots say",
+        "job-1 holds back for {op-b} another amount than its slots say",
         lambda kit: setattr(slot_in(kit, PAID), "paid", False),
     ),
     "reserved": (
@@ -560,7 +560,7 @@ BROKEN: dict[str, tuple[str, Callable[[Kit], None]]] = {
         ),
     ),
     "unbonding": (
-        "{op-b} unbonds other than its entries say",
+        "{op-b} unbonds another amount than its entries say",
         lambda kit: take(kit, accounts.unbonding_stake(party_of("op-b"))),
     ),
     "slashed": (

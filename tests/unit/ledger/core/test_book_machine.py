@@ -11,6 +11,7 @@ from gensyn_ray.domain.ids import Slot
 from gensyn_ray.domain.money import MAX_MICRO
 from ledger.core import accounts, invariants
 from ledger.core.book import Book
+from ledger.core.book_state import JobEntry, SlotState
 from ledger.core.commands import (
     Approve,
     Bond,
@@ -40,7 +41,6 @@ from ledger.core.commands import (
     Unjail,
     Withdraw,
 )
-from ledger.core.entries import JobEntry, SlotState
 from ledger.core.events import Moved, Tombstoned
 from ledger.core.journal import Duplicate, Entry
 from tests.kits.book_kit import TREASURY_KEYS, CouncilKit, two_answers

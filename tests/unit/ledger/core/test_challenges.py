@@ -3,6 +3,7 @@
 import pytest
 
 from ledger.core import accounts, invariants
+from ledger.core.book_state import ChallengeState
 from ledger.core.commands import (
     CloseJob,
     DistributeSlash,
@@ -12,7 +13,6 @@ from ledger.core.commands import (
     ResolveChallenge,
     SetParameters,
 )
-from ledger.core.entries import ChallengeState
 from ledger.core.events import ChallengeEnded, ChallengeOpened, Moved
 from ledger.core.journal import Entry
 from ledger.core.refusals import Reason

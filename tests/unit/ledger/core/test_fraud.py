@@ -7,6 +7,7 @@ import pytest
 
 from gensyn_ray.domain.signing import Envelope
 from ledger.core import accounts, invariants
+from ledger.core.book_state import SlashState, SlotState, Standing
 from ledger.core.commands import (
     Bond,
     CloseJob,
@@ -21,7 +22,6 @@ from ledger.core.commands import (
     Unbond,
     Withdraw,
 )
-from ledger.core.entries import SlashState, SlotState, Standing
 from ledger.core.events import (
     Moved,
     SlashDistributed,

@@ -8,6 +8,7 @@ from gensyn_ray.domain import canonical, signing
 from gensyn_ray.domain.money import MAX_MICRO
 from gensyn_ray.domain.signing import Envelope, seal
 from ledger.core import accounts
+from ledger.core.book_state import SlotState, Standing
 from ledger.core.commands import (
     ALLOWED_ROLES,
     KINDS,
@@ -39,7 +40,6 @@ from ledger.core.commands import (
     Unjail,
     Withdraw,
 )
-from ledger.core.entries import SlotState, Standing
 from ledger.core.journal import Entry
 from ledger.core.parameters import MAX_MS
 from ledger.core.refusals import Reason, Rejected

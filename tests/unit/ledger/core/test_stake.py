@@ -4,6 +4,7 @@ import pytest
 
 from gensyn_ray.domain.money import MAX_MICRO
 from ledger.core import accounts, invariants
+from ledger.core.book_state import Standing, Unbonding
 from ledger.core.commands import (
     Bond,
     CloseJob,
@@ -16,7 +17,6 @@ from ledger.core.commands import (
     Unjail,
     Withdraw,
 )
-from ledger.core.entries import Standing, Unbonding
 from ledger.core.events import (
     Jailed,
     Moved,

@@ -10,6 +10,7 @@ from gensyn_ray.domain import records
 from gensyn_ray.domain.money import MAX_MICRO
 from ledger.core import accounts, invariants
 from ledger.core import parameters as settings
+from ledger.core.book_state import SlashState, Standing
 from ledger.core.commands import (
     Approve,
     CloseJob,
@@ -25,7 +26,6 @@ from ledger.core.commands import (
     SetParameters,
     Withdraw,
 )
-from ledger.core.entries import SlashState, Standing
 from ledger.core.events import Approved, Executed, Founded, Moved, ParametersSet, Proposed
 from ledger.core.journal import Entry, Journal
 from ledger.core.parameters import MAX_MS

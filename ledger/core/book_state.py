@@ -1,4 +1,7 @@
-"""What the book holds besides balances: mutable entries, changed by `Book.apply` alone."""
+"""The book's state besides balances: jobs, slots, parties, slashes, challenges, proposals.
+
+Entries are mutable. Only `Book.apply` changes them.
+"""
 
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
@@ -7,7 +10,7 @@ from ledger.core.events import ChallengeOpened, JobOpened, PartyJoined, Proposed
 
 
 class SlotState(Enum):
-    """Of one segment's slot. `DEAD`: its attempt ended without an answer."""
+    """States of a slot. `DEAD`: its attempt ended without a commitment."""
 
     ISSUED = "issued"
     COMMITTED = "committed"
@@ -17,7 +20,7 @@ class SlotState(Enum):
 
 
 class Standing(Enum):
-    """Of a party."""
+    """States of a party."""
 
     ACTIVE = "active"
     JAILED = "jailed"
@@ -25,7 +28,7 @@ class Standing(Enum):
 
 
 class SlashState(Enum):
-    """Of the stake that was taken for a proven fraud."""
+    """States of a slash."""
 
     HELD = "held"
     DISTRIBUTED = "distributed"
@@ -33,7 +36,7 @@ class SlashState(Enum):
 
 
 class ChallengeState(StrEnum):
-    """Of a challenge and its bond."""
+    """States of a challenge."""
 
     OPEN = "open"
     UPHELD = "upheld"
@@ -42,7 +45,7 @@ class ChallengeState(StrEnum):
 
 
 class JobState(Enum):
-    """Of a job and its escrow."""
+    """States of a job."""
 
     OPEN = "open"
     CLOSED = "closed"
@@ -51,20 +54,24 @@ class JobState(Enum):
 
 @dataclass(slots=True, kw_only=True)
 class SlotEntry:
+    """One issued slot. `price_micro`: its pay, fixed when it was issued."""
+
     operator: str
     price_micro: int
     state: SlotState = SlotState.ISSUED
     paid: bool = False
-    """Earned, and not forfeited since."""
+    """Earned, and not forfeited."""
     refunded: bool = False
-    """Its price went back to the submitter out of a slash."""
+    """A slash returned its price to the submitter."""
     release_ms: int = 0
     challenges: int = 0
-    """Open challenges about it."""
+    """Number of open challenges of this slot."""
 
 
 @dataclass(slots=True, kw_only=True)
 class TaskEntry:
+    """A task's current attempt. `operator`: who runs it, empty before its first slot."""
+
     trial: str
     spec: str
     attempt: int
@@ -75,20 +82,22 @@ class TaskEntry:
 
 @dataclass(slots=True, kw_only=True)
 class JobEntry:
+    """One job with its tasks and slots."""
+
     opened: JobOpened
     state: JobState = JobState.OPEN
     evidence_until_ms: int = 0
-    """After this, fraud in the closed job can no longer be punished."""
+    """Last time at which fraud in the closed job can be punished."""
     promised_micro: int = 0
-    """Prices of slots that are issued or committed, and not yet settled."""
+    """Sum of the prices of issued and committed slots."""
     unsettled: int = 0
-    """Committed slots that wait for settlement."""
+    """Number of committed slots that are not settled."""
     challenges: int = 0
-    """Open challenges about its slots."""
+    """Number of open challenges of its slots."""
     tasks: dict[str, TaskEntry] = field(default_factory=dict[str, TaskEntry])
     slots: dict[str, SlotEntry] = field(default_factory=dict[str, SlotEntry])
     backing_micro: dict[str, int] = field(default_factory=dict[str, int])
-    """Stake that each operator reserved for this job, in order of arrival."""
+    """Stake that each operator reserved for this job, in the order of reservation."""
 
     @property
     def closed(self) -> bool:
@@ -97,17 +106,21 @@ class JobEntry:
 
 @dataclass(slots=True, kw_only=True)
 class Unbonding:
+    """Stake that can be withdrawn from `mature_ms` on."""
+
     amount_micro: int
     mature_ms: int
 
 
 @dataclass(slots=True, kw_only=True)
 class Party:
+    """A registered key with its standing and its unbonding stake."""
+
     joined: PartyJoined
     standing: Standing = Standing.ACTIVE
     jailed_until_ms: int = 0
     slashed_micro: int = 0
-    """Taken for fraud, and not given back since."""
+    """Stake taken for fraud and not returned."""
     unbonding: list[Unbonding] = field(default_factory=list[Unbonding])
     """Oldest first."""
 
@@ -118,19 +131,23 @@ class Party:
 
 @dataclass(slots=True, kw_only=True)
 class SlashEntry:
+    """A slash and what became of its stake."""
+
     proven: Tombstoned
     state: SlashState = SlashState.HELD
 
 
 @dataclass(slots=True, kw_only=True)
 class ChallengeEntry:
+    """A challenge and how it ended."""
+
     opened: ChallengeOpened
     state: ChallengeState = ChallengeState.OPEN
 
 
 @dataclass(slots=True, kw_only=True)
 class Proposal:
-    """A treasury command that waits. `keys`: hex of those that have agreed, the proposer first."""
+    """A waiting treasury command. `keys`: hex keys that agree, the proposer's first."""
 
     proposed: Proposed
     keys: list[str]

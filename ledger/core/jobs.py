@@ -1,10 +1,11 @@
-"""A job's work: opened, its tasks started, slots issued and answered."""
+"""Jobs, tasks and slots: open a job, start its tasks, issue slots, take commitments."""
 
 from gensyn_ray.domain import canonical, merkle
 from gensyn_ray.domain.ids import Slot, is_safe_id
 from gensyn_ray.domain.records import BadRecord, from_json
 from ledger.core import accounts
 from ledger.core.book import Book
+from ledger.core.book_state import SlotState, Standing
 from ledger.core.commands import Commit, FinishTask, OpenJob, RequestSlot, StartTask
 from ledger.core.decision import (
     Accepted,
@@ -15,7 +16,6 @@ from ledger.core.decision import (
     open_job_of,
     reject,
 )
-from ledger.core.entries import SlotState, Standing
 from ledger.core.events import (
     Event,
     JobOpened,
@@ -31,7 +31,7 @@ from ledger.core.refusals import Reason, Rejected
 
 
 def open_job(book: Book, header: Header, command: OpenJob, now_ms: int) -> Decision:
-    """Budget from the submitter into the job's escrow."""
+    """Open a job and move its budget into escrow."""
     source = accounts.available(header.party)
     if not (is_digest(command.secret_anchor) and is_digest(command.driver_key)):
         return reject(Reason.MALFORMED, "keys and anchors are 64 hex digits")
@@ -74,7 +74,7 @@ def open_job(book: Book, header: Header, command: OpenJob, now_ms: int) -> Decis
 
 
 def start_task(book: Book, header: Header, command: StartTask) -> Decision:
-    """Attempts count up; the slots of the one before are dead."""
+    """Start a task or its next attempt; open slots of the previous attempt become dead."""
     job = open_job_of(book, command.job)
     if isinstance(job, Rejected):
         return job
@@ -84,7 +84,7 @@ def start_task(book: Book, header: Header, command: StartTask) -> Decision:
         return reject(Reason.BAD_ID, command.task[:64])
     before = job.tasks.get(command.task)
     if before is not None and (before.spec, before.trial) != (command.spec, command.trial):
-        # Whoever could change a spec under way could have honest segments replayed wrongly.
+        # A driver that changed the spec could have honest segments replayed with another one.
         return reject(Reason.TASK_EXISTS)
     if command.attempt != (0 if before is None else before.attempt + 1):
         return reject(Reason.STALE_ATTEMPT)
@@ -101,7 +101,7 @@ def start_task(book: Book, header: Header, command: StartTask) -> Decision:
 
 
 def finish_task(book: Book, header: Header, command: FinishTask) -> Decision:
-    """No more slots for this task."""
+    """End a task."""
     job = open_job_of(book, command.job)
     if isinstance(job, Rejected):
         return job
@@ -113,7 +113,7 @@ def finish_task(book: Book, header: Header, command: FinishTask) -> Decision:
 
 
 def request_slot(book: Book, header: Header, command: RequestSlot, now_ms: int) -> Decision:
-    """Stake and escrow for one segment, or the reason why not."""
+    """Issue a slot. An operator's first slot in a job also reserves its stake."""
     if book.parties[header.party].standing is Standing.JAILED:
         return reject(Reason.OPERATOR_JAILED)
     job = open_job_of(book, command.job)
@@ -167,7 +167,7 @@ def request_slot(book: Book, header: Header, command: RequestSlot, now_ms: int) 
 
 
 def commit(book: Book, header: Header, command: Commit) -> Decision:
-    """Signed leaves for slots that are the signer's and open; all or none."""
+    """Take leaves for the signer's open slots; all or none."""
     if not command.leaves:
         return reject(Reason.WRONG_LEAF, "no leaves")
     slots: list[str] = []
