@@ -23,7 +23,7 @@ import torch
 
 from gensyn_ray.domain.numerics import REPRODUCIBLE
 from workloads.core.dataset import DataSet, Prepared
-from workloads.core.segment import Merge, Round, Runner, TaskSpec
+from workloads.core.segment import InnerSteps, OuterStep, Runner, TaskSpec
 from workloads.core.state import State, state_digest
 from workloads.numerics.arithmetic import arithmetic
 from workloads.programs.gpt import Pretraining
@@ -114,23 +114,22 @@ def held_out_loss(data: DataSet, setting: Setting, seed: int, state: State) -> f
 
 def in_rounds(data: DataSet, setting: Setting, seed: int, bits: int) -> Outcome:
     """Loosely coupled training, as `workloads.ray_jobs.diloco.rounds` orders it."""
-    outer_step = {"lr": setting.outer_lr, "momentum": setting.outer_momentum}
-    merge = Merge(weights={}, **outer_step)
-    state = _runner(data, setting, seed, "begin", merge=merge).run_segment().state
+    outer = {"lr": setting.outer_lr, "momentum": setting.outer_momentum}
+    first = OuterStep(weights={}, **outer)
+    state = _runner(data, setting, seed, "begin", outer_step=first).run_segment().state
     sent, loss = 0, math.nan
     for number in range(setting.steps // setting.length):
-        part = Round(steps=setting.length, first_step=number * setting.length, bits=bits)
-        changes: dict[str, State] = {}
+        part = InnerSteps(steps=setting.length, first_step=number * setting.length, bits=bits)
+        gradients: dict[str, State] = {}
         for worker in range(setting.workers):
             task = f"r{number}.w{worker}"
-            run = _runner(data, setting, seed, task, round=part, inputs={"global": state})
-            changes[f"change-{worker}"] = run.run_segment().state
-        first = changes["change-0"]
-        sent += sum(one.numel() * one.element_size() for one in first.values())
-        merge = Merge(weights=dict.fromkeys(changes, setting.length), **outer_step)
-        inputs = {"global": state, **changes}
-        merged = _runner(data, setting, seed, f"r{number}.merge", merge=merge, inputs=inputs)
-        done = merged.run_segment()
+            run = _runner(data, setting, seed, task, inner_steps=part, inputs={"global": state})
+            gradients[f"gradient-{worker}"] = run.run_segment().state
+        sent += sum(one.numel() * one.element_size() for one in gradients["gradient-0"].values())
+        step = OuterStep(weights=dict.fromkeys(gradients, setting.length), **outer)
+        inputs = {"global": state, **gradients}
+        stepping = _runner(data, setting, seed, f"r{number}.merge", outer_step=step, inputs=inputs)
+        done = stepping.run_segment()
         state, loss = done.state, done.metrics["loss"]
     return Outcome(loss=loss, sent_bytes=sent)
 

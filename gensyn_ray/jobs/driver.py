@@ -36,7 +36,7 @@ from ledger.client import LedgerClient, Signer
 from ledger.core.commands import CloseJob, Command, FinishTask, Record, StartTask
 from ledger.core.refusals import Reason
 from verifier_actors.core import beacon
-from workloads.core.segment import Merge, Round, TaskSpec
+from workloads.core.segment import InnerSteps, OuterStep, TaskSpec
 from workloads.ray_jobs.diloco.rounds import Rounds
 from workloads.ray_jobs.diloco.train_workers import run_rounds
 from workloads.ray_jobs.search.gate import Gate
@@ -74,10 +74,15 @@ class JobDriver:
         self._config = config
 
     def start_part(
-        self, *, task: str, inputs: Mapping[str, str], round: Round | None, merge: Merge | None
+        self,
+        *,
+        task: str,
+        inputs: Mapping[str, str],
+        round: InnerSteps | None,
+        merge: OuterStep | None,
     ) -> None:
         spec = self._spec(task, self._config)
-        spec = replace(spec, inputs=dict(inputs), round=round, merge=merge)
+        spec = replace(spec, inputs=dict(inputs), inner_steps=round, outer_step=merge)
         self._parts[task] = spec
         self._start(spec, task, 0)
 

@@ -17,19 +17,19 @@ from ray.tune.search.sample import Domain
 
 from gensyn_ray.domain.errors import OperationError
 from gensyn_ray.jobs.request import Search, Together
-from workloads.core.quote import REFERENCE_SPEED, Pool, Work, mean_stay_s
+from workloads.core.quote import REFERENCE_SPEED, JobSize, Pool, mean_stay_s
 from workloads.core.segment import Runner
 
 TIMED_STEPS = 5
 MILLISECONDS = 1000
 
 
-def search_work(search: Search, runner: Runner, *, steps: int, own_speed: float) -> Work:
+def search_work(search: Search, runner: Runner, *, steps: int, own_speed: float) -> JobSize:
     """A search in which every trial is as long as the one of `runner`, a fresh task; `steps`: of
     a segment."""
     step_s, finish_s = _timed(runner)
     trials = max(1, search.tune_config.num_samples) * _grid_points(search.param_space)
-    return Work(
+    return JobSize(
         tasks=trials,
         segments=runner.segments,
         reference_s=_reference_s(steps * step_s + finish_s, own_speed),
@@ -38,12 +38,12 @@ def search_work(search: Search, runner: Runner, *, steps: int, own_speed: float)
     )
 
 
-def rounds_work(together: Together, runner: Runner, *, nodes: int, own_speed: float) -> Work:
+def rounds_work(together: Together, runner: Runner, *, nodes: int, own_speed: float) -> JobSize:
     """Rounds one after the other, each as long as its steps and two evaluations, its own and the
     merge's; every worker's part is paid, and every merge."""
     step_s, finish_s = _timed(runner)
     plan, workers = together.plan, min(together.workers[1], nodes)
-    return Work(
+    return JobSize(
         tasks=1,
         segments=plan.rounds,
         reference_s=_reference_s(plan.steps * step_s + 2 * finish_s, own_speed),

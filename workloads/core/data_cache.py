@@ -1,10 +1,9 @@
-"""What the tasks of one process train on, loaded once.
+"""The data of a process's tasks. Each data set is loaded once; each task gets a copy of its own.
 
-Each task gets data of its own: a task whose data another one could have changed would depend on
-what ran in this process before it, and could not be replayed.
+A task that sees another task's changes to its data would depend on what ran before in this process.
+Its replay would differ.
 
-Not defended: a program that reaches for this module. Code of a job is not kept from anything in its
-process.
+Not defended: a program that changes this cache. A job's code has no sandbox within its process.
 """
 
 import copy
@@ -18,29 +17,29 @@ from workloads.core.segment import TaskSpec
 from workloads.core.state import state_digest
 
 KEPT_BYTES = 512 << 20
-"""Of shards and files, in one process: a volunteer's link may be slow, and the groups of a shard
-are read one by one, a model's files once a task."""
+"""The most bytes of shards and files in one process. Each task reads a shard's groups one by one, and
+the model's files; without the cache a slow link would carry them again each time."""
 KEPT_SETS = 2
-"""Manifests and programs' own data; more only stay where a process serves many jobs."""
+"""The most data sets (manifests or programs' own data) in one process."""
 
 
 class Store(Protocol):
-    """Where prepared data come from; each raises `OperationError` if it has none."""
+    """The source of prepared data. Both calls raise `OperationError` for an unknown digest."""
 
     def get_manifest(self, digest: str) -> Manifest: ...
     def get_data(self, digest: str) -> bytes: ...
 
 
 class KeptBytes:
-    """What was fetched last, by its digest. What is no more than this is not kept: damaged bytes,
-    and what alone exceeds the limit."""
+    """LRU cache of fetched bytes by digest. Skips items above `KEPT_BYTES` and bytes whose digest
+    does not match."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[str, bytes] = OrderedDict()
         self._size = 0
 
     def through(self, fetch: Fetch) -> Fetch:
-        """`fetch`, asked only for what is not here."""
+        """A `fetch` that asks the given one only for bytes that are not cached."""
 
         def get(digest: str) -> bytes:
             if digest in self._kept:
@@ -61,16 +60,17 @@ class KeptBytes:
 
 
 class DataCache:
-    """Data by the program that loads them, or by their own digest."""
+    """LRU cache of data sets, by the program's bundle and the prepared data set's digest."""
 
     def __init__(self) -> None:
         self._sets: OrderedDict[tuple[str, str], tuple[Any, str]] = OrderedDict()
         self._bytes = KeptBytes()
 
     def get(self, spec: TaskSpec, program: Program, store: Store) -> tuple[Any, str]:
-        """What the program trains on, the caller's to change, and its digest.
+        """(a copy of the data that the program trains on, their digest).
 
-        Raises `OperationError`, and what the program raises if it brings its own."""
+        The caller may change the copy. Raises `OperationError` if `store` has no such data set, and
+        what the program's `load_data` raises."""
         if spec.data:
             manifest, digest = self._set(spec, lambda: (store.get_manifest(spec.data), spec.data))
             return DataSet(manifest, self._bytes.through(store.get_data)), digest

@@ -1,19 +1,25 @@
-"""Loosely coupled training: workers take many steps alone, then their changes are averaged.
+"""The arithmetic of DiLoCo (Douillard et al. 2023, arXiv 2311.08105, algorithm 1).
 
-DiLoCo (Douillard et al. 2023, arXiv 2311.08105, algorithm 1): from the same parameters every worker
-takes H steps of its own optimizer; the *change* start - end is its pseudo-gradient; an outer SGD
-with Nesterov momentum applies the mean. Here a worker keeps nothing between rounds, its optimizer
-begins afresh: so a round depends on the global state alone, any node can take any worker's round,
-and what is stored and committed of it is the change, in 8 bits a number if so asked.
+In each round every worker loads the same global state and takes inner steps with an optimizer of
+its own. Its pseudo-gradient is start - end. The outer step applies the weighted mean of the
+pseudo-gradients by SGD with Nesterov momentum.
 
-States, flat name -> tensor: a *global* state holds `parameters/NAME` and `momentum/NAME`, float32;
-a *change* holds `change/NAME`, float32, or int8 with `scale/NAME` float32, one for each row.
+The inner optimizer starts afresh in each round. So a worker's part depends on the global state
+alone: any node can take it over, and only the pseudo-gradient is stored and committed.
 
-Everything is elementwise, in one order, one IEEE-754 rounding at a time: the same bits anywhere.
+States map flat names to tensors. Their names are part of the state's digest:
 
-Not covered: sending only the largest numbers with error feedback (SparseLoCo, arXiv 2508.15706).
-What is held back would be state that the worker's next round depends on: it would have to be stored
-whole for whoever replays that round, which costs more bytes than it saves.
+| state           | tensors                                                              |
+|-----------------|----------------------------------------------------------------------|
+| global          | `parameters/NAME` and `momentum/NAME`, float32                       |
+| pseudo-gradient | `change/NAME`, float32; or int8, with `scale/NAME` float32 per row   |
+
+Each operation is elementwise, in a fixed order, with one IEEE-754 rounding at a time: the bits are
+the same on every machine.
+
+Not covered: sparse pseudo-gradients with error feedback (SparseLoCo, arXiv 2508.15706). The
+feedback is state that the worker's next part depends on. It would have to be stored whole for
+replays, which costs more bytes than the sparsity saves.
 """
 
 # torch's own annotations leave some functions partly unknown.
@@ -27,12 +33,14 @@ import torch
 
 from workloads.core.state import NotANumber, State
 
-PARAMETERS, MOMENTUM, CHANGE, SCALE = "parameters/", "momentum/", "change/", "scale/"
+PARAMETERS, MOMENTUM = "parameters/", "momentum/"
+PSEUDO_GRADIENT, SCALE = "change/", "scale/"
+"""Prefixes of tensor names. They are part of state digests: never rename them."""
 _LEVELS = 127
 
 
 def first_global(parameters: State) -> dict[str, torch.Tensor]:
-    """The global state before the first round: momentum is zero."""
+    """The global state before the first round, from float32 parameters by name. Momentum is 0."""
     return {
         **{PARAMETERS + name: tensor for name, tensor in parameters.items()},
         **{MOMENTUM + name: torch.zeros_like(tensor) for name, tensor in parameters.items()},
@@ -40,37 +48,41 @@ def first_global(parameters: State) -> dict[str, torch.Tensor]:
 
 
 def parameters_of(state: State) -> dict[str, torch.Tensor]:
-    """The parameters of a global state, by the program's own names."""
+    """The parameters of a global state: the program's own name -> float32 tensor."""
     return _below(PARAMETERS, state)
 
 
-def change(start: State, end: State, bits: int) -> dict[str, torch.Tensor]:
-    """start - end of each parameter, as 32-bit floats or in 8 bits. Raises `NotANumber` if one is
-    not finite, `ValueError` for other `bits`."""
+def pseudo_gradient(start: State, end: State, bits: int) -> dict[str, torch.Tensor]:
+    """start - end of each parameter, as a pseudo-gradient state.
+
+    `start`, `end`: parameter name -> tensor of the same shape. `bits` = 32 gives float32. `bits` =
+    8 gives int8 levels from -127 to 127, with one float32 scale for each row of a matrix (of the
+    first dimension), or one for a whole vector or scalar.
+    Raises `NotANumber` if a difference is not finite, `ValueError` for other `bits`."""
     if bits not in (8, 32):
-        raise ValueError(f"a change has 8 or 32 bits a number, not {bits}")
+        raise ValueError(f"a pseudo-gradient has 8 or 32 bits for each number, not {bits}")
     packed: dict[str, torch.Tensor] = {}
     for name, tensor in start.items():
         difference = np.asarray(_array(tensor) - _array(end[name]))
         if not np.isfinite(difference).all():
-            raise NotANumber(f"{name!r} is not finite after the round's steps: they diverged")
+            raise NotANumber(f"{name!r} is not finite after the inner steps: they diverged")
         if bits == 32:
-            packed[CHANGE + name] = torch.from_numpy(difference)
+            packed[PSEUDO_GRADIENT + name] = torch.from_numpy(difference)
             continue
         rows = difference.reshape(len(difference) if difference.ndim > 1 else 1, -1)
         scale = np.abs(rows).max(axis=1, initial=0.0) / np.float32(_LEVELS)
         safe = np.where(scale > 0, scale, np.float32(1.0))
         levels = np.clip(np.rint(rows / safe[:, None]), -_LEVELS, _LEVELS).astype(np.int8)
-        packed[CHANGE + name] = torch.from_numpy(levels.reshape(difference.shape))
+        packed[PSEUDO_GRADIENT + name] = torch.from_numpy(levels.reshape(difference.shape))
         packed[SCALE + name] = torch.from_numpy(scale)
     return packed
 
 
-def unpacked(packed: State) -> dict[str, "np.ndarray[Any, np.dtype[np.float32]]"]:
-    """The float32 change of each parameter."""
+def decoded(packed: State) -> dict[str, "np.ndarray[Any, np.dtype[np.float32]]"]:
+    """Parameter name -> float32 array, of a pseudo-gradient state with 8 or 32 bits."""
     found: dict[str, np.ndarray[Any, np.dtype[np.float32]]] = {}
     scales = _below(SCALE, packed)
-    for name, tensor in _below(CHANGE, packed).items():
+    for name, tensor in _below(PSEUDO_GRADIENT, packed).items():
         levels = tensor.numpy()
         if name in scales:
             scale = _array(scales[name])
@@ -80,24 +92,26 @@ def unpacked(packed: State) -> dict[str, "np.ndarray[Any, np.dtype[np.float32]]"
     return found
 
 
-def merge(
+def outer_step(
     state: State,
-    changes: Sequence[State],
+    pseudo_gradients: Sequence[State],
     weights: Sequence[int],
     *,
     lr: float,
     momentum: float,
 ) -> dict[str, torch.Tensor]:
-    """The next global state: Nesterov on the mean of the changes, weighted by `weights` (tokens,
-    say), added in the order given.
+    """The next global state: SGD with Nesterov momentum on the mean of the pseudo-gradients.
 
-    A change that does not fit the state, or is not finite, is left out: whoever sent it must not
-    stop the others. Without any, nothing moves. Raises `ValueError` for weights that are none."""
-    if len(changes) != len(weights) or min(weights, default=0) <= 0:
-        raise ValueError("a merge needs changes, each with a positive weight")
+    `state`: a global state. `weights`: one for each pseudo-gradient, its number of inner steps. The
+    sum is in float64 and in the order given; the result is rounded once, to float32.
+    A pseudo-gradient of another shape or type, or with numbers that are not finite, is left out, so
+    that one bad worker cannot stop the run. If none is left, the state stays the same.
+    Raises `ValueError` without weights or for a weight that is not positive."""
+    if len(pseudo_gradients) != len(weights) or min(weights, default=0) <= 0:
+        raise ValueError("an outer step needs pseudo-gradients, each with a positive weight")
     fitting = [
-        (unpacked(one), weight)
-        for one, weight in zip(changes, weights, strict=True)
+        (decoded(one), weight)
+        for one, weight in zip(pseudo_gradients, weights, strict=True)
         if _fits(one, parameters_of(state))
     ]
     if not fitting:
@@ -118,11 +132,11 @@ def merge(
 
 
 def _fits(packed: State, parameters: State) -> bool:
-    """Whether a change has every parameter's shape and finite numbers."""
-    changes, scales = _below(CHANGE, packed), _below(SCALE, packed)
-    if set(changes) != set(parameters) or not set(scales) <= set(changes):
+    """Whether a pseudo-gradient has every parameter's shape, and finite numbers."""
+    tensors, scales = _below(PSEUDO_GRADIENT, packed), _below(SCALE, packed)
+    if set(tensors) != set(parameters) or not set(scales) <= set(tensors):
         return False
-    for name, tensor in changes.items():
+    for name, tensor in tensors.items():
         rows = tensor.shape[0] if tensor.dim() > 1 else 1
         kind, shape = (torch.int8, (rows,)) if name in scales else (torch.float32, None)
         if tensor.dtype != kind or tensor.shape != parameters[name].shape:
@@ -136,7 +150,7 @@ def _fits(packed: State, parameters: State) -> bool:
 
 
 def _own(state: State) -> dict[str, torch.Tensor]:
-    """The tensors of a global state, without how far it got."""
+    """The tensors of a global state, without the run's progress."""
     return {n: one for n, one in state.items() if n.startswith((PARAMETERS, MOMENTUM))}
 
 

@@ -1,10 +1,10 @@
-"""What a program raised, told to the person who wrote it.
+"""Turns an exception of a user's program into a message for its author.
 
-The message has the frames of the program's own source and the error itself. How it was called, on
-whose machine, and what libraries did below it are left out.
+The message has the exception and those frames of the traceback that are in the program's own
+source. Frames of this package and of libraries, and names of machines, are left out.
 
-Not covered: the chain of an exception that was raised from another. Not defended: whoever runs a
-program can claim that it raised anything.
+Not covered: the cause of a chained exception. Not defended: a node can claim that a program raised
+any exception.
 """
 
 import traceback
@@ -15,23 +15,24 @@ from gensyn_ray.domain.errors import GensynError, OperationError, UsageError
 from workloads.core.dataset import BadData
 
 FRAMES = 12
+"""The most frames in a message: the innermost ones."""
 CHARACTERS = 2000
+"""The most characters of the exception's own text in a message."""
 
 
 class ProgramFailed(OperationError):
-    """The program raised; the message has its traceback."""
+    """The program raised an exception. The message has its traceback."""
 
 
 AUTHORS_FAULTS = (ProgramFailed, BadData, UsageError)
-"""What ends a run by its program, config or data, on whatever machine: another one would not do
-better."""
+"""Errors that the program, its config or its data cause. Another node would fail as well."""
 
 
 @contextmanager
 def told_to_its_author(file: str) -> Generator[None]:
-    """Run a program's code, which was compiled under the name `file`.
+    """Context for running a program's code, which was compiled under the name `file`.
 
-    Raises `ProgramFailed` for what the code raises; the network's own errors pass as they are.
+    Raises `ProgramFailed` for an exception of the code. A `GensynError` passes unchanged.
     """
     try:
         yield

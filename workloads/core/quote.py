@@ -1,13 +1,14 @@
-"""What a job may cost and when it may be done, before it begins.
+"""What a job costs and when it ends, estimated before it starts.
 
-Work is counted in *reference seconds*: a machine that takes `REFERENCE_SPEED` steps a second of the
-self-test's training does one of them in a second, a faster one more. The end is drawn many times
-over: whoever is free takes the next task and keeps it, segment by segment; a node stays for an
-exponential time with the mean that this network's nodes have had, then it is gone, and the segment
-that it was at is done again elsewhere.
+The unit of computation is the *reference second*: one second of a machine that takes
+`REFERENCE_SPEED` steps per second in the self-test's training.
 
-Not covered: starting up, judgements, other jobs on the same nodes, nodes that join meanwhile. Every
-task is taken to run to its end: a search that stops trials early costs less.
+The end is simulated `DRAWS` times. A free node takes the next task and keeps it, segment by
+segment. A node stays for an exponentially distributed time, whose mean is that of this network's
+nodes. When it leaves, another node computes the unfinished segment again.
+
+Not covered: start-up times, audits, other jobs on the same nodes, nodes that join later, trials
+that a scheduler stops early (such a search costs less).
 """
 
 import heapq
@@ -18,15 +19,17 @@ from dataclasses import dataclass
 import numpy as np
 
 REFERENCE_SPEED = 100.0
-"""Steps a second of the self-test's training, by which speeds are divided."""
+"""Steps per second of the reference machine in the self-test's training."""
 DRAWS = 400
 SECONDS_PER_HOUR = 3600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
-    """`tasks` of `segments` each, at most `at_once` of them at a time. `paid`: segments that are
-    paid, where they are more than tasks times segments. `reference_s`: of one segment."""
+class JobSize:
+    """What a job computes: `tasks` of `segments` each, at most `at_once` tasks at a time.
+
+    `reference_s`: reference seconds of one segment. `paid`: number of segments that are paid; it is
+    more than `tasks * segments` where several workers compute one round."""
 
     tasks: int
     segments: int
@@ -36,14 +39,14 @@ class Work:
 
     @property
     def total_s(self) -> float:
-        """Reference seconds of all of it."""
+        """Reference seconds of the whole job."""
         return self.tasks * self.segments * self.reference_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pool:
-    """`speeds`: reference seconds that each node does in a second. `mean_stay_s`: how long nodes
-    stay, infinite if none was seen to leave."""
+    """The nodes that can compute a job. `speeds`: of each node, in reference seconds per second.
+    `mean_stay_s`: mean time that a node stays, in seconds; infinite if none has left so far."""
 
     speeds: Sequence[float]
     mean_stay_s: float = math.inf
@@ -51,8 +54,12 @@ class Pool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quote:
-    """`cost_micro`: if every segment is done once and found good. `p50_s`, `p90_s`: until the last
-    segment is computed; infinite where half or a tenth of the draws run out of nodes."""
+    """An estimate of a job's cost and end.
+
+    `cost_micro`: in micro-credits, if each segment is computed once and accepted. `segments`: how
+    many are paid. `reference_s`: reference seconds of the whole job. `p50_s`, `p90_s`: seconds
+    until the last segment is computed, median and 90th percentile of the simulated ends; infinite if
+    half, or a tenth, of the simulations run out of nodes."""
 
     nodes: int
     segments: int
@@ -63,42 +70,48 @@ class Quote:
     p90_s: float
 
     def cloud(self, price_per_hour: float) -> float:
-        """What as many reference seconds cost at this price for an hour of a reference machine."""
+        """The cost of the same reference seconds on rented machines, in the price's currency.
+
+        `price_per_hour`: of one reference machine."""
         return self.reference_s / SECONDS_PER_HOUR * price_per_hour
 
 
-def quote(work: Work, pool: Pool, price_micro: int, *, seed: int = 0, draws: int = DRAWS) -> Quote:
-    """The cost and the middle and late ends of a job. `price_micro`: of a segment."""
+def quote(
+    size: JobSize, pool: Pool, price_micro: int, *, seed: int = 0, draws: int = DRAWS
+) -> Quote:
+    """The cost of a job, and the median and 90th percentile of its end.
+
+    `price_micro`: micro-credits for each segment. `seed`: of the simulation."""
     rng = np.random.default_rng(seed)
-    ends = sorted(finish_s(work, pool, rng) for _ in range(draws))
+    ends = sorted(finish_s(size, pool, rng) for _ in range(draws))
     return Quote(
         nodes=len(pool.speeds),
-        segments=work.paid,
-        cost_micro=work.paid * price_micro,
-        reference_s=work.total_s,
+        segments=size.paid,
+        cost_micro=size.paid * price_micro,
+        reference_s=size.total_s,
         mean_stay_s=pool.mean_stay_s,
         p50_s=ends[math.ceil(0.5 * draws) - 1],
         p90_s=ends[math.ceil(0.9 * draws) - 1],
     )
 
 
-def finish_s(work: Work, pool: Pool, rng: np.random.Generator) -> float:
-    """One draw of the end, in seconds; infinite if all nodes left before."""
+def finish_s(size: JobSize, pool: Pool, rng: np.random.Generator) -> float:
+    """One simulated end, in seconds from now; infinite if all nodes leave before it."""
     speeds = sorted(pool.speeds, reverse=True)
     leaves = [
         rng.exponential(pool.mean_stay_s) if math.isfinite(pool.mean_stay_s) else math.inf
         for _ in speeds
     ]
-    spare = list(range(min(work.at_once, len(speeds)), len(speeds)))
-    free = [(0.0, node) for node in range(min(work.at_once, len(speeds)))]
-    waiting = [(0.0, work.segments) for _ in range(work.tasks)]
+    spare = list(range(min(size.at_once, len(speeds)), len(speeds)))
+    free = [(0.0, node) for node in range(min(size.at_once, len(speeds)))]
+    waiting = [(0.0, size.segments) for _ in range(size.tasks)]
     end_s = 0.0
     while waiting:
         if not free:
             return math.inf
         since_s, node = heapq.heappop(free)
         ready_s, left = heapq.heappop(waiting)
-        begin_s, segment_s = max(since_s, ready_s), work.reference_s / speeds[node]
+        begin_s, segment_s = max(since_s, ready_s), size.reference_s / speeds[node]
         done_s = begin_s + left * segment_s
         if done_s <= leaves[node]:
             heapq.heappush(free, (done_s, node))
@@ -112,7 +125,9 @@ def finish_s(work: Work, pool: Pool, rng: np.random.Generator) -> float:
 
 
 def mean_stay_s(stays: Sequence[tuple[float, bool]]) -> float:
-    """The mean stay of nodes of which some are still there, (seconds so far, whether it has left):
-    all seconds over all departures, as for any exponential seen in part."""
+    """Maximum-likelihood mean of exponential stays, some of which have not ended.
+
+    `stays`: (seconds so far, whether the node has left). The result is in seconds: all seconds
+    divided by the number of departures. It is infinite without a departure."""
     left = sum(gone for _, gone in stays)
     return sum(seconds for seconds, _ in stays) / left if left else math.inf

@@ -1,8 +1,6 @@
-"""Runs a program segment by segment, on the node that is paid for it and again wherever it is
-checked: both sides run this code.
+"""Runs a program segment by segment. Operators and verifiers run this same code.
 
-The digest of the state that a segment starts from, the spec and the program's bundle determine the
-state that it ends in and its metrics.
+The start state's digest, the spec and the program's bundle determine the end state and the metrics.
 """
 
 # torch's own annotations leave some functions partly unknown.
@@ -35,18 +33,21 @@ Arithmetic = Callable[[str], AbstractContextManager[None]]
 
 
 class Abandoned(OperationError):
-    """Nobody wants the segment any more: its steps were given up."""
+    """The job no longer needs the segment. Its computation stopped between two steps."""
 
 
 def always() -> bool:
-    """Wanted, whatever happens."""
+    """The default of `is_wanted`: the segment is needed until it is done."""
     return True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Round:
-    """A worker's round of loosely coupled training (`outer`): from the input `global`, `steps`
-    steps that begin at `first_step` of the run, and what they changed, `bits` bits a number."""
+class InnerSteps:
+    """A DiLoCo worker's part of one round (`workloads.core.diloco`).
+
+    The task loads the global state from its input `global` and takes `steps` training steps. The
+    first one has number `first_step` in the run. Its end state is the pseudo-gradient, with `bits`
+    bits for each number: 8 or 32."""
 
     steps: int
     first_step: int
@@ -54,9 +55,12 @@ class Round:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Merge:
-    """The outer step: the inputs that `weights` names, in the order of their names, merged into the
-    input `global`. Without weights the global state is made, by `init`."""
+class OuterStep:
+    """A DiLoCo outer step: applies the mean of pseudo-gradients to the input `global`.
+
+    `weights`: input name -> weight of that pseudo-gradient. The inputs are added in the order of
+    their names. Empty weights make the first global state from the program's `init`.
+    `lr`, `momentum`: of the outer SGD with Nesterov momentum."""
 
     weights: dict[str, int]
     lr: float
@@ -65,12 +69,15 @@ class Merge:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskSpec:
-    """What a task is: with the bundle's code, the same spec gives the same states; where `numerics`
-    is `pinned`, on nodes of one class.
+    """Defines a task. Node and verifier read it from the object store, by its digest.
 
-    `data`: digest of a prepared data set, empty where the program brings its own. `inputs`: name ->
-    digest of the states of other tasks that this one grows from. A task with a `round` or a `merge`
-    is one segment; else it is a run of the program."""
+    With the same bundle, the same spec gives the same states: on every machine, or within one
+    numerics class if `numerics` is `pinned`.
+
+    `bundle`: digest of the program's code. `task`: seeds the task's random numbers, together with
+    `seed`. `data`: digest of a prepared data set; empty if the program has its own. `inputs`:
+    name -> digest of a state of another task. A task with `inner_steps` or `outer_step` has one
+    segment. Any other task is a run of the whole program."""
 
     bundle: str
     config: dict[str, Any]
@@ -79,17 +86,20 @@ class TaskSpec:
     numerics: str = PINNED
     data: str = ""
     inputs: dict[str, str] = field(default_factory=dict[str, str])
-    round: Round | None = None
-    merge: Merge | None = None
+    inner_steps: InnerSteps | None = None
+    outer_step: OuterStep | None = None
 
     @property
     def digest(self) -> str:
+        """SHA-256 of the canonical JSON, as hex."""
         return canonical.digest(to_json(self))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Computed:
-    """The end of a segment: its state (copies), that state's digest, and the metrics."""
+    """The end of a segment.
+
+    `state`: copies of the tensors. `state_after`: digest of `state`. `metrics`: finite numbers."""
 
     state: dict[str, torch.Tensor]
     state_after: str
@@ -97,10 +107,11 @@ class Computed:
 
 
 class Runner:
-    """One program in one process, in the arithmetic that its spec names.
+    """Runs one program in this process, in the arithmetic that its spec names.
 
-    `inputs`: the states that the spec's inputs name. Raises `KeyError` if one of them is none of
-    this program's."""
+    `data`: what the program trains on. `inputs`: input name -> state. The constructor calls the
+    program's `init`. It raises `KeyError` if the input `global` lacks one of the program's
+    parameters, and what the program raises."""
 
     def __init__(
         self,
@@ -126,53 +137,61 @@ class Runner:
 
     @property
     def segments(self) -> int:
-        """How many segments the whole task has."""
-        return 1 if self._spec.round or self._spec.merge else self._program.segments
+        """The number of segments of the task."""
+        return 1 if self._is_diloco else self._program.segments
 
     @property
     def segments_done(self) -> int:
-        """Whole segments behind the present state, those of a state it grew from included."""
-        if self._spec.round or self._spec.merge:
+        """The number of whole segments before the present state. Counts the segments of another
+        task's state that this one continues."""
+        if self._is_diloco:
             return 1
         return self._step // self._program.steps_per_segment
 
+    @property
+    def _is_diloco(self) -> bool:
+        return self._spec.inner_steps is not None or self._spec.outer_step is not None
+
     def load(self, state: State) -> None:
-        """Go on from a state. Raises `KeyError` if it is not one of this program's."""
+        """Continue from a state. Raises `KeyError` if it is not one of this program's."""
         rest = dict(state)
         self._step = int(rest.pop(STEP))
         rest.pop(RNG_KEY)
         self._program.set_state(rest)
 
     def run_segment(self, is_wanted: Callable[[], bool] = always) -> Computed:
-        """Train `steps_per_segment` steps and evaluate; or a round, or a merge.
+        """Compute one segment: `steps_per_segment` steps and an evaluation, or a DiLoCo worker's
+        inner steps, or an outer step.
 
-        Raises `NotANumber` if the state holds NaN or a round ends in numbers that are not finite,
-        `ValueError` if a metric is not finite, `Abandoned` between two steps of which the second is
-        not wanted.
+        Raises `NotANumber` if the state holds NaN or a pseudo-gradient is not finite, `ValueError`
+        if a metric is not finite, and `Abandoned` before a step for which `is_wanted` is false.
         """
-        if self._spec.merge:
-            return self._merge(self._spec.merge)
-        steps = self._spec.round.steps if self._spec.round else self._program.steps_per_segment
-        self.train(steps, is_wanted)
+        if self._spec.outer_step is not None:
+            return self._take_outer_step(self._spec.outer_step)
+        inner = self._spec.inner_steps
+        self.train(inner.steps if inner else self._program.steps_per_segment, is_wanted)
         return self.finish()
 
     def train(self, steps: int, is_wanted: Callable[[], bool] = always) -> None:
-        """Take `steps` training steps. Raises `Abandoned` before one that is not wanted."""
+        """Take `steps` training steps. Raises `Abandoned` before one that is not wanted, and what
+        the program raises."""
         with self._arithmetic(self._spec.numerics):
             for _ in range(steps):
                 if not is_wanted():
-                    raise Abandoned("nobody waits for these steps any more")
+                    raise Abandoned("the job no longer needs this segment")
                 rng = self._rng("step", self._step)
                 torch.manual_seed(rng.seed())
                 self._program.step(self._data, rng)
                 self._step += 1
 
     def finish(self) -> Computed:
-        """The present state with its digest and metrics. A round has none: what came of it is
-        measured where it was merged, and workers would wait for each other's measuring."""
-        if self._spec.round:
+        """The present state with its digest and metrics.
+
+        Inner steps have no metrics: the outer step evaluates the global state, once for all."""
+        inner = self._spec.inner_steps
+        if inner is not None:
             start = diloco.parameters_of(self._inputs["global"])
-            state = diloco.change(start, self._program.parameters(), self._spec.round.bits)
+            state = diloco.pseudo_gradient(start, self._program.parameters(), inner.bits)
             metrics: Metrics = {}
         else:
             metrics = self._evaluate()
@@ -181,14 +200,14 @@ class Runner:
         state[RNG_KEY] = torch.frombuffer(bytearray(self._rng().key), dtype=torch.uint8)
         return Computed(state=state, state_after=state_digest(state), metrics=metrics)
 
-    def _merge(self, merge: Merge) -> Computed:
-        if merge.weights:
-            state = diloco.merge(
+    def _take_outer_step(self, step: OuterStep) -> Computed:
+        if step.weights:
+            state = diloco.outer_step(
                 self._inputs["global"],
-                [self._inputs[name] for name in sorted(merge.weights)],
-                [merge.weights[name] for name in sorted(merge.weights)],
-                lr=merge.lr,
-                momentum=merge.momentum,
+                [self._inputs[name] for name in sorted(step.weights)],
+                [step.weights[name] for name in sorted(step.weights)],
+                lr=step.lr,
+                momentum=step.momentum,
             )
         else:
             parameters = self._program.parameters()
@@ -198,20 +217,21 @@ class Runner:
         return Computed(state=state, state_after=state_digest(state), metrics=metrics)
 
     def _begin_at(self, state: State) -> None:
-        """The program's parameters become those of a global state."""
+        """Set the program's parameters to those of a global state."""
         given = diloco.parameters_of(state)
         with torch.no_grad():
             for name, parameter in self._program.parameters().items():
                 parameter.copy_(given[name])
-        if self._spec.round:
-            self._step = self._spec.round.first_step
+        if self._spec.inner_steps is not None:
+            self._step = self._spec.inner_steps.first_step
             with self._arithmetic(self._spec.numerics):
                 self._program.resume_at(self._step)
 
     def _evaluate(self) -> Metrics:
         with self._arithmetic(self._spec.numerics), torch.no_grad():
             metrics = _finite(self._program.evaluate(self._data))
-        # A replay of the next segment begins in the modes that `init` gives, not in `evaluate`'s.
+        # A replay of the next segment starts in the modes that `init` sets. `evaluate` may leave
+        # other ones.
         for module, is_training in self._modes:
             module.training = is_training
         return metrics
@@ -221,7 +241,7 @@ class Runner:
 
 
 def _modes(program: Program) -> list[tuple[nn.Module, bool]]:
-    """Each module that a program holds, with its training mode."""
+    """Each torch module in the program's attributes, with its training mode."""
     held = [one for one in vars(program).values() if isinstance(one, nn.Module)]
     return [(module, module.training) for one in held for module in one.modules()]
 
@@ -235,7 +255,7 @@ def make_leaf(
     numerics: str,
     operator: str,
 ) -> dict[str, Any]:
-    """The leaf that an operator signs for. `state_before` is empty where `init` began it."""
+    """The leaf that an operator signs. `state_before` is empty if the segment starts at `init`."""
     return {
         **to_json(slot),
         "state_before": state_before,
@@ -253,5 +273,7 @@ def _finite(metrics: Mapping[str, float]) -> Metrics:
         if not math.isfinite(value):
             raise ValueError(f"the metric {name!r} is {value}: it cannot be committed")
         if name.endswith("_micro"):
-            raise ValueError(f"{name!r} would read as an amount of money: rename the metric")
+            raise ValueError(
+                f"the metric {name!r} ends in _micro, as amounts of money do: rename it"
+            )
     return clean

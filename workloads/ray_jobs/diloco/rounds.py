@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from workloads.core.segment import Merge, Round
+from workloads.core.segment import InnerSteps, OuterStep
 
 LEAST_SHARE = 0.25
 """Of a round's steps: what the slowest worker still takes."""
@@ -38,8 +38,8 @@ class Driver(Protocol):
         *,
         task: str,
         inputs: Mapping[str, str],
-        round: Round | None,
-        merge: Merge | None,
+        round: InnerSteps | None,
+        merge: OuterStep | None,
     ) -> None: ...
     def start_again(self, *, task: str, attempt: int) -> None: ...
     def finish_task(self, task: str) -> None: ...
@@ -242,7 +242,7 @@ class Rounds:
                 name,
                 steps=steps,
                 inputs={"global": self.history[-1].state},
-                round_=Round(steps=steps, first_step=first, bits=self._plan.bits),
+                round_=InnerSteps(steps=steps, first_step=first, bits=self._plan.bits),
             )
             self._now.asked.append(name)
 
@@ -298,7 +298,7 @@ class Rounds:
             self._now.merge,
             worker,
             inputs=inputs,
-            merge=Merge(
+            merge=OuterStep(
                 weights={name: one.steps for name, one in zip(names, changes, strict=True)},
                 lr=self._plan.outer_lr,
                 momentum=self._plan.outer_momentum,
@@ -340,8 +340,8 @@ class Rounds:
         *,
         inputs: Mapping[str, str],
         steps: int = 0,
-        round_: Round | None = None,
-        merge: Merge | None = None,
+        round_: InnerSteps | None = None,
+        merge: OuterStep | None = None,
     ) -> None:
         self._driver.start_part(task=task, inputs=inputs, round=round_, merge=merge)
         self._workers[worker].order = task

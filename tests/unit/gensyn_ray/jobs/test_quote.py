@@ -15,14 +15,14 @@ from ray import tune
 from gensyn_ray.domain.errors import OperationError
 from gensyn_ray.jobs.quoting import nodes_of, point_of, pool_of, rounds_work, search_work
 from gensyn_ray.jobs.request import Search, Together
-from workloads.core.quote import REFERENCE_SPEED, Pool, Work, finish_s, mean_stay_s, quote
+from workloads.core.quote import REFERENCE_SPEED, JobSize, Pool, finish_s, mean_stay_s, quote
 from workloads.ray_jobs.diloco.rounds import Plan
 
 RNG = np.random.default_rng(0)
 
 
-def work(tasks: int, segments: int, at_once: int = 100, reference_s: float = 2.0) -> Work:
-    return Work(
+def work(tasks: int, segments: int, at_once: int = 100, reference_s: float = 2.0) -> JobSize:
+    return JobSize(
         tasks=tasks,
         segments=segments,
         reference_s=reference_s,

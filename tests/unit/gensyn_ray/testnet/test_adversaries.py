@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[4]
 WORK = """
 import json
 from tests.kits.small_programs import Small
-from workloads.core.segment import Merge, Round, Runner, TaskSpec
+from workloads.core.segment import InnerSteps, OuterStep, Runner, TaskSpec
 from workloads.numerics.arithmetic import arithmetic
 
 def done(inputs=None, **more):
@@ -23,9 +23,13 @@ def done(inputs=None, **more):
     run = Runner(program, spec, program.load_data(), arithmetic, inputs or {})
     return run.run_segment(lambda: True)
 
-first = done(merge=Merge(weights={}, lr=0.8, momentum=0.5))
-part = Round(steps=2, first_step=0, bits=8)
-ran = {"merge": first, "segment": done(), "round": done({"global": first.state}, round=part)}
+first = done(outer_step=OuterStep(weights={}, lr=0.8, momentum=0.5))
+part = InnerSteps(steps=2, first_step=0, bits=8)
+ran = {
+    "outer step": first,
+    "segment": done(),
+    "inner steps": done({"global": first.state}, inner_steps=part),
+}
 print(json.dumps({kind: [one.state_after, int(one.state.get("progress/step", 0))]
                   for kind, one in ran.items()}))
 """
@@ -52,4 +56,4 @@ def test_a_lazy_node_claims_all_steps_and_takes_none(name: str) -> None:
         kind: step for kind, (_, step) in honest.items()
     }
     differing = {kind for kind in honest if lazy[kind] != honest[kind]}
-    assert differing == {"segment", "round"}, "a merge costs nothing and is always replayed"
+    assert differing == {"segment", "inner steps"}, "an outer step is always replayed"

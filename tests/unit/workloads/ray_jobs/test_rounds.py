@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from workloads.core.segment import Merge, Round
+from workloads.core.segment import InnerSteps, OuterStep
 from workloads.ray_jobs.diloco.exchange import MUSTER_S, WANTED_S, Exchange, Muster, Wanted
 from workloads.ray_jobs.diloco.rounds import FIRST_S, Plan, Rounds
 
@@ -20,14 +20,19 @@ class FakeDriver:
     """The authority as the rounds see it: tests say when a task is acknowledged, judged, ruled."""
 
     def __init__(self) -> None:
-        self.parts: dict[str, tuple[Mapping[str, str], Round | None, Merge | None]] = {}
+        self.parts: dict[str, tuple[Mapping[str, str], InnerSteps | None, OuterStep | None]] = {}
         self.attempts: dict[str, int] = {}
         self.finished: list[str] = []
         self.hardened: list[list[str]] = []
         self.seen: dict[str, dict[str, Any]] = {}
 
     def start_part(
-        self, *, task: str, inputs: Mapping[str, str], round: Round | None, merge: Merge | None
+        self,
+        *,
+        task: str,
+        inputs: Mapping[str, str],
+        round: InnerSteps | None,
+        merge: OuterStep | None,
     ) -> None:
         assert task not in self.parts, "a name is used once"
         self.parts[task] = (inputs, round, merge)
@@ -107,7 +112,7 @@ def test_a_run_from_its_first_state_to_its_last() -> None:
     for task in ("r001.w0", "r001.w1"):
         inputs, steps, _ = run.driver.parts[task]
         assert inputs == {"global": "state of r000.merge"}
-        assert steps == Round(steps=100, first_step=0, bits=8)
+        assert steps == InnerSteps(steps=100, first_step=0, bits=8)
         run.driver.acknowledge(task)
     assert run.merge() == "r001.merge"
     inputs, _, merge = run.driver.parts["r001.merge"]
@@ -119,7 +124,7 @@ def test_a_run_from_its_first_state_to_its_last() -> None:
         "change-001": "state of r001.w1",
     }
     for task in run.turn().values():
-        assert run.driver.parts[task][1] == Round(steps=100, first_step=100, bits=8)
+        assert run.driver.parts[task][1] == InnerSteps(steps=100, first_step=100, bits=8)
         run.driver.acknowledge(task)
     assert run.merge() == "r002.merge"
     run.turn()
