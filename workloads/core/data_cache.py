@@ -17,8 +17,8 @@ from workloads.core.segment import TaskSpec
 from workloads.core.state import state_digest
 
 KEPT_BYTES = 512 << 20
-"""The most bytes of shards and files in one process. Each task reads a shard's groups one by one, and
-the model's files; without the cache a slow link would carry them again each time."""
+"""The most bytes of shards and files in one process. Each task reads a shard's groups one by one,
+and the model's files. Without the cache a slow link would carry them again each time."""
 KEPT_SETS = 2
 """The most data sets (manifests or programs' own data) in one process."""
 

@@ -58,8 +58,8 @@ class Quote:
 
     `cost_micro`: in micro-credits, if each segment is computed once and accepted. `segments`: how
     many are paid. `reference_s`: reference seconds of the whole job. `p50_s`, `p90_s`: seconds
-    until the last segment is computed, median and 90th percentile of the simulated ends; infinite if
-    half, or a tenth, of the simulations run out of nodes."""
+    until the last segment is computed, median and 90th percentile of the simulated ends; infinite
+    if half, or a tenth, of the simulations run out of nodes."""
 
     nodes: int
     segments: int
