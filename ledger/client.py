@@ -12,8 +12,9 @@ import httpx
 
 from gensyn_ray.domain import signing
 from gensyn_ray.domain.clock import Clock
-from gensyn_ray.domain.errors import OperationError, Refused, Unreachable, UsageError
+from gensyn_ray.domain.errors import OperationError, Refused, Unreachable
 from gensyn_ray.domain.signing import Envelope, SigningKey
+from gensyn_ray.runtime.http_client import make_client
 from ledger.core import orders
 from ledger.core.commands import Command
 
@@ -31,15 +32,7 @@ class LedgerClient:
         self, address: str, *, timeout_s: float = 10.0, ca_file: str | None = None
     ) -> None:
         self.address = address
-        trust = _trust(address, ca_file)
-        path = address.removeprefix("unix:")
-        transport = None
-        if path != address:
-            transport = httpx.HTTPTransport(uds=path, retries=1, verify=trust)
-        base = "http://ledger" if transport else address
-        self._http = httpx.Client(
-            base_url=base, transport=transport, timeout=timeout_s, verify=trust
-        )
+        self._http = make_client(address, timeout_s=timeout_s, ca_file=ca_file)
 
     def submit(self, envelope: Envelope) -> dict[str, Any]:
         """The service's answer: its receipt, or `Refused`."""
@@ -84,18 +77,6 @@ class LedgerClient:
             f"no ledger answers at {self.address} ({type(error).__name__}): "
             "check that the authority runs and the address is right"
         )
-
-
-def _trust(address: str, ca_file: str | None) -> ssl.SSLContext:
-    if address.startswith("https:"):
-        try:
-            return ssl.create_default_context(cafile=ca_file)
-        except (OSError, ValueError) as error:
-            raise UsageError(f"{ca_file} holds no CA certificates: {error}") from None
-    if ca_file is not None:
-        raise UsageError(f"a CA file goes with https, not with {address}")
-    # Never used; loading the system's certificates for nothing takes tens of milliseconds.
-    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 class Signer:

@@ -9,15 +9,15 @@
 The service knows no rule and holds no key: it hands envelopes to `submit` and readings to `read`,
 both given by the process that runs it, both called on the event loop's own thread, one at a time.
 
-Everything is bounded: the body of a command, the time it may take to arrive, the queue in which
-callers wait, the answer to a reading. Whoever meets a bound is told so, and the command was not
-taken: 413 too large, 408 too slow, 503 overloaded, 422 for a reading that is too long.
+Everything is bounded: the body of a command, the time in which it arrives, the queue of commands,
+the answer to a reading. A request beyond a bound is refused and not carried out: 413 too large, 408
+too slow, 503 overloaded, 422 for a reading that is too long. `gensyn_ray.runtime` has the bounds
+that all daemons share.
 
-Not defended here: who asks, and how often. Rates per client belong to a proxy in front.
+Not defended here: the rate of one client's requests. Rates per client belong to a proxy in front.
 """
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -33,9 +33,16 @@ from prometheus_client import (
     generate_latest,
 )
 from pydantic import BaseModel, ConfigDict
-from starlette.requests import ClientDisconnect
 
 from gensyn_ray.domain.signing import Envelope
+from gensyn_ray.runtime.http_answers import (
+    HttpRefusal,
+    RequestRefused,
+    answer_errors,
+    answer_json,
+    refuse,
+)
+from gensyn_ray.runtime.http_body import read_json
 
 Answer = dict[str, Any]
 SubmitBatch = Callable[[Sequence[Envelope]], list[Answer]]
@@ -44,9 +51,7 @@ Read = Callable[[str, Mapping[str, str]], Any]
 BATCH_LIMIT = 64
 QUEUE_LIMIT = 512
 BODY_LIMIT = 256 * 1024
-BODY_S = 10.0
 READING_LIMIT = 16 * 1024 * 1024
-RETRY_AFTER_S = 1
 
 
 class UnknownView(LookupError):
@@ -55,10 +60,6 @@ class UnknownView(LookupError):
 
 class BadParameters(ValueError):
     """A reading's parameters make no sense. Answered with 422."""
-
-
-class TooLarge(Exception):
-    """A body is longer than `BODY_LIMIT` bytes."""
 
 
 class CommandQueue:
@@ -179,50 +180,41 @@ class Service:
     async def take_command(self, request: Request) -> Response:
         """Carry out a signed command, durably. Sending the same bytes again changes nothing."""
         try:
-            envelope = Envelope.from_json(json.loads(await _body_of(request)))
+            envelope = Envelope.from_json(await read_json(request, limit_bytes=BODY_LIMIT))
             answer = await self.queue.put(envelope)
-        except TooLarge:
-            detail = f"a command has at most {BODY_LIMIT} bytes"
-            return self._refuse(413, "too large", detail, {"connection": "close"})
-        except TimeoutError:
-            detail = f"the command did not arrive within {BODY_S:g} s"
-            return self._refuse(408, "too slow", detail, {"connection": "close"})
+        except RequestRefused as refused:
+            return self._refuse(refused)
         except asyncio.QueueFull:
             detail = "the queue is full; send the same command again later"
-            headers = {"retry-after": str(RETRY_AFTER_S)}
-            return self._refuse(503, "overloaded", detail, headers)
-        except ClientDisconnect:
-            return self._refuse(400, "malformed", "the body was cut off")
-        except (ValueError, RecursionError) as error:
-            return self._refuse(400, "malformed", str(error))
-        return _json(409 if "refused" in answer else 200, answer)
+            return self._refuse(RequestRefused(HttpRefusal.OVERLOADED, detail))
+        except ValueError as error:
+            return self._refuse(RequestRefused(HttpRefusal.MALFORMED, str(error)))
+        return answer_json(409 if "refused" in answer else 200, answer)
 
     async def give_reading(self, view: str, request: Request) -> Response:
         """Something of the ledger's state; the query's parameters say of what."""
         try:
-            response = _json(200, self._read(view, dict(request.query_params)))
+            response = answer_json(200, self._read(view, dict(request.query_params)))
         except UnknownView as error:
-            return _json(404, {"refused": "unknown view", "detail": str(error)})
+            return refuse(404, "unknown view", str(error))
         except BadParameters as error:
-            return _json(422, {"refused": "bad parameters", "detail": str(error)})
+            return refuse(422, "bad parameters", str(error))
         if len(response.body) > READING_LIMIT:
             detail = f"the answer has more than {READING_LIMIT} bytes; ask for a part of it"
-            return _json(422, {"refused": "too large", "detail": detail})
+            return refuse(422, HttpRefusal.TOO_LARGE, detail)
         return response
 
     async def say_health(self) -> Response:
         """That the ledger answers, and how long its journal is."""
-        return _json(200, {"status": "ok", **self._read("health", {})})
+        return answer_json(200, {"status": "ok", **self._read("health", {})})
 
     async def show_metrics(self) -> Response:
         """Counters in Prometheus's text format."""
         return Response(self._meters.as_text(), media_type=CONTENT_TYPE_LATEST)
 
-    def _refuse(
-        self, status: int, reason: str, detail: str, headers: dict[str, str] | None = None
-    ) -> Response:
-        self._meters.count_refusal(reason)
-        return _json(status, {"refused": reason, "detail": detail}, headers)
+    def _refuse(self, refused: RequestRefused) -> Response:
+        self._meters.count_refusal(refused.reason)
+        return refused.answer()
 
 
 def make_app(
@@ -247,6 +239,7 @@ def make_app(
     app = FastAPI(
         title="gensyn_ray ledger", lifespan=lifespan, docs_url=None, redoc_url=None, version="1"
     )
+    answer_errors(app)
     app.add_api_route(
         "/v1/commands",
         service.take_command,
@@ -319,29 +312,6 @@ async def _at_work(
             queue.drain()
         except Exception as error:
             on_failure(error)
-
-
-async def _body_of(request: Request) -> bytes:
-    """The whole body, never reading much beyond `BODY_LIMIT` bytes.
-
-    Raises `TooLarge`, `TimeoutError` after `BODY_S`, `ClientDisconnect`.
-    """
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared[:20]) > BODY_LIMIT:
-        raise TooLarge
-    body = bytearray()
-    async with asyncio.timeout(BODY_S):
-        async for part in request.stream():
-            body += part
-            if len(body) > BODY_LIMIT:
-                raise TooLarge
-    return bytes(body)
-
-
-def _json(status: int, value: Any, headers: dict[str, str] | None = None) -> Response:
-    """JSON in plain ASCII: an answer may quote text that has no UTF-8."""
-    content = json.dumps(value, separators=(",", ":"))
-    return Response(content, status, headers, media_type="application/json")
 
 
 # -- what /openapi.json says; nothing below is used to parse or check ---------------------------

@@ -9,7 +9,6 @@ Not defended: whoever overhears an answer can use its link until it expires. Off
 the presigner belongs behind TLS.
 """
 
-import ssl
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,6 +18,7 @@ from gensyn_ray.domain import signing
 from gensyn_ray.domain.errors import OperationError, Refused
 from gensyn_ray.domain.signing import Envelope, SigningKey
 from gensyn_ray.object_store.retrying import Patience, Transient
+from gensyn_ray.runtime.http_client import make_client
 
 TAG = b"gensyn-ray/object/v1\n"
 REQUEST_LIFE_MS = 60_000
@@ -61,14 +61,7 @@ class GrantClient:
         self._address = address
         # Shorter than a worker waits for its agent.
         self._patience = patience or Patience(attempts=4, longest_pause_s=2.0, timeout_s=5.0)
-        path = address.removeprefix("unix:")
-        is_socket = path != address
-        self._http = httpx.Client(
-            base_url="http://presigner" if is_socket else address,
-            transport=httpx.HTTPTransport(uds=path) if is_socket else None,
-            timeout=self._patience.timeout_s,
-            verify=ssl.create_default_context() if address.startswith("https:") else False,
-        )
+        self._http = make_client(address, timeout_s=self._patience.timeout_s)
 
     def ask(self, envelope: Envelope) -> dict[str, Any]:
         """A grant's fields. Raises `Refused` with the presigner's reason, `Unreachable`."""

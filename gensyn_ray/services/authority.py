@@ -24,7 +24,9 @@ from gensyn_ray.domain.errors import GensynError, OperationError
 from gensyn_ray.domain.signing import Envelope, SigningKey
 from gensyn_ray.queries.network_state import NetworkState
 from gensyn_ray.queries.readings import NoSuchThing
-from gensyn_ray.runtime import listening
+from gensyn_ray.runtime import http_server
+from gensyn_ray.runtime.address import parse_listen_address
+from gensyn_ray.runtime.listening import listen
 from gensyn_ray.runtime.wall_clock import now_ms
 from gensyn_ray.services import snapshots
 from gensyn_ray.services.home import (
@@ -313,12 +315,32 @@ def serve(
     https needs the PEM files of a certificate and of its key. Raises `GensynError`.
     """
     config, secrets = load(home)
-    place = listening.listening_on(address, certificate=certificate, key=certificate_key)
+    listen_address = parse_listen_address(address, certificate=certificate, key=certificate_key)
     # Before anything is read or written: a second authority of this address must not get further.
-    listener = listening.bind(place)
-    store = open_journal(journal_of(home, config))
+    with listen(listen_address) as listener:
+        store = open_journal(journal_of(home, config))
+        authority = _open(home, config, secrets, store)
+        facts = {
+            "network": config.network,
+            "genesis": authority.genesis,
+            "network_key": authority.public_key.hex(),
+            "address": address,
+        }
+        (home / "network.json").write_text(json.dumps(facts))
+        # The folded state stays until the end: the collector need not walk through it again.
+        gc.collect()
+        gc.freeze()
+        app = make_app(
+            authority.submit, authority.read, authority.tick, tick_ms=TICK_MS, on_failure=_end
+        )
+        http_server.serve(app, listener)
+    authority.stop()
+    store.close()
+
+
+def _open(home: Path, config: Config, secrets: Secrets, store: JournalStore) -> Authority:
     key = SigningKey(bytes.fromhex(secrets.network_seed))
-    authority = Authority(
+    return Authority(
         config=config,
         secrets=secrets,
         store=store,
@@ -326,28 +348,12 @@ def serve(
         remembered=remembered_head(home, key.public),
         remember=lambda note: remember_head(home, note),
     )
-    facts = {
-        "network": config.network,
-        "genesis": authority.genesis,
-        "network_key": authority.public_key.hex(),
-        "address": address,
-    }
-    (home / "network.json").write_text(json.dumps(facts))
-    # What was folded at the start stays: the collector need not walk through it again and again.
-    gc.collect()
-    gc.freeze()
 
-    def end(error: BaseException) -> None:
-        # After a failed sync nobody knows what the disk holds. Restarting reads it again.
-        print(f"authority ends: {error!r}", file=sys.stderr, flush=True)
-        os._exit(70)
 
-    app = make_app(
-        authority.submit, authority.read, authority.tick, tick_ms=TICK_MS, on_failure=end
-    )
-    listening.serve(app, place, listener)
-    authority.stop()
-    store.close()
+def _end(error: BaseException) -> None:
+    # After a failed sync the disk's contents are unknown. A restart reads them again.
+    print(f"authority ends: {error!r}", file=sys.stderr, flush=True)
+    os._exit(70)
 
 
 if __name__ == "__main__":

@@ -19,8 +19,6 @@ predecessor), or asks so often that the presigner is busy with nothing else. Lim
 belong to a proxy in front.
 """
 
-import asyncio
-import json
 import sys
 import threading
 from collections.abc import Callable
@@ -32,8 +30,10 @@ from typing import Any
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
-from fastapi import FastAPI, Request, Response
-from fastapi.concurrency import run_in_threadpool
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
 from gensyn_ray.domain import canonical, records, signing
 from gensyn_ray.domain.clock import Clock
@@ -45,14 +45,23 @@ from gensyn_ray.object_store.blobs import Blobs
 from gensyn_ray.object_store.bucket import Bucket
 from gensyn_ray.object_store.grants import KINDS, REQUEST_LIFE_MS, TAG, Grant, ObjectRequest
 from gensyn_ray.object_store.objects import Missing
-from gensyn_ray.runtime import listening
+from gensyn_ray.runtime import http_server
+from gensyn_ray.runtime.address import parse_listen_address
+from gensyn_ray.runtime.blocking_calls import BlockingCalls
+from gensyn_ray.runtime.http_answers import (
+    HttpRefusal,
+    RequestRefused,
+    answer_errors,
+    answer_json,
+)
+from gensyn_ray.runtime.http_body import read_json
+from gensyn_ray.runtime.listening import listen
 from gensyn_ray.runtime.wall_clock import now_ms
 from ledger.client import LedgerClient
 from ledger.core.refusals import Reason
 
 LINK_LIFE_S = 300
 BODY_LIMIT = 4096
-BODY_S = 10.0
 DIGEST_LENGTH = 64
 MANIFESTS = 64
 """How many jobs' manifests are kept in memory."""
@@ -254,47 +263,20 @@ def _is_digest(text: str) -> bool:
     return len(text) == DIGEST_LENGTH and set(text) <= set("0123456789abcdef")
 
 
-def make_app(grant: Callable[[Envelope], Grant]) -> FastAPI:
-    """The presigner's HTTP interface; see `object_store.grants`."""
-    app = FastAPI(title="gensyn_ray presigner", docs_url=None, redoc_url=None)
+def make_app(grant: Callable[[Envelope], Grant]) -> Starlette:
+    """The presigner's HTTP interface; see `object_store.grants`. `grant` may block."""
+    calls = BlockingCalls()
 
-    @app.post("/v1/objects")
-    async def take(request: Request) -> Response:  # pyright: ignore[reportUnusedFunction]
+    async def take(request: Request) -> Response:
         try:
-            body = await _body_of(request)
-        except TimeoutError:
-            return _json(408, {"refused": "too slow", "detail": f"{BODY_S:g} s at most"})
-        if len(body) > BODY_LIMIT:
-            return _json(413, {"refused": "too large", "detail": f"{BODY_LIMIT} bytes at most"})
-        try:
-            envelope = Envelope.from_json(json.loads(body))
-        except (ValueError, RecursionError) as error:
-            return _json(400, {"refused": "malformed", "detail": str(error)})
-        try:
-            # The authority and the bucket are waited for, each request in a thread of its own.
-            found = await run_in_threadpool(grant, envelope)
-        except Refused as error:
-            return _json(409, {"refused": error.reason, "detail": error.detail})
-        except OperationError as error:
-            return _json(503, {"detail": str(error)})
-        return _json(200, records.to_json(found))
+            envelope = Envelope.from_json(await read_json(request, limit_bytes=BODY_LIMIT))
+        except ValueError as error:
+            raise RequestRefused(HttpRefusal.MALFORMED, str(error)) from None
+        return answer_json(200, records.to_json(await calls.run(grant, envelope)))
 
+    app = Starlette(routes=[Route("/v1/objects", take, methods=["POST"])])
+    answer_errors(app)
     return app
-
-
-async def _body_of(request: Request) -> bytes:
-    """The body, or what had come of it when it was too large. Raises `TimeoutError`."""
-    body = bytearray()
-    async with asyncio.timeout(BODY_S):
-        async for part in request.stream():
-            body += part
-            if len(body) > BODY_LIMIT:
-                break
-    return bytes(body)
-
-
-def _json(status: int, value: dict[str, Any]) -> Response:
-    return Response(json.dumps(value), status, media_type="application/json")
 
 
 def serve(config: PresignerConfig) -> None:
@@ -302,7 +284,7 @@ def serve(config: PresignerConfig) -> None:
     address = parse(config.blobs)
     if not isinstance(address, BucketAddress):
         raise UsageError(f"a store in a folder ({address}) needs no presigner")
-    place = listening.listening_on(
+    listen_address = parse_listen_address(
         config.listen,
         certificate=config.certificate or None,
         key=config.certificate_key or None,
@@ -313,7 +295,8 @@ def serve(config: PresignerConfig) -> None:
         links=Links(address),
         clock=now_ms,
     )
-    listening.serve(make_app(presigner.grant), place, listening.bind(place))
+    with listen(listen_address) as listener:
+        http_server.serve(make_app(presigner.grant), listener)
 
 
 def main(path: Path) -> None:

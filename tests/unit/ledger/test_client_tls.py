@@ -14,10 +14,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from gensyn_ray.domain.errors import OperationError, Refused, Unreachable, UsageError
-from gensyn_ray.runtime.listening import listening_on
+from gensyn_ray.runtime.address import parse_listen_address
 from ledger.client import LedgerClient
-from tests.unit.gensyn_ray.runtime.test_listening import free_port, serving
-from tests.unit.ledger.test_service import FakeLedger, envelope
+from tests.kits.http_kit import free_port, serving
+from tests.kits.service_kit import FakeLedger, envelope
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +72,7 @@ def address() -> str:
 def test_commands_and_readings_go_over_tls(make_pair: MakePair, address: str) -> None:
     pair = make_pair("ledger")
     fake = FakeLedger()
-    with serving(fake, address, certificate=pair.certificate, key=pair.key):
+    with serving(fake.app(), address, certificate=pair.certificate, key=pair.key):
         client = LedgerClient(address, ca_file=pair.certificate)
         assert client.submit(envelope()) == {"receipt": envelope().body_hash}
         assert client.read("echo", a=1) == {"a": "1"}
@@ -91,7 +91,7 @@ def test_a_certificate_for_another_time_or_place_is_not_trusted(
 ) -> None:
     pair = make_pair("ledger", host=host, days=days)
     fake = FakeLedger()
-    with serving(fake, address, certificate=pair.certificate, key=pair.key):
+    with serving(fake.app(), address, certificate=pair.certificate, key=pair.key):
         with pytest.raises(Unreachable, match=why) as caught:
             LedgerClient(address, ca_file=pair.certificate).submit(envelope())
         assert address in str(caught.value)
@@ -107,7 +107,7 @@ def test_a_certificate_that_nobody_vouches_for_is_not_trusted(
     ca_file = make_pair("another").certificate if trusted == "another" else None
     fake = FakeLedger()
     with (
-        serving(fake, address, certificate=pair.certificate, key=pair.key),
+        serving(fake.app(), address, certificate=pair.certificate, key=pair.key),
         pytest.raises(Unreachable, match="not to be trusted"),
     ):
         LedgerClient(address, ca_file=ca_file).submit(envelope())
@@ -117,7 +117,7 @@ def test_a_certificate_that_nobody_vouches_for_is_not_trusted(
 def test_plain_http_to_a_tls_port_gets_nothing(make_pair: MakePair, address: str) -> None:
     pair = make_pair("ledger")
     with (
-        serving(FakeLedger(), address, certificate=pair.certificate, key=pair.key),
+        serving(FakeLedger().app(), address, certificate=pair.certificate, key=pair.key),
         pytest.raises(Unreachable, match="no ledger answers"),
     ):
         LedgerClient(address.replace("https", "http")).read("echo")
@@ -148,7 +148,7 @@ def test_a_service_needs_a_certificate_and_the_key_that_fits(
     ]
     for certificate, key, why in bad:
         with pytest.raises(UsageError, match=why) as caught:
-            listening_on(address, certificate=certificate, key=key)
+            parse_listen_address(address, certificate=certificate, key=key)
         assert "\n" not in str(caught.value)
 
 

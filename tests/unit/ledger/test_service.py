@@ -6,8 +6,7 @@ through the application on one event loop.
 
 import asyncio
 import json
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -18,79 +17,12 @@ from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
 import ledger.service
-from gensyn_ray.domain.signing import COMMAND, Envelope, SigningKey, seal
-from ledger.service import (
-    BATCH_LIMIT,
-    BODY_LIMIT,
-    Answer,
-    BadParameters,
-    CommandQueue,
-    UnknownView,
-    make_app,
-)
+from gensyn_ray.domain.signing import Envelope
+from gensyn_ray.runtime import http_body
+from ledger.service import BATCH_LIMIT, BODY_LIMIT, CommandQueue, make_app
+from tests.kits.service_kit import FakeLedger, envelope
 
-KEY = SigningKey(b"k" * 32)
 PATIENCE_S = 30.0
-
-
-def envelope(number: int = 0, **body: Any) -> Envelope:
-    return seal(KEY, COMMAND, {"number": number, **body})
-
-
-class FakeLedger:
-    """Accepts everything but what says `"no"`, and remembers how it was asked."""
-
-    def __init__(self) -> None:
-        self.batches: list[list[Envelope]] = []
-        self.batch_s = 0.0
-        self.ticks = 0
-        self.fails_with: Exception | None = None
-        self.failures: list[BaseException] = []
-        self.failed = asyncio.Event()
-
-    def submit(self, envelopes: Sequence[Envelope]) -> list[Answer]:
-        self.batches.append(list(envelopes))
-        if self.fails_with is not None:
-            raise self.fails_with
-        time.sleep(self.batch_s)
-        return [self.answer(one) for one in envelopes]
-
-    def answer(self, one: Envelope) -> Answer:
-        if b'"no"' in one.body:
-            return {"refused": "insufficient funds", "detail": "available 0"}
-        return {"receipt": one.body_hash}
-
-    def read(self, view: str, parameters: Mapping[str, str]) -> Any:
-        match view:
-            case "echo":
-                return dict(parameters)
-            case "health":
-                return {"entries": len(self.taken), "root": "00"}
-            case "count":
-                if not parameters.get("to", "").isdecimal():
-                    raise BadParameters("`to` is a number")
-                return list(range(int(parameters["to"])))
-        raise UnknownView(f"there is no view {view!r}")
-
-    @property
-    def taken(self) -> list[Envelope]:
-        """Every command that was handed over, in order."""
-        return [one for batch in self.batches for one in batch]
-
-    def tick(self) -> None:
-        self.ticks += 1
-
-    def tick_badly(self) -> None:
-        raise OSError("the disk is gone")
-
-    def fail(self, error: BaseException) -> None:
-        self.failures.append(error)
-        self.failed.set()
-
-    def app(self, *, tick: Callable[[], None] | None = None, tick_ms: int = 3_600_000) -> FastAPI:
-        return make_app(
-            self.submit, self.read, tick or self.tick, tick_ms=tick_ms, on_failure=self.fail
-        )
 
 
 @pytest.fixture
@@ -186,6 +118,8 @@ def test_there_is_nothing_else(fake: FakeLedger) -> None:
         assert client.get("/v1/other").status_code == 404
         assert client.post("/v1/read/echo").status_code == 405
         assert client.get("/docs").status_code == 404
+        assert client.get("/v1/other").json()["refused"] == "unknown request"
+        assert client.get("/v1/commands").json()["refused"] == "wrong method"
 
 
 def test_parameters_without_sense_are_said_to_be_so(fake: FakeLedger) -> None:
@@ -256,7 +190,7 @@ def test_the_largest_body_is_taken(fake: FakeLedger) -> None:
 def test_a_body_that_does_not_arrive_is_given_up(
     fake: FakeLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger.service, "BODY_S", 0.02)
+    monkeypatch.setattr(http_body, "BODY_S", 0.02)
 
     async def never() -> AsyncIterator[bytes]:
         yield b"{"
