@@ -113,7 +113,7 @@ def held_out_loss(data: DataSet, setting: Setting, seed: int, state: State) -> f
 
 
 def in_rounds(data: DataSet, setting: Setting, seed: int, bits: int) -> Outcome:
-    """Loosely coupled training, as `workloads.ray_jobs.diloco.rounds` orders it."""
+    """Loosely coupled training, as `workloads.ray_jobs.diloco.core.rounds` orders it."""
     outer = {"lr": setting.outer_lr, "momentum": setting.outer_momentum}
     first = OuterStep(weights={}, **outer)
     state = _runner(data, setting, seed, "begin", outer_step=first).run_segment().state

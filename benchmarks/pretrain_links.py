@@ -31,7 +31,7 @@ from workloads.core.dataset import DataSet, Prepared
 from workloads.core.rng import Rng
 from workloads.programs.gpt import Pretraining
 from workloads.programs.recipes import shakespeare
-from workloads.ray_jobs.diloco.rounds import Plan
+from workloads.ray_jobs.diloco.core.rounds import Plan
 
 MBIT = 20
 SHARES = (0.4, 0.2, 0.4, 0.2)

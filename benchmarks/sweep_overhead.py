@@ -41,7 +41,7 @@ from workloads.core.segment import Runner, TaskSpec
 from workloads.numerics.arithmetic import arithmetic
 from workloads.numerics.pinned import best_profiles
 from workloads.programs.digits import Digits
-from workloads.ray_jobs.search.sweep import VOLUNTEER
+from workloads.ray_jobs.search.tune.run_search import VOLUNTEER
 
 RATES = [0.02, 0.04, 0.06, 0.08, 0.1, 0.12]
 ROUNDS = 3

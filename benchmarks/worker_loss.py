@@ -6,7 +6,7 @@ Both sides run under Ray Train on a cluster of three plain nodes of this machine
 each round: `STEPS` steps of a tiny model with a rest after each, then the mean of everybody's
 parameters.
 
-    ours      elastic, without a process group, as `ray_jobs.diloco.train_workers` runs Train;
+    ours      elastic, without a process group, as `ray_jobs.diloco.train.workers` runs Train;
               parameters meet on the head, which waits for the late as `rounds` does
     torchft   Train's `TorchftConfig`: replica groups, fixed in number; `LocalSGD` takes a quorum at
               each round's end, and parameters meet in an all-reduce on gloo
@@ -58,8 +58,8 @@ from gensyn_ray.cluster import connection
 from gensyn_ray.jobs.gateway import GROUP_WAIT_S
 from gensyn_ray.testnet.local import wait_for
 from gensyn_ray.testnet.processes import Child, free_port, stop_all
-from workloads.ray_jobs.diloco.train_workers import MAX_FAILURES, POLL_S, RESIZE_S, NoProcessGroup
-from workloads.ray_jobs.search.sweep import VOLUNTEER
+from workloads.ray_jobs.diloco.train.workers import MAX_FAILURES, POLL_S, RESIZE_S, NoProcessGroup
+from workloads.ray_jobs.search.tune.run_search import VOLUNTEER
 
 WORKERS = 3
 STEPS, STEP_S = 20, 0.1

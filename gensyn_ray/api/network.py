@@ -47,8 +47,8 @@ from workloads.core.segment import Runner, TaskSpec
 from workloads.core.state import state_digest
 from workloads.numerics import self_test
 from workloads.numerics.arithmetic import MODES, arithmetic
-from workloads.ray_jobs.diloco.rounds import Plan
-from workloads.ray_jobs.search.trainable import LEAF
+from workloads.ray_jobs.diloco.core.rounds import Plan
+from workloads.ray_jobs.search.tune.trainable import LEAF
 
 DEFAULT_KEY_FILE = Path("~/.gensyn-ray/submitter.key")
 WORKING = ("PENDING", "RUNNING")

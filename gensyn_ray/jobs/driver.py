@@ -37,12 +37,12 @@ from ledger.core.commands import CloseJob, Command, FinishTask, Record, StartTas
 from ledger.core.refusals import Reason
 from verifier_actors.core import beacon
 from workloads.core.segment import InnerSteps, OuterStep, TaskSpec
-from workloads.ray_jobs.diloco.rounds import Rounds
-from workloads.ray_jobs.diloco.train_workers import run_rounds
-from workloads.ray_jobs.search.gate import Gate
-from workloads.ray_jobs.search.sweep import run_sweep
-from workloads.ray_jobs.search.trainable import TrialFacts
-from workloads.ray_jobs.search.trial_errors import TrialErrors
+from workloads.ray_jobs.diloco.core.rounds import Rounds
+from workloads.ray_jobs.diloco.train.workers import run_rounds
+from workloads.ray_jobs.search.core.gate import Gate
+from workloads.ray_jobs.search.tune.run_search import run_sweep
+from workloads.ray_jobs.search.tune.trainable import TrialFacts
+from workloads.ray_jobs.search.tune.trial_errors import TrialErrors
 
 SECRET_LINKS = 4096
 POLL_S = 0.1

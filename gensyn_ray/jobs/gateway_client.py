@@ -18,7 +18,7 @@ from ray.exceptions import GetTimeoutError, RayActorError
 from gensyn_ray.domain.errors import Refused, Unreachable, UsageError
 from gensyn_ray.jobs.gateway import OBJECT_BYTES
 from gensyn_ray.object_store.objects import Missing
-from workloads.ray_jobs.search.trainable import SegmentTrainable
+from workloads.ray_jobs.search.tune.trainable import SegmentTrainable
 
 ANSWER_S = 60.0
 TRANSFER_S = 600.0

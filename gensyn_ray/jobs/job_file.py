@@ -47,7 +47,7 @@ from workloads.core.objectives import Objectives
 from workloads.core.program import Program
 from workloads.core.program_errors import told_to_its_author
 from workloads.programs.catalog import PROGRAMS
-from workloads.ray_jobs.diloco.rounds import Plan
+from workloads.ray_jobs.diloco.core.rounds import Plan
 
 DOMAINS: Mapping[str, Callable[..., Any]] = {
     "uniform": tune.uniform,

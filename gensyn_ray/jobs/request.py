@@ -9,7 +9,7 @@ from ray import tune
 
 from gensyn_ray.domain.errors import UsageError
 from workloads.core.objectives import Objectives
-from workloads.ray_jobs.diloco.rounds import Plan
+from workloads.ray_jobs.diloco.core.rounds import Plan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

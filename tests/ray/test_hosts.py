@@ -6,7 +6,7 @@ from benchmarks.slow_links import network_on, slow_hosts, why_not
 from tests.kits.laptop import BUDGET
 from workloads.programs.gpt import Pretraining
 from workloads.programs.recipes import passages
-from workloads.ray_jobs.diloco.rounds import Plan
+from workloads.ray_jobs.diloco.core.rounds import Plan
 
 pytestmark = [
     pytest.mark.soak,

@@ -18,7 +18,7 @@ from workloads.core.rng import Rng
 from workloads.numerics.pinned import best_profiles
 from workloads.programs.gpt import Pretraining
 from workloads.programs.recipes import passages
-from workloads.ray_jobs.diloco.rounds import Plan
+from workloads.ray_jobs.diloco.core.rounds import Plan
 
 pytestmark = pytest.mark.soak
 

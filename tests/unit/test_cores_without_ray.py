@@ -92,8 +92,8 @@ def test_actors_that_hold_facts_start_without_torch() -> None:
     of a processor that the job waits for."""
     names = (
         "ledger.actor",
-        "workloads.ray_jobs.diloco.exchange",
-        "workloads.ray_jobs.search.start_barrier",
+        "workloads.ray_jobs.diloco.core.exchange",
+        "workloads.ray_jobs.search.core.start_barrier",
     )
     program = f"import sys, {', '.join(names)}; print(*{{'torch', 'pandas'}} & set(sys.modules))"
     command = [sys.executable, "-c", program]

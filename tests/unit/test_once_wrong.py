@@ -18,7 +18,8 @@ from tests.kits import small_programs
 from tests.unit.gensyn_ray.operators import test_agent
 from tests.unit.verifier_actors.replay import test_replay
 from tests.unit.workloads.core import test_bundle
-from tests.unit.workloads.ray_jobs import test_gate, test_task_run
+from tests.unit.workloads.ray_jobs.search import test_gate
+from tests.unit.workloads.ray_jobs.tasks import test_task_run
 from verifier_actors.replay.replay import replay
 from workloads.core.bundle import Bundle
 from workloads.core.data_cache import DataCache

@@ -14,7 +14,7 @@ from gensyn_ray.testnet.local import LocalNetwork, wait_for
 from tests.kits.laptop import BUDGET
 from workloads.core.dataset import Prepared, Shard, digest_of, prepare
 from workloads.programs.fashion import Fashion
-from workloads.ray_jobs.diloco.rounds import Plan
+from workloads.ray_jobs.diloco.core.rounds import Plan
 
 pytestmark = pytest.mark.soak
 ROWS = 64

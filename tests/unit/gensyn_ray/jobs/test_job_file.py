@@ -15,7 +15,7 @@ from gensyn_ray.domain.errors import UsageError
 from gensyn_ray.jobs import job_file
 from gensyn_ray.jobs.request import Search, Together
 from workloads.programs.catalog import PROGRAMS
-from workloads.ray_jobs.diloco.rounds import Plan
+from workloads.ray_jobs.diloco.core.rounds import Plan
 
 EXAMPLES = Path(__file__).parents[4] / "docs" / "examples"
 

@@ -16,7 +16,7 @@ from gensyn_ray.domain.errors import OperationError
 from gensyn_ray.jobs.quoting import nodes_of, point_of, pool_of, rounds_work, search_work
 from gensyn_ray.jobs.request import Search, Together
 from workloads.core.quote import REFERENCE_SPEED, JobSize, Pool, finish_s, mean_stay_s, quote
-from workloads.ray_jobs.diloco.rounds import Plan
+from workloads.ray_jobs.diloco.core.rounds import Plan
 
 RNG = np.random.default_rng(0)
 

@@ -16,11 +16,14 @@ from ray.tune.schedulers import (
 )
 from ray.tune.search import BasicVariantGenerator
 
-from workloads.ray_jobs.search.gate import Gate
-from workloads.ray_jobs.search.gated_search import GatedScheduler
-from workloads.ray_jobs.search.inline_checkpoint import inline_checkpoint, read_inline_checkpoint
-from workloads.ray_jobs.search.saved_scheduler import load_scheduler, save_scheduler
-from workloads.ray_jobs.search.sweep import has_saved_run
+from workloads.ray_jobs.search.core.gate import Gate
+from workloads.ray_jobs.search.tune.gated_search import GatedScheduler
+from workloads.ray_jobs.search.tune.inline_checkpoint import (
+    inline_checkpoint,
+    read_inline_checkpoint,
+)
+from workloads.ray_jobs.search.tune.run_search import has_saved_run
+from workloads.ray_jobs.search.tune.saved_scheduler import load_scheduler, save_scheduler
 
 METRIC, MODE = "value", "max"
 

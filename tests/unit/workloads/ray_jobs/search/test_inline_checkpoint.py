@@ -6,7 +6,7 @@ import pyarrow
 import pytest
 from pyarrow import fs
 
-from workloads.ray_jobs.search.inline_checkpoint import (
+from workloads.ray_jobs.search.tune.inline_checkpoint import (
     NAME,
     inline_checkpoint,
     inline_checkpoint_at,

@@ -14,11 +14,11 @@ from ray.tune import FailureConfig, PlacementGroupFactory, RunConfig
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
-from workloads.ray_jobs.search.gate import Gate
-from workloads.ray_jobs.search.gated_search import GateCallback, GatedScheduler, GatedSearcher
-from workloads.ray_jobs.search.start_barrier import StartBarrier
-from workloads.ray_jobs.search.trainable import SegmentTrainable, TrialFacts
-from workloads.ray_jobs.search.trial_errors import TrialErrors
+from workloads.ray_jobs.search.core.gate import Gate
+from workloads.ray_jobs.search.core.start_barrier import StartBarrier
+from workloads.ray_jobs.search.tune.gated_search import GateCallback, GatedScheduler, GatedSearcher
+from workloads.ray_jobs.search.tune.trainable import SegmentTrainable, TrialFacts
+from workloads.ray_jobs.search.tune.trial_errors import TrialErrors
 
 MAX_FAILURES = 8
 """Starts that a trial may lose to dying or refused nodes."""

@@ -10,7 +10,7 @@ import pytest
 from gensyn_ray.domain import records, signing
 from gensyn_ray.domain.signing import SigningKey
 from ledger.core.events import Event, SlotCommitted, SlotIssued
-from workloads.ray_jobs.search.gate import Gate, Judgement
+from workloads.ray_jobs.search.core.gate import Gate, Judgement
 
 JOB, GENESIS = "sweep-1", "9e" * 32
 KEY, OTHER_KEY = SigningKey(b"n" * 32), SigningKey(b"o" * 32)

@@ -11,7 +11,7 @@ from ray.tune.experiment import Trial
 from gensyn_ray.domain.errors import Refused, UsageError
 from workloads.core.dataset import BadData
 from workloads.core.program_errors import ProgramFailed
-from workloads.ray_jobs.search.trial_errors import MAX_ERRORS, TrialErrors
+from workloads.ray_jobs.search.tune.trial_errors import MAX_ERRORS, TrialErrors
 
 
 @dataclass

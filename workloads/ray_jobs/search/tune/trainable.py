@@ -12,7 +12,10 @@ from ray.train._internal.session import _TrainingResult
 from gensyn_ray.operators.agent_client import AgentClient
 from workloads.core.data_cache import DataCache
 from workloads.numerics.pinned import numerics_class
-from workloads.ray_jobs.search.inline_checkpoint import inline_checkpoint, read_inline_checkpoint
+from workloads.ray_jobs.search.tune.inline_checkpoint import (
+    inline_checkpoint,
+    read_inline_checkpoint,
+)
 from workloads.ray_jobs.tasks.node_store import store_of_node
 from workloads.ray_jobs.tasks.task_run import TaskRun
 

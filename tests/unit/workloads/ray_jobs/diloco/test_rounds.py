@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from workloads.core.segment import InnerSteps, OuterStep
-from workloads.ray_jobs.diloco.exchange import MUSTER_S, WANTED_S, Exchange, Muster, Wanted
-from workloads.ray_jobs.diloco.rounds import FIRST_S, Plan, Rounds
+from workloads.ray_jobs.diloco.core.exchange import MUSTER_S, WANTED_S, Exchange, Muster, Wanted
+from workloads.ray_jobs.diloco.core.rounds import FIRST_S, Plan, Rounds
 
 
 class Clock:

@@ -31,10 +31,10 @@ from workloads.core.data_cache import DataCache
 from workloads.core.program_errors import AUTHORS_FAULTS, ProgramFailed
 from workloads.core.segment import Abandoned
 from workloads.numerics.pinned import numerics_class
-from workloads.ray_jobs.diloco.exchange import Exchange, Muster, Wanted
-from workloads.ray_jobs.diloco.rounds import Rounds
-from workloads.ray_jobs.search.sweep import VOLUNTEER
-from workloads.ray_jobs.search.trainable import TrialFacts
+from workloads.ray_jobs.diloco.core.exchange import Exchange, Muster, Wanted
+from workloads.ray_jobs.diloco.core.rounds import Rounds
+from workloads.ray_jobs.search.tune.run_search import VOLUNTEER
+from workloads.ray_jobs.search.tune.trainable import TrialFacts
 from workloads.ray_jobs.tasks.node_store import store_of_node
 from workloads.ray_jobs.tasks.task_run import TaskRun
 

@@ -21,11 +21,11 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
-from workloads.ray_jobs.search.gate import Gate, Judgement
-from workloads.ray_jobs.search.inline_checkpoint import inline_checkpoint_at
-from workloads.ray_jobs.search.saved_scheduler import load_scheduler, save_scheduler
-from workloads.ray_jobs.search.trainable import IS_LAST, LEAF, RECEIPT
-from workloads.ray_jobs.search.trial_errors import TrialErrors
+from workloads.ray_jobs.search.core.gate import Gate, Judgement
+from workloads.ray_jobs.search.tune.inline_checkpoint import inline_checkpoint_at
+from workloads.ray_jobs.search.tune.saved_scheduler import load_scheduler, save_scheduler
+from workloads.ray_jobs.search.tune.trainable import IS_LAST, LEAF, RECEIPT
+from workloads.ray_jobs.search.tune.trial_errors import TrialErrors
 
 JUDGE_EVERY_S = 0.2
 SAVE_EVERY_S = 2.0
