@@ -1,7 +1,7 @@
-"""The Ray relay: lets clients that reach only Ray reach the authority.
+"""The ledger relay: a Ray actor through which clients reach the authority.
 
-It holds no key. It passes signed envelopes and readings on, and can neither change the first nor
-forge the receipts that come back.
+The relay passes on signed envelopes and readings. It holds no key, so it cannot change a command or
+forge a receipt.
 """
 
 from typing import Any
@@ -15,7 +15,7 @@ NAMESPACE = "gensyn"
 
 
 class LedgerRelay:
-    """Named actor on the head. `facts`: what a client needs to know of the network."""
+    """Named actor on the head. `facts`: the network's name, genesis, key and addresses."""
 
     def __init__(self, ledger_address: str, facts: dict[str, str]) -> None:
         self._ledger = LedgerClient(ledger_address)
@@ -25,14 +25,14 @@ class LedgerRelay:
         return self._facts
 
     def submit(self, envelope: dict[str, str]) -> dict[str, Any]:
-        """The authority's answer, refusals as values."""
+        """The authority's answer: a receipt, or `{"refused": reason, "detail": text}`."""
         try:
             return self._ledger.submit(Envelope.from_json(envelope))
         except Refused as error:
             return {"refused": error.reason, "detail": error.detail}
 
     def read(self, view: str, parameters: dict[str, str]) -> Any:
-        """A reading, refusals as values."""
+        """A reading, or `{"refused": reason, "detail": text}`."""
         try:
             return self._ledger.read(view, **parameters)
         except Refused as error:

@@ -1,6 +1,6 @@
-"""Talks to a ledger service: `unix:PATH`, `http://HOST:PORT` or `https://HOST:PORT`.
+"""Client of a ledger service at `unix:PATH`, `http://HOST:PORT` or `https://HOST:PORT`.
 
-Holds no key. A caller signs with `Signer`, which needs one.
+`LedgerClient` holds no key. `Signer` holds one and signs commands.
 """
 
 import secrets
@@ -24,8 +24,8 @@ COMMAND_LIFE_MS = 60_000
 class LedgerClient:
     """One connection pool to one address. Safe to use from several threads.
 
-    `timeout_s`: how long to wait for each part of an answer. `ca_file`: PEM certificates that vouch
-    for an https address, instead of the system's. Raises `UsageError` if they cannot be read.
+    `timeout_s`: limit for each read of an answer. `ca_file`: PEM file of CA certificates for an
+    https address, instead of the system's. Raises `UsageError` if it cannot be read.
     """
 
     def __init__(
@@ -35,11 +35,14 @@ class LedgerClient:
         self._http = make_client(address, timeout_s=timeout_s, ca_file=ca_file)
 
     def submit(self, envelope: Envelope) -> dict[str, Any]:
-        """The service's answer: its receipt, or `Refused`."""
+        """Send a command and return the answer, `{"receipt": ...}`.
+
+        Raises `Refused`, `Unreachable` and `OperationError`.
+        """
         return self._answer("POST", "/v1/commands", json=envelope.to_json())
 
     def read(self, view: str, **parameters: str | int) -> Any:
-        """A reading. Raises `Refused` if there is no such view."""
+        """A reading, with the view's parameters. Raises `Refused` if there is no such view."""
         return self._answer("GET", f"/v1/read/{view}", params=parameters)
 
     def close(self) -> None:
@@ -69,7 +72,7 @@ class LedgerClient:
         while cause is not None:
             if isinstance(cause, ssl.SSLCertVerificationError):
                 return (
-                    f"the certificate of {self.address} is not to be trusted "
+                    f"the certificate of {self.address} is not trusted "
                     f"({cause.verify_message}): check the address and the CA file"
                 )
             cause = cause.__cause__ or cause.__context__
@@ -80,7 +83,7 @@ class LedgerClient:
 
 
 class Signer:
-    """Signs commands in one role for one network. `nonce` gives a new text every time."""
+    """Signs commands in one role for one network. `nonce` returns a new text for each call."""
 
     def __init__(
         self,
@@ -106,7 +109,7 @@ class Signer:
         return self.key.party
 
     def sign(self, command: Command) -> Envelope:
-        """An envelope that is good for one minute."""
+        """Sign a command; the envelope expires after one minute."""
         return orders.write(
             self.key,
             command,
@@ -119,13 +122,15 @@ class Signer:
         )
 
     def saw(self, head: str) -> None:
-        """Remember the newest log head that a receipt showed: a ledger that has lost what was
-        acknowledged then refuses the next command, instead of going on as if nothing had been."""
+        """Remember the newest log head that a receipt shows.
+
+        Later commands quote it, so a ledger that has lost acknowledged entries refuses them.
+        """
         size = int(head.partition(":")[0])
         if size > self._size:
             self._size, self._head = size, head
 
 
 def check_receipt(receipt: Any, network_key: bytes) -> dict[str, Any]:
-    """The body of a receipt that the network signed. Raises `ValueError`."""
+    """The body of a receipt. Raises `ValueError` unless the network signed it."""
     return signing.unseal(Envelope.from_json(receipt), signing.RECEIPT, expected_key=network_key)

@@ -1,13 +1,12 @@
-"""The books as a beancount file, so that `bean-check` does our sums again and `bean-query` and
-Fava can read them.
+"""Export of the books as a beancount file, for `bean-check`, `bean-query` and Fava.
 
     external                          Equity:External
     burn                              Expenses:Burn
     escrow/sweep-1                    Assets:Escrow:Sweep-1
     holdback/Job_7/0af3               Assets:Holdback:Z4AobZ5F7:0af3
 
-Every entry that moved credits is one transaction, dated by its UTC day, with exact amounts in
-CREDIT to six decimals. The day after the last entry every account's balance is asserted.
+Each entry with postings is one transaction, dated by its UTC day, with exact amounts in CREDIT to
+six decimals. Each account's balance is asserted on the day after the last entry.
 """
 
 import re
@@ -25,15 +24,15 @@ _ROOTS = {"external": "Equity", "burn": "Expenses"}
 _OTHER_ROOT = "Assets"
 _EPOCH = date(1970, 1, 1)
 _MS_PER_DAY = 86_400_000
-# A component starts with a capital letter or a digit and goes on with letters, digits and dashes.
-# `Z` is taken for escapes, and a first letter is always raised, so capitals there are escaped too.
+# A component is a capital letter or a digit, then letters, digits and dashes. `Z` marks escapes.
+# The first letter is always made a capital, so a capital in that place is escaped, too.
 _ESCAPED = re.compile(r"^[^0-9a-y]|(?<!^)[^0-9A-Ya-z-]")
 _ESCAPE = re.compile(r"(?:Z[0-9A-F]{2})+")
 _QUOTED = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n", "\r": r"\r", "\t": r"\t"})
 
 
 def beancount_text(entries: Iterable[Entry]) -> str:
-    """A journal, from its first entry on, as beancount text.
+    """A whole journal as beancount text.
 
     Raises `Overdrawn` if the entries take an account below zero.
     """
@@ -47,16 +46,16 @@ def write_beancount(entries: Iterable[Entry], path: Path) -> None:
 
 
 def beancount_name(account: str) -> str:
-    """The beancount account for one of ours; no two of ours share one."""
+    """The beancount name of an account; different accounts have different names."""
     parts = account.split("/")
     return ":".join([_ROOTS.get(parts[0], _OTHER_ROOT), *map(_raise, parts)])
 
 
 def account_of(name: str) -> str:
-    """The inverse of `beancount_name`. Raises `ValueError` for names that it never gives."""
+    """The inverse of `beancount_name`. Raises `ValueError` for any other name."""
     account = "/".join(map(_lower, name.split(":")[1:]))
     if beancount_name(account) != name:
-        raise ValueError(f"not an account of these books: {name!r}")
+        raise ValueError(f"not an account of the ledger: {name!r}")
     return account
 
 
@@ -95,7 +94,7 @@ def _directives(entries: Iterable[Entry]) -> Iterator[str]:
             yield _transaction(entry, day, moved)
     with_below_micro = _with_below(balances)
     for account, _ in balances:
-        # Without `~ 0` beancount allows for one unit of the last decimal, a whole micro-credit.
+        # Without `~ 0` beancount tolerates one unit of the last decimal, which is a micro-credit.
         amount = _credits(with_below_micro[account])
         name = beancount_name(account)
         yield f"{day + timedelta(days=1)} balance {name}  {amount} ~ 0.000000 CREDIT\n"
@@ -133,19 +132,19 @@ def _leg(account: str, amount_micro: int, posting: Posting) -> str:
 
 
 def _credits(amount_micro: int) -> str:
-    """`-1_500_000` -> `'-1.500000'`. Beancount infers its tolerance from the decimals: half of the
-    last one, so less than a micro-credit."""
+    """`-1_500_000` gives `'-1.500000'`. Six decimals, because beancount tolerates half a unit of
+    the last one: less than a micro-credit."""
     whole, part = divmod(abs(amount_micro), MICRO_PER_CREDIT)
     return f"{'-' if amount_micro < 0 else ''}{whole}.{part:06d}"
 
 
 def _quoted(text: str) -> str:
-    """Text from strangers: it must end where it should, on the line where it begins."""
+    """A quoted string on one line. Untrusted text cannot end it early."""
     return f'"{text.translate(_QUOTED)}"'
 
 
 def _with_below(balances: Balances) -> Counter[str]:
-    """Micro-credits in each account and all below it: what beancount's assertions speak of."""
+    """Micro-credits in each account and its sub-accounts, as beancount's assertions count."""
     sums: Counter[str] = Counter()
     for account, amount_micro in balances:
         parts = account.split("/")

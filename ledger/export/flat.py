@@ -1,4 +1,4 @@
-"""The flat journal: one file that people keep, and everything needed to check it offline.
+"""The flat journal: one file with all entries and a checkpoint, for an offline check.
 
     gensyn-ray journal v1
     <entry line>            one per line, canonical JSON
@@ -6,9 +6,9 @@
     <empty line>
     <signed checkpoint>
 
-`verify` needs the file and the network's public key, nothing else: every signature, every decision
-and the Merkle root are computed again, and every byte of the file is covered. It cannot see that a
-whole file is older than another; for that, remember a checkpoint (`since`).
+`verify` needs only the file and the network's public key. It verifies every signature, decides
+every command again and recomputes the Merkle root; every byte of the file is covered. It cannot see
+that a file is an old one; for that, remember a checkpoint (`since`).
 """
 
 from collections.abc import Callable, Iterable
@@ -25,7 +25,7 @@ from ledger.core.refusals import Rejected
 
 HEADER = b"gensyn-ray journal v1\n"
 NOTE_LINES = 5
-"""Origin, size, root, an empty line, the network's signature."""
+"""Lines of the note: origin, size, root, an empty line, the network's signature."""
 
 
 def write_flat(lines: Iterable[bytes], key: SigningKey, origin: str, path: Path) -> Checkpoint:
@@ -39,7 +39,7 @@ def write_flat(lines: Iterable[bytes], key: SigningKey, origin: str, path: Path)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verified:
-    """A flat journal that holds: its head and that head's signed text, its book, its entries."""
+    """A valid flat journal. `note`: the signed text of its `head`."""
 
     head: Checkpoint
     note: str
@@ -54,9 +54,10 @@ def verify(
     since: Checkpoint | None = None,
     follow: Callable[[Entry], None] | None = None,
 ) -> Verified:
-    """Check a flat journal from its first byte to its last. `follow` sees each entry that holds.
+    """Check a flat journal from its first byte to its last. `follow` gets each valid entry.
 
-    Raises `CorruptJournal` with the first thing found wrong.
+    `since`: a checkpoint that the journal must continue. Raises `CorruptJournal` with the first
+    problem.
     """
     lines, head, note = _split(data, public_key)
     if head.size != len(lines):
@@ -67,7 +68,7 @@ def verify(
         if since.size > len(lines):
             raise CorruptJournal(f"rolled back: {since.size} entries were seen before")
         if root_of(lines[: since.size]) != since.root:
-            raise CorruptJournal("the file's past is not the one that was seen before")
+            raise CorruptJournal("the file does not continue the remembered checkpoint")
     journal = Journal()
     entries: list[Entry] = []
     for line in lines:
@@ -83,7 +84,7 @@ def verify(
     if founded is None or bytes.fromhex(founded.network_key) != public_key:
         raise CorruptJournal("the journal was founded by another key")
     if founded.network != head.origin:
-        raise CorruptJournal("the checkpoint is of another network")
+        raise CorruptJournal("the checkpoint belongs to another network")
     if broken := invariants.check(journal.book):
         raise CorruptJournal(broken[0])
     return Verified(head=head, note=note, journal=journal, entries=entries)
@@ -91,7 +92,7 @@ def verify(
 
 def _split(data: bytes, public_key: bytes) -> tuple[list[bytes], Checkpoint, str]:
     if not data.startswith(HEADER):
-        raise CorruptJournal("not a flat journal: the first line is another")
+        raise CorruptJournal("not a flat journal: the first line differs")
     body, mark, end = data[len(HEADER) :].partition(b"\n\n")
     if not mark:
         raise CorruptJournal("the checkpoint is missing")
@@ -101,7 +102,7 @@ def _split(data: bytes, public_key: bytes) -> tuple[list[bytes], Checkpoint, str
     except ValueError as error:
         raise CorruptJournal(str(error)) from None
     if note.count("\n") != NOTE_LINES:
-        # A line of an unknown witness would be a part of the file that nothing covers.
+        # Nothing would cover the line of an unknown witness.
         raise CorruptJournal("the checkpoint has more than the network's signature")
     return body.split(b"\n"), head, note
 
@@ -113,4 +114,4 @@ def _check_decision(journal: Journal, entry: Entry) -> None:
     if isinstance(again, Duplicate):
         raise CorruptJournal(f"entry {entry.index} repeats entry {again.index}")
     if again.line != entry.line:
-        raise CorruptJournal(f"entry {entry.index} says that other things happened")
+        raise CorruptJournal(f"the events of entry {entry.index} are not those of its command")

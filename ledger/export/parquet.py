@@ -1,17 +1,17 @@
-"""The books as two Parquet files for whoever wants to ask them something.
+"""Export of the books as two Parquet files.
 
-    postings.parquet    one row a movement of credits
-    receipts.parquet    one row a settled segment
+    postings.parquet    one row for each posting
+    receipts.parquet    one row for each settled segment
 
-Amounts are whole micro-credits. The network's name, its genesis hash and the number of journal
-entries read stand in each file's metadata (`pq.read_metadata(path).metadata`), and are written
-last: a file that lacks them was cut short. What every operator earned:
+Amounts are whole micro-credits. Each file's metadata (`pq.read_metadata(path).metadata`) has the
+network's name, its genesis hash and the number of journal entries. The metadata is written last, so
+a file without it is incomplete. Each operator's earnings:
 
     table = pq.read_table("receipts.parquet")
     table.group_by("operator").aggregate([("amount_micro", "sum")])
 
-pyarrow adds up in 64 bits and does not say when they are too few: cast an amount to
-`pa.decimal128(38)` where sums may pass 2^63, nine million million credits.
+pyarrow sums in 64 bits and does not report an overflow. Cast amounts to `pa.decimal128(38)` if a
+sum may exceed 2^63 micro-credits, nine million million credits.
 """
 
 from collections.abc import Iterable
@@ -61,10 +61,10 @@ RECEIPTS = _schema(
 
 
 class _Sheet(AbstractContextManager["_Sheet"]):
-    """Writes records, a row group at a time."""
+    """Writes records to one Parquet file, one row group at a time."""
 
     def __init__(self, path: Path, schema: pa.Schema, rows_per_group: int) -> None:
-        # A slot's name hardly ever comes twice; all other text does.
+        # Text repeats in every column but `slot`.
         text = [field.name for field in schema if field.type == pa.string()]
         repeated = [name for name in text if name != "slot"]
         self._writer = pq.ParquetWriter(
@@ -87,7 +87,7 @@ class _Sheet(AbstractContextManager["_Sheet"]):
                 self._flush()
 
     def finish(self, about: dict[str, str]) -> None:
-        """Write what is left, and `about` as the file's metadata."""
+        """Write the remaining rows, then `about` as the file's metadata."""
         if self._rows:
             self._flush()
         self._writer.add_key_value_metadata(about)
@@ -102,9 +102,9 @@ class _Sheet(AbstractContextManager["_Sheet"]):
 def write_parquet(
     entries: Iterable[Entry], folder: Path, *, rows_per_group: int = ROWS_PER_GROUP
 ) -> None:
-    """Write a journal, from its first entry on, to two files in `folder`, made if need be.
+    """Write a whole journal to two files in `folder`, which is created if it is missing.
 
-    Holds one row group of each in memory. Raises `KeyError` if entries are missing.
+    Holds one row group of each file in memory. Raises `KeyError` if entries are missing.
     """
     folder.mkdir(parents=True, exist_ok=True)
     committed: dict[str, str] = {}

@@ -1,6 +1,6 @@
-"""The journal as two flat tables: what was moved, and what each segment's work came to.
+"""Two tables from a journal: postings, and receipts of settled segments.
 
-Both are read from entries alone and in their order; nothing here knows which accounts exist.
+Both keep the order of the entries.
 """
 
 from collections.abc import Iterable, Iterator
@@ -28,8 +28,11 @@ class Posting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
-    """How one segment was settled. `amount_micro`: what it earned then; a later slash may still
-    have taken it. `command`: the body hash of the settling command, as in a signed receipt."""
+    """How one segment was settled.
+
+    `amount_micro`: its pay at settlement; a later slash may have taken it. `command`: body hash of
+    the settling command, as in a signed receipt.
+    """
 
     slot: str
     operator: str
@@ -46,13 +49,13 @@ class Receipt:
 
 
 def postings(entries: Iterable[Entry]) -> Iterator[Posting]:
-    """Every movement of credits, oldest first."""
+    """All postings, oldest first."""
     for entry in entries:
         yield from postings_of(entry)
 
 
 def postings_of(entry: Entry) -> Iterator[Posting]:
-    """The movements of one entry, in its order."""
+    """The postings of one entry, in its order."""
     header = entry.header
     for event in entry.events:
         if isinstance(event, Moved):
@@ -70,7 +73,7 @@ def postings_of(entry: Entry) -> Iterator[Posting]:
 
 
 def receipts(entries: Iterable[Entry]) -> Iterator[Receipt]:
-    """One receipt for every settled segment, in the order of settlement.
+    """One receipt for each settled segment, in the order of settlement.
 
     Raises `KeyError` if the entry that committed a segment is missing.
     """
@@ -80,7 +83,7 @@ def receipts(entries: Iterable[Entry]) -> Iterator[Receipt]:
 
 
 def receipts_of(entry: Entry, committed: dict[str, str]) -> Iterator[Receipt]:
-    """The receipts of one entry. `committed`: who answered each unsettled slot; kept up to date."""
+    """The receipts of one entry. Updates `committed`: operator by committed, unsettled slot."""
     for event in entry.events:
         if isinstance(event, SlotCommitted):
             committed[event.slot] = event.operator

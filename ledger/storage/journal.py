@@ -1,8 +1,8 @@
-"""Where journal lines are kept: the interface, and the one in memory.
+"""The interface of journal stores, and the store in memory.
 
-A store holds lines 0..n-1 and at most one snapshot: bytes that somebody folded the first `size`
-lines into. `append` returns only when the lines are durable. If it fails in the middle the process
-must end, because nobody can know what a failed sync has left on disk; the store takes nothing more.
+A store holds lines 0 to n - 1 and at most one snapshot: bytes to which its first `size` lines were
+folded. `append` returns once the lines are durable. If `append` fails, the process must end,
+because the content of the disk is unknown after a failed sync; the store refuses further appends.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,38 +10,37 @@ from typing import Protocol
 
 
 class JournalStore(Protocol):
-    """Append-only lines, numbered from 0. It has one writer."""
+    """Append-only lines, numbered from 0, with one writer."""
 
     def append(self, first_index: int, lines: Sequence[bytes]) -> None:
         """Make lines `first_index`, `first_index + 1`, ... durable, all or none.
 
-        Raises `ValueError` if `first_index` is not `count()`, or if somebody else wrote there.
+        Raises `ValueError` if `first_index` is not `count()`, or if another process wrote it.
         """
         ...
 
     def count(self) -> int:
-        """How many lines there are."""
+        """Number of lines."""
         ...
 
     def read(self, first_index: int = 0) -> Iterator[bytes]:
-        """The lines from `first_index` on, in order: those that are there when the first is asked
-        for."""
+        """The lines from `first_index` on, in order, up to the count at the first step."""
         ...
 
     def line(self, index: int) -> bytes:
-        """One line. Raises `IndexError` if there is none."""
+        """One line. Raises `IndexError` if it does not exist."""
         ...
 
     def save_snapshot(self, size: int, snapshot: bytes) -> None:
-        """Make a snapshot of the first `size` lines durable, in the place of the previous one."""
+        """Replace the snapshot, durably, by one of the first `size` lines."""
         ...
 
     def load_snapshot(self) -> tuple[int, bytes] | None:
-        """The last snapshot with its size, if there is one."""
+        """(size, bytes) of the snapshot, or None."""
         ...
 
     def close(self) -> None:
-        """Let go of the storage."""
+        """Close the storage."""
         ...
 
 
@@ -52,7 +51,7 @@ def check_follows(first_index: int, count: int) -> None:
 
 
 class MemoryJournal:
-    """Lines in a list: for tests and simulations. Nothing survives the process."""
+    """Lines in memory, for tests and simulations."""
 
     def __init__(self) -> None:
         self._lines: list[bytes] = []

@@ -1,4 +1,4 @@
-"""Which store keeps a journal: its address says."""
+"""Opens the journal store that an address names."""
 
 from pathlib import Path
 
@@ -13,11 +13,11 @@ def open_journal(url_or_path: str, *, read_only: bool = False) -> JournalStore:
     Raises `UsageError` and `OperationError`.
     """
     if url_or_path.startswith(("postgresql://", "postgres://")):
-        # Psycopg takes a while to import and wants libpq: only those who use it need it.
+        # Imported here, because psycopg imports slowly and needs libpq.
         from ledger.storage.postgres import PostgresJournal
 
         return PostgresJournal(url_or_path, read_only=read_only)
     if "://" in url_or_path:
-        # Not shown: an address may hold a password.
+        # The message omits the address, which may hold a password.
         raise UsageError("a journal is a path or a postgresql:// address: correct it")
     return SqliteJournal(Path(url_or_path), read_only=read_only)

@@ -1,8 +1,8 @@
-"""Journal lines in PostgreSQL, one connection.
+"""Journal store in PostgreSQL, on one connection.
 
-One `append` is one INSERT: one round trip, one transaction, one sync. It is as durable as the
-server is, whose `fsync` must be on. One writer holds an advisory lock for as long as its session
-lasts, so the address must not lead through a pooler that shares sessions.
+One `append` is one INSERT: one round trip, one transaction, one sync. Durability needs the server's
+`fsync` to be on. The writer holds an advisory lock for the time of its session, so the address must
+not point to a pooler that shares sessions.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,12 +16,12 @@ from ledger.storage.journal import check_follows
 
 CONNECT_TIMEOUT_S = 10
 PAGE_LINES = 256
-"""Lines that a reading holds at a time."""
+"""Lines that `read` fetches in one query."""
 
 _LOCK = 0x6A726E6C
-"""Names journals among a database's advisory locks."""
+"""Key of the journal's advisory lock."""
 _BRIEFLY: LiteralString = "SET lock_timeout = '2s'"
-"""A server ends a session, and frees its lock, some time after the writer has closed it or died."""
+"""The server frees a lock some time after its session was closed or its process ended."""
 _TABLES: LiteralString = """
 CREATE TABLE IF NOT EXISTS journal_entry (number bigint PRIMARY KEY, line bytea NOT NULL);
 CREATE TABLE IF NOT EXISTS journal_snapshot (
@@ -33,8 +33,8 @@ CREATE TABLE IF NOT EXISTS journal_snapshot (
 class PostgresJournal:
     """The lines of one network in one schema of one database.
 
-    `conninfo`: libpq's connection string or `postgresql://` address. The password may stand in it,
-    in PGPASSWORD or in ~/.pgpass; it is never shown.
+    `conninfo`: libpq's connection string or a `postgresql://` address. The password may be in it,
+    in PGPASSWORD or in ~/.pgpass. Messages never show it.
     """
 
     def __init__(self, conninfo: str, *, read_only: bool = False) -> None:
@@ -48,11 +48,11 @@ class PostgresJournal:
             self._count = self._stored()
         except psycopg.errors.UndefinedTable:
             self._db.close()
-            raise UsageError("that database holds no journal: correct the address") from None
+            raise UsageError("the database has no journal: correct the address") from None
         except psycopg.Error as error:
             self._db.close()
             raise OperationError(
-                f"the database cannot keep a journal: {_first_line(error)}; let its owner mend that"
+                f"the database cannot hold a journal: {_first_line(error)}; ask its owner to fix it"
             ) from None
 
     def append(self, first_index: int, lines: Sequence[bytes]) -> None:
@@ -65,7 +65,7 @@ class PostgresJournal:
                 (first_index, list(lines)),
             )
         except BaseException as error:
-            # Nobody knows whether the server has the lines: a closed connection refuses the rest.
+            # The server may have the lines or not. Closing the connection refuses further appends.
             self._db.close()
             if isinstance(error, psycopg.errors.UniqueViolation):
                 raise ValueError(f"another process has written line {first_index}") from None
@@ -76,8 +76,8 @@ class PostgresJournal:
         return self._stored() if self._read_only else self._count
 
     def read(self, first_index: int = 0) -> Iterator[bytes]:
-        # In pages, not through a server-side cursor: that needs a transaction for as long as the
-        # reading lasts, and lines appended meanwhile would be durable only at its end.
+        # In pages, because a server-side cursor needs a transaction for the whole read, and lines
+        # appended meanwhile would be durable only at its end.
         end = self.count()
         for first in range(first_index, end, PAGE_LINES):
             for (line,) in self._db.execute(
@@ -110,7 +110,7 @@ class PostgresJournal:
         self._db.close()
 
     def _prepare(self) -> None:
-        """Become the writer. Raises `OperationError` if there is one."""
+        """Become the writer. Raises `OperationError` if another process is the writer."""
         self._db.execute("SET synchronous_commit = on")
         self._db.execute(_BRIEFLY)
         try:
@@ -135,12 +135,13 @@ class PostgresJournal:
 
 
 def _connect(conninfo: str) -> psycopg.Connection:
-    """A connection on which every statement is a transaction of its own."""
+    """A connection on which each statement is its own transaction."""
     try:
         given = conninfo_to_dict(conninfo)
     except psycopg.ProgrammingError:
         raise UsageError(_MALFORMED) from None
-    # A password with an unescaped "@" or "/" has spilled into these, and libpq's words quote them.
+    # Parts of a password with an unescaped "@" or "/" are in these fields; libpq's errors quote
+    # them.
     if "@" in f"{given.get('host')}{given.get('dbname')}":
         raise UsageError(_MALFORMED)
     if not str(given.get("port", "0")).replace(",", "").isdecimal():
@@ -152,7 +153,8 @@ def _connect(conninfo: str) -> psycopg.Connection:
         )
     except psycopg.Error as error:
         raise OperationError(
-            f"no journal to be had: {_first_line(error)}; start the server or correct the address"
+            f"no connection to the database: {_first_line(error)}; "
+            "start the server or correct the address"
         ) from None
 
 

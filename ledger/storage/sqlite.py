@@ -1,7 +1,7 @@
-"""Journal lines in SQLite: WAL, synchronous=FULL, one connection.
+"""Journal store in SQLite: WAL, synchronous=FULL, one connection.
 
-Through `apsw`, which bundles a current SQLite. One `append` is one transaction, so a batch of
-commands costs one sync.
+Uses `apsw`, which bundles a current SQLite. One `append` is one transaction, so a batch of commands
+costs one sync.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,9 +24,9 @@ CREATE TABLE IF NOT EXISTS snapshot (
 class SqliteJournal:
     """The lines of one network in one file.
 
-    `vfs`: SQLite's name of the file system layer to use. `synchronous`: "normal" syncs only when
-    the log is folded into the file, and so loses acknowledged lines in a power cut; it is for
-    journals that may be lost.
+    `vfs`: name of the SQLite file system layer to use. `synchronous`: "normal" syncs only at a WAL
+    checkpoint and loses acknowledged lines in a power cut; use it only for journals that may be
+    lost.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class SqliteJournal:
         self._path = path
         self._read_only = read_only
         self._in_doubt = False
-        """Whether an append has failed, so that nobody knows what the file holds."""
+        """Whether an append has failed. The file's content is unknown then."""
         try:
             self._db = apsw.Connection(str(path), flags=flags, vfs=vfs)
             self._db.set_busy_timeout(5_000)
@@ -61,7 +61,7 @@ class SqliteJournal:
 
     def append(self, first_index: int, lines: Sequence[bytes]) -> None:
         if self._in_doubt:
-            raise OperationError(f"an append to {self._path} has failed: start the process again")
+            raise OperationError(f"an append to {self._path} has failed: restart the process")
         check_follows(first_index, self.count())
         self._in_doubt = True
         try:
@@ -97,7 +97,7 @@ class SqliteJournal:
         self._db.execute("INSERT OR REPLACE INTO snapshot VALUES (1, ?, ?)", (size, snapshot))
 
     def load_snapshot(self) -> tuple[int, bytes] | None:
-        # A journal from before there were snapshots lacks the table until a writer opens it.
+        # A journal of a version without snapshots lacks the table until a writer opens it.
         if not self._db.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'snapshot'").get:
             return None
         return self._db.execute("SELECT size, data FROM snapshot").get

@@ -444,7 +444,7 @@ def eventually(make: Callable[[], JournalStore]) -> JournalStore:
 
 
 def test_a_database_without_room_for_a_journal_says_why(server: str) -> None:
-    with pytest.raises(OperationError, match=r"cannot keep a journal: .*; let its owner mend that"):
+    with pytest.raises(OperationError, match=r"cannot hold a journal: .*; ask its owner to fix it"):
         PostgresJournal(server + "&options=-csearch_path%3Dnowhere")
 
 

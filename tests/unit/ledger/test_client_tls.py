@@ -108,7 +108,7 @@ def test_a_certificate_that_nobody_vouches_for_is_not_trusted(
     fake = FakeLedger()
     with (
         serving(fake.app(), address, certificate=pair.certificate, key=pair.key),
-        pytest.raises(Unreachable, match="not to be trusted"),
+        pytest.raises(Unreachable, match="is not trusted"),
     ):
         LedgerClient(address, ca_file=ca_file).submit(envelope())
     assert fake.taken == []

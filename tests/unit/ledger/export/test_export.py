@@ -260,7 +260,7 @@ def test_another_amount_under_another_keys_checkpoint_is_noticed() -> None:
 
 
 def test_not_even_the_network_itself_can_change_an_amount() -> None:
-    assert_corrupt(flat(with_another_amount(lines_of(kit()))), "other things happened")
+    assert_corrupt(flat(with_another_amount(lines_of(kit()))), "are not those of its command")
 
 
 # -- a network that rewrites its own journal, and signs it -----------------------------------
@@ -323,7 +323,7 @@ def test_it_cannot_add_a_payment_to_an_entry() -> None:
         return make_entry(entry.index, entry.time_ms, order, [*entry.events, gift])
 
     for at in range(0, len(kit().entries), 6):
-        assert_corrupt(rewritten(at, give), "other things happened")
+        assert_corrupt(rewritten(at, give), "are not those of its command")
 
 
 def test_it_cannot_leave_out_what_happened() -> None:
@@ -332,7 +332,7 @@ def test_it_cannot_leave_out_what_happened() -> None:
         return make_entry(entry.index, entry.time_ms, order, entry.events[:-1])
 
     for at in range(0, len(kit().entries), 6):
-        assert_corrupt(rewritten(at, hush), "other things happened")
+        assert_corrupt(rewritten(at, hush), "are not those of its command")
 
 
 def test_it_cannot_take_a_command_that_must_be_refused() -> None:
@@ -424,7 +424,9 @@ def test_a_forked_journal_is_whole_but_of_another_past() -> None:
     history(mine).accept("op-a", "operator", Bond(amount_micro=2))
     data = flat(lines_of(mine))
     assert verify(data, PUBLIC, since=seen).head.size == seen.size + 1
-    assert_corrupt(data, "past is not the one", since=head_after(len(fork.entries), fork))
+    assert_corrupt(
+        data, "does not continue the remembered", since=head_after(len(fork.entries), fork)
+    )
 
 
 def test_a_fork_is_noticed_however_much_was_added_since() -> None:
@@ -434,7 +436,7 @@ def test_a_fork_is_noticed_however_much_was_added_since() -> None:
     seen = head_after(len(one.entries), one)
     data = flat(lines_of(history(two)))
     assert verify(data, PUBLIC).head.size > seen.size
-    assert_corrupt(data, "past is not the one", since=seen)
+    assert_corrupt(data, "does not continue the remembered", since=seen)
 
 
 # -- the checkpoint itself -------------------------------------------------------------------
