@@ -2,7 +2,9 @@
 
 import json
 import secrets
+import statistics
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,9 +27,12 @@ from gensyn_ray.domain.errors import OperationError
 from gensyn_ray.domain.money import MICRO_PER_CREDIT, format_credits
 from gensyn_ray.domain.numerics import REPRODUCIBLE, pinned_class
 from gensyn_ray.testnet.local import LocalNetwork
+from ledger.core.events import Recorded, SlotCommitted
+from ledger.core.journal import Entry
 from ledger.export.flat import write_flat
 from ledger.storage.sqlite import SqliteJournal
 from verifier_actors.core.draw import detection_probability
+from verifier_actors.core.outcome import Outcome
 
 PRICE_MICRO = MICRO_PER_CREDIT
 
@@ -157,7 +162,10 @@ def _report(
             for one in listed
         ],
         "rulings": result.bill["rulings"],
-        "detection": _detection(listed, adversaries),
+        "detection": {
+            **_detection(listed, adversaries),
+            "latency_s": detection_latency_s(checked.verified.entries),
+        },
         "ledger": {
             "journal": str(flat),
             "public_key": facts["network_key"],
@@ -181,6 +189,23 @@ def _detection(operators: list[dict[str, Any]], adversaries: dict[str, str]) -> 
         "rate_ppm": AUDIT.rate_ppm,
         "probability": detection_probability(bad, AUDIT.rate_ppm),
     }
+
+
+def detection_latency_s(entries: Iterable[Entry]) -> dict[str, float | None]:
+    """Seconds from a claim to the ruling that rejects it, as the journal dates both: the median and
+    the worst of all rejected segments, None where none was rejected."""
+    claimed_ms: dict[str, int] = {}
+    found: list[float] = []
+    for entry in entries:
+        for event in entry.events:
+            if isinstance(event, SlotCommitted):
+                claimed_ms[event.slot] = entry.time_ms
+            elif isinstance(event, Recorded) and event.kind == "ruling":
+                if event.content["outcome"] == Outcome.REJECT.value:
+                    found.append((entry.time_ms - claimed_ms[event.content["slot"]]) / 1000)
+    if not found:
+        return {"median": None, "worst": None}
+    return {"median": round(statistics.median(found), 3), "worst": round(max(found), 3)}
 
 
 def _show(console: Console, content: dict[str, Any], profiles: dict[str, str]) -> None:
@@ -216,6 +241,12 @@ def _show(console: Console, content: dict[str, Any], profiles: dict[str, str]) -
             f"the cheat committed {detection['bad_segments']} bad segments; at a rate of "
             f"{detection['rate_ppm'] / 1e6:g} at least one is drawn with probability "
             f"1 - (1 - q)^k = {detection['probability']:.6f}"
+        )
+    latency = detection["latency_s"]
+    if latency["median"] is not None:
+        console.print(
+            f"detection took {latency['median']:.1f} s from claim to ruling "
+            f"(median; worst {latency['worst']:.1f} s)"
         )
     books = content["ledger"]
     console.print(f"journal: {books['journal']} ({books['entries']} entries); check it offline:")
