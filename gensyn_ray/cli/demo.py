@@ -200,9 +200,10 @@ def detection_latency_s(entries: Iterable[Entry]) -> dict[str, float | None]:
         for event in entry.events:
             if isinstance(event, SlotCommitted):
                 claimed_ms[event.slot] = entry.time_ms
-            elif isinstance(event, Recorded) and event.kind == "ruling":
-                if event.content["outcome"] == Outcome.REJECT.value:
-                    found.append((entry.time_ms - claimed_ms[event.content["slot"]]) / 1000)
+            if not isinstance(event, Recorded) or event.kind != "ruling":
+                continue
+            if event.content["outcome"] == Outcome.REJECT.value:
+                found.append((entry.time_ms - claimed_ms[event.content["slot"]]) / 1000)
     if not found:
         return {"median": None, "worst": None}
     return {"median": round(statistics.median(found), 3), "worst": round(max(found), 3)}
