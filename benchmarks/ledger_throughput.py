@@ -56,7 +56,7 @@ from ledger.core.commands import (
     SettleItem,
     StartTask,
 )
-from ledger.service import CommandQueue
+from ledger.service.command_queue import CommandQueue
 from ledger.storage.journal import JournalStore, MemoryJournal
 from ledger.storage.opening import open_journal
 

@@ -47,7 +47,7 @@ from ledger.core.commands import Command, Found
 from ledger.core.journal import Duplicate, Entry, Journal, parse_entry
 from ledger.core.orders import Order
 from ledger.core.refusals import Rejected
-from ledger.service import UnknownView, make_app
+from ledger.service.app import UnknownView, make_app
 from ledger.storage.journal import JournalStore
 from ledger.storage.opening import open_journal
 from verifier_actors.core import beacon

@@ -8,7 +8,8 @@ from typing import Any
 from fastapi import FastAPI
 
 from gensyn_ray.domain.signing import COMMAND, Envelope, SigningKey, seal
-from ledger.service import Answer, BadParameters, UnknownView, make_app
+from ledger.service.app import BadParameters, UnknownView, make_app
+from ledger.service.command_queue import Answer
 
 KEY = SigningKey(b"k" * 32)
 

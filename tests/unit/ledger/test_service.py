@@ -16,10 +16,11 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
-import ledger.service
 from gensyn_ray.domain.signing import Envelope
 from gensyn_ray.runtime import http_body
-from ledger.service import BATCH_LIMIT, BODY_LIMIT, CommandQueue, make_app
+from ledger.service import command_queue
+from ledger.service.app import BODY_LIMIT, make_app
+from ledger.service.command_queue import BATCH_LIMIT, CommandQueue
 from tests.kits.service_kit import FakeLedger, envelope
 
 PATIENCE_S = 30.0
@@ -209,7 +210,7 @@ def test_a_body_that_does_not_arrive_is_given_up(
 def test_a_reading_that_is_too_long_is_not_given(
     fake: FakeLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger.service, "READING_LIMIT", 11)
+    monkeypatch.setattr("ledger.service.app.READING_LIMIT", 11)
     with TestClient(fake.app()) as client:
         assert client.get("/v1/read/count", params={"to": 5}).json() == [0, 1, 2, 3, 4]
         response = client.get("/v1/read/count", params={"to": 6})
@@ -251,8 +252,8 @@ def test_health_says_how_long_the_journal_is(fake: FakeLedger) -> None:
 def test_health_is_answered_while_the_queue_is_full(
     fake: FakeLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger.service, "QUEUE_LIMIT", 200)
-    monkeypatch.setattr(ledger.service, "BATCH_LIMIT", 1)
+    monkeypatch.setattr(command_queue, "QUEUE_LIMIT", 200)
+    monkeypatch.setattr(command_queue, "BATCH_LIMIT", 1)
     fake.batch_s = 0.001
 
     async def work() -> None:
@@ -392,7 +393,7 @@ def test_whoever_stops_waiting_does_not_hold_up_the_others(fake: FakeLedger) -> 
 def test_a_full_queue_takes_no_more_and_says_so(
     fake: FakeLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger.service, "QUEUE_LIMIT", 3)
+    monkeypatch.setattr(command_queue, "QUEUE_LIMIT", 3)
 
     async def work() -> None:
         async with running(fake.app()) as client:
@@ -417,7 +418,7 @@ def test_a_full_queue_takes_no_more_and_says_so(
 def test_a_queue_refuses_at_once_rather_than_wait(
     fake: FakeLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger.service, "QUEUE_LIMIT", 2)
+    monkeypatch.setattr(command_queue, "QUEUE_LIMIT", 2)
 
     async def work() -> None:
         queue = CommandQueue(fake.submit)

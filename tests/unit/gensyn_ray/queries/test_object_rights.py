@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from ledger.core.commands import CloseJob, Join
-from ledger.service import UnknownView
+from ledger.service.app import UnknownView
 from tests.kits.authority_kit import AuthorityKit
 from tests.kits.ledger_kit import party_of, start_task
 

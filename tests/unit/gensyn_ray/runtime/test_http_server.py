@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 
-import ledger.service
 from gensyn_ray.domain.errors import Refused, Unreachable
 from gensyn_ray.runtime.http_server import Limits
 from ledger.client import LedgerClient
-from ledger.service import BODY_LIMIT
+from ledger.service import command_queue
+from ledger.service.app import BODY_LIMIT
 from tests.kits.http_kit import (
     PATIENCE_S,
     connected,
@@ -174,7 +174,7 @@ def answers(client: LedgerClient) -> bool:
 def test_in_a_flood_each_request_gets_one_answer_and_a_refused_one_is_not_applied(
     fake: FakeLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger.service, "QUEUE_LIMIT", 8)
+    monkeypatch.setattr(command_queue, "QUEUE_LIMIT", 8)
     fake.batch_s = 0.005
     port = free_port()
     numbers = iter(range(2_000))

@@ -25,7 +25,7 @@ from ledger.core.commands import (
 )
 from ledger.core.journal import CorruptJournal, parse_entry
 from ledger.core.refusals import Reason
-from ledger.service import UnknownView
+from ledger.service.app import UnknownView
 from ledger.storage.journal import MemoryJournal
 from ledger.storage.sqlite import SqliteJournal
 from tests.kits.authority_kit import AuthorityKit
