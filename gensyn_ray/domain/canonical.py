@@ -1,7 +1,7 @@
-"""One byte string for each value: RFC 8785 canonical JSON.
+"""RFC 8785 canonical JSON: one byte string for each value.
 
-What is hashed or signed goes through here. Amounts (keys ending in `_micro`) are whole numbers in
-memory and decimal text in JSON, because JSON numbers are doubles to many readers and lose
+Every hashed or signed value is encoded here. Amounts (keys ending in `_micro`) are integers in
+memory and decimal text in JSON, because many readers parse JSON numbers as doubles and would lose
 micro-credits above 2^53.
 """
 
@@ -14,29 +14,29 @@ from typing import Any
 import rfc8785
 
 MAX_DEPTH = 32
-"""Levels of nesting; without a limit, what one stack accepts another could not read again."""
+"""Levels of nesting. The limit lets every reader's stack decode what a writer's stack encodes."""
 _EXACT = 1 << 53
 _PLAIN = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 _AMOUNT = re.compile(r"0|-?[1-9][0-9]{0,18}")
 
 
 class NotCanonical(ValueError):
-    """The bytes are not the canonical encoding of the value that they spell."""
+    """The bytes are not the canonical encoding of their value."""
 
 
 def encode(value: Any, *, depth: int = 0) -> bytes:
-    """Canonical bytes of a JSON value (dicts, lists, text, whole and finite numbers, bool, None).
+    """Canonical bytes of a JSON value (dict, list, str, int, finite float, bool, None).
 
-    `depth`: how deep in another value it is going to stand. Raises `ValueError` for anything that
-    `decode` would not give back: NaN and infinities, keys that are not text, amounts that are not
-    whole numbers, more than `MAX_DEPTH` levels.
+    `depth`: the value's depth in an enclosing value. Raises `ValueError` for values that `decode`
+    would not return: NaN, infinities, keys that are not text, amounts that are not integers, more
+    than `MAX_DEPTH` levels.
     """
     walk = _Walk(write_amount)
     return _dump(walk.over(value, depth), walk.is_plain)
 
 
 def decode(data: bytes) -> Any:
-    """The value behind canonical bytes. Raises `NotCanonical` unless `encode` gives `data` back."""
+    """Decode canonical bytes. Raises `NotCanonical` unless `encode` gives `data` again."""
     try:
         spelt = json.loads(data)
         walk = _Walk(_read_amount)
@@ -50,13 +50,12 @@ def decode(data: bytes) -> Any:
 
 
 def encode_object(members: Mapping[str, str]) -> bytes:
-    """Canonical bytes of an object whose members are canonical text already; its keys are plain
-    ASCII names."""
+    """Canonical bytes of an object from ASCII keys and values that are canonical text already."""
     return ("{" + ",".join(f'"{key}":{members[key]}' for key in sorted(members)) + "}").encode()
 
 
 def text(value: Any, *, depth: int = 0) -> str:
-    """`encode` as text, for `encode_object`."""
+    """`encode` as text, for the members of `encode_object`."""
     return encode(value, depth=depth).decode()
 
 
@@ -66,11 +65,10 @@ def digest(value: Any) -> str:
 
 
 class _Walk:
-    """Copies a value with its amounts changed, and notices what only the slow encoder can write.
+    """Copies a value with its amounts converted, and checks whether the fast encoder can write it.
 
-    For text, flags, whole numbers and ordinary fractions under ASCII keys the standard library's
-    encoder, which is written in C, gives the same bytes as RFC 8785; `is_plain` says that a value
-    holds nothing else.
+    `is_plain`: the value holds only text, bools, integers below 2^53 and ordinary fractions under
+    ASCII keys. For these the standard library's encoder, written in C, gives RFC 8785's bytes.
     """
 
     def __init__(self, change_amount: Callable[[str, Any], Any]) -> None:
@@ -104,12 +102,12 @@ class _Walk:
             if key.endswith("_micro"):
                 copy[key] = self._change_amount(key, item)
             else:
-                # Most of what is signed is text: not worth a call.
+                # Text is the most frequent value: save the call.
                 copy[key] = item if type(item) is str else self.over(item, depth)
         return copy
 
     def _whole(self, value: int) -> int | float:
-        """Digits beyond 2^53 are a double that was written without a fraction, as RFC 8785 does."""
+        """RFC 8785 writes a double without a fraction as digits: beyond 2^53, read a double."""
         if -_EXACT < value < _EXACT:
             return value
         self.is_plain = False
@@ -121,7 +119,7 @@ def _dump(value: Any, is_plain: bool) -> bytes:
 
 
 def write_amount(key: str, item: Any) -> str:
-    """The digits of an amount. Raises `ValueError` if it is not a whole number in range."""
+    """An amount as decimal text. Raises `ValueError` unless it is an integer in range."""
     if not isinstance(item, int) or isinstance(item, bool) or not _AMOUNT.fullmatch(str(item)):
         raise ValueError(f"{key} is an amount: a whole number of micro-credits, not {item!r}")
     return str(item)

@@ -1,18 +1,18 @@
 """Time as an argument: milliseconds since the Unix epoch.
 
-Cores take `now_ms`; shells take a `Clock`. Tests pass a `ManualClock`.
+Pure cores take `now_ms`. Shells take a `Clock`. Tests pass a `ManualClock`.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 Clock = Callable[[], int]
-"""Returns now, in milliseconds since the Unix epoch."""
+"""Returns the time in milliseconds since the Unix epoch."""
 
 
 @dataclass(kw_only=True, slots=True)
 class ManualClock:
-    """A clock that moves only when told to."""
+    """A clock that changes only by `advance`."""
 
     now_ms: int = 0
 

@@ -1,31 +1,30 @@
-"""One tree of errors that people see.
+"""Errors that users see.
 
     GensynError
-    ├── UsageError          the request itself is wrong; exit code 2
-    └── OperationError      the thing asked for failed; exit code 1
-        ├── Refused         the authority or an agent said no; carries its reason
-        └── Unreachable     nobody answered at an address
+    ├── UsageError          the request is invalid; exit code 2
+    └── OperationError      the operation failed; exit code 1
+        ├── Refused         the authority or an agent refused; carries the reason
+        └── Unreachable     an address does not answer
 
-A message is one line and says what to do next. Bugs are ordinary exceptions and keep their
-traceback. Expected refusals inside the cores are enum values, never exceptions; `Refused` is how a
-shell hands such a value to a person.
+A message is one line and says what to do next. Bugs are other exceptions and keep their traceback.
+Expected refusals inside the pure cores are enum values; shells raise them as `Refused`.
 """
 
 
 class GensynError(Exception):
-    """Base of every error whose message is meant for a person."""
+    """Base of all errors whose message is for users."""
 
     exit_code = 1
 
 
 class UsageError(GensynError):
-    """The request is wrong in itself: an unknown name, a bad number, a port in use."""
+    """The request is invalid: an unknown name, a bad number, a port in use."""
 
     exit_code = 2
 
 
 class OperationError(GensynError):
-    """The request was understood, and could not be carried out."""
+    """The request is valid and its operation failed."""
 
 
 class Refused(OperationError):
@@ -37,9 +36,10 @@ class Refused(OperationError):
         self.detail = detail
 
     def __reduce__(self) -> tuple[type["Refused"], tuple[str, str]]:
-        # Exceptions rebuild from `args`, which here is the finished sentence; Ray pickles them.
+        # Ray pickles exceptions, and unpickling calls the class with `args`, here the whole
+        # message.
         return (Refused, (self.reason, self.detail))
 
 
 class Unreachable(OperationError):
-    """No answer from an address."""
+    """An address does not answer."""

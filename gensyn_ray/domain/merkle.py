@@ -1,8 +1,8 @@
 """The Merkle tree of RFC 6962, section 2.1, over SHA-256.
 
-One implementation serves tensor states, segment leaves, step traces and the ledger's log. A leaf is
-hashed with a 0x00 prefix and a node with 0x01, so no leaf can be passed off as a node. A tree of n
-leaves splits at the largest power of two below n.
+Tensor states, segment leaves, step traces and the ledger's log use it. A leaf is hashed with a 0x00
+prefix and a node with a 0x01 prefix, so that no leaf can replace a node. A tree of n leaves splits
+at the largest power of two below n.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ def node_hash(left: bytes, right: bytes) -> bytes:
 
 
 def root_of(leaves: Iterable[bytes]) -> bytes:
-    """Root over the bytes of each leaf, in order; the hash of nothing if there is none."""
+    """Root over the leaves in order; SHA-256 of no bytes if there are none."""
     tree = MerkleTree()
     for leaf in leaves:
         tree.append(leaf)
@@ -31,11 +31,11 @@ def root_of(leaves: Iterable[bytes]) -> bytes:
 
 
 class MerkleTree:
-    """A tree that grows by one leaf at a time.
+    """An append-only tree.
 
-    The hashes of all complete subtrees are kept, level by level in one byte string each (64 bytes a
-    leaf altogether), so that an append costs two hashes on average, and a root of any earlier size
-    and every proof O(log n).
+    Stores the hashes of all complete subtrees, one byte string for each level (64 bytes a leaf in
+    total). An append takes two hashes on average. A root of any earlier size and every proof take
+    O(log n).
     """
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class MerkleTree:
         return len(self._levels[0]) // _WIDTH
 
     def append(self, leaf: bytes) -> int:
-        """Add one leaf's bytes; returns its index."""
+        """Append a leaf's bytes; returns its index."""
         index = node = len(self)
         top, level = leaf_hash(leaf), 0
         self._levels[0] += top
@@ -59,7 +59,7 @@ class MerkleTree:
         return index
 
     def leaf_hash(self, index: int) -> bytes:
-        """Hash of a leaf. Raises `IndexError` if there is no such leaf."""
+        """Hash of a leaf. Raises `IndexError` if it does not exist."""
         if not 0 <= index < len(self):
             raise IndexError(f"the tree has {len(self)} leaves, none at {index}")
         return self._node(0, index)
@@ -72,7 +72,7 @@ class MerkleTree:
         """Root over the first `size` leaves. Raises `ValueError` if there are fewer."""
         if not 0 <= size <= len(self):
             raise ValueError(f"the tree has {len(self)} leaves, not {size}")
-        # The complete subtrees that make up the tree, one for each bit of its size, smallest first.
+        # The tree's complete subtrees, one for each bit of its size, smallest first.
         top = b""
         for level in range(size.bit_length()):
             if size >> level & 1:
@@ -81,10 +81,10 @@ class MerkleTree:
         return top or EMPTY_ROOT
 
     def inclusion_proof(self, index: int, size: int | None = None) -> list[bytes]:
-        """Audit path of a leaf in the tree of the first `size` leaves, by default of all (RFC 6962,
-        2.1.1), nearest sibling first.
+        """Audit path of a leaf in the tree of the first `size` leaves, by default all (RFC 6962,
+        2.1.1). Nearest sibling first.
 
-        Raises `IndexError` if there is no such leaf, `ValueError` if there are fewer leaves.
+        Raises `IndexError` if the leaf does not exist, `ValueError` if there are fewer leaves.
         """
         size = self._checked_size(size)
         if not 0 <= index < size:
@@ -102,8 +102,8 @@ class MerkleTree:
         return path[::-1]
 
     def consistency_proof(self, first: int, second: int | None = None) -> list[bytes]:
-        """That the tree of `second` leaves, by default of all, continues that of `first` (RFC 6962,
-        2.1.2). Raises `ValueError` unless 0 < first <= second <= the number of leaves.
+        """Proof that the first `second` leaves, by default all, continue the first `first` leaves
+        (RFC 6962, 2.1.2). Raises `ValueError` unless 0 < first <= second <= number of leaves.
         """
         second = self._checked_size(second)
         if not 0 < first <= second:
@@ -130,8 +130,8 @@ class MerkleTree:
         return size
 
     def _subtree(self, begin: int, end: int) -> bytes:
-        """Root over the leaves from `begin` to `end`; `begin` is a multiple of the power of two
-        that is not smaller than their number, as in every split of the tree."""
+        """Root over the leaves from `begin` to `end`, which are a subtree of some split: `begin` is
+        a multiple of the least power of two that is at least `end - begin`."""
         count = end - begin
         if count & (count - 1) == 0:
             level = count.bit_length() - 1
@@ -146,7 +146,7 @@ class MerkleTree:
 def verify_inclusion(
     *, leaf: bytes, index: int, size: int, proof: Sequence[bytes], root: bytes
 ) -> bool:
-    """Whether `leaf` stands at `index` in the tree of `size` leaves with that `root`.
+    """Whether `leaf` is leaf `index` of the tree of `size` leaves with this `root`.
 
     RFC 9162, section 2.1.3.2.
     """
@@ -169,7 +169,7 @@ def verify_inclusion(
 def verify_consistency(
     *, first: int, second: int, first_root: bytes, second_root: bytes, proof: Sequence[bytes]
 ) -> bool:
-    """Whether the tree of `second` leaves with its root continues that of `first` with its.
+    """Whether the tree of `second` leaves and `second_root` continues that of `first` leaves.
 
     RFC 9162, section 2.1.4.2.
     """

@@ -1,16 +1,16 @@
-"""Integer money.
+"""Amounts of money as integers.
 
-One credit is 1,000,000 micro-credits. Everything in the books is a whole number of micro-credits;
-names of amounts end in `_micro`. Only people see credits, and only as text.
+One credit is 1,000,000 micro-credits. The books hold only whole micro-credits; names of amounts end
+in `_micro`. Credits appear only as text for people.
 """
 
 MICRO_PER_CREDIT = 1_000_000
 MAX_MICRO = 10**18
-"""No single amount exceeds this, so sums of millions of amounts stay far from overflow anywhere."""
+"""The largest single amount in micro-credits."""
 
 
 def format_credits(amount_micro: int) -> str:
-    """`1_500_000` -> `'1.5'`; exact, for people."""
+    """Micro-credits as exact text in credits: `1_500_000` gives `'1.5'`."""
     sign = "-" if amount_micro < 0 else ""
     whole, part = divmod(abs(amount_micro), MICRO_PER_CREDIT)
     fraction = f"{part:06d}".rstrip("0")

@@ -1,7 +1,7 @@
-"""Frozen dataclasses to JSON values and back, strictly typed.
+"""Conversion of frozen dataclasses to JSON values and back, strictly typed.
 
-A union of records travels with its class name under `"type"`. Unknown or missing fields and
-values of another type are refused: what comes over a socket is checked here, once.
+A member of a union is written with its class name under `"type"`. Unknown fields, missing fields
+and values of another type are refused, so that data from a socket is checked once.
 """
 
 import json
@@ -21,7 +21,7 @@ _quoted = json.encoder.encode_basestring
 
 
 class BadRecord(ValueError):
-    """A mapping does not spell a record of the wanted kind."""
+    """A mapping is no valid record of the expected class."""
 
 
 def to_json(record: Any) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def to_json(record: Any) -> dict[str, Any]:
 
 
 def from_json(kind: type[T], value: Mapping[str, Any]) -> T:
-    """The record that `value` spells. `BadRecord` on any unknown, missing or mistyped field."""
+    """Parse a record. Raises `BadRecord` for an unknown, missing or mistyped field."""
     known = _names_of(kind)
     if not known.issuperset(value):
         unknown = sorted(set(value) - known)
@@ -41,7 +41,7 @@ def from_json(kind: type[T], value: Mapping[str, Any]) -> T:
         raise BadRecord(f"{kind.__name__}: {error}") from None
     again = to_json(record)
     if any(again[name] != item for name, item in value.items()):
-        raise BadRecord(f"{kind.__name__} holds something that its fields do not")
+        raise BadRecord(f"{kind.__name__} has a value that its fields cannot hold")
     return record
 
 
@@ -51,15 +51,15 @@ def _names_of(kind: type) -> frozenset[str]:
 
 
 def to_tagged(record: Any) -> dict[str, Any]:
-    """A record as a JSON value that names its class."""
+    """A record as a JSON value with its class name under `"type"`."""
     return {"type": type(record).__name__, **to_json(record)}
 
 
 def tagged_text(record: object, *, depth: int = 0) -> str:
     """`to_tagged` as canonical text, `depth` levels deep in another value.
 
-    The same as `canonical.text(to_tagged(record))`, which it spares the way through JSON values:
-    most of what a record holds is text, whole numbers and amounts.
+    Equal to `canonical.text(to_tagged(record))`, and faster: it writes text, integers and amounts,
+    the most frequent values, directly.
     """
     members = [key + _member(record, name, depth) for key, name in _plan(type(record))]
     return "{" + ",".join(members) + "}"
@@ -67,7 +67,7 @@ def tagged_text(record: object, *, depth: int = 0) -> str:
 
 @cache
 def _plan(kind: type) -> tuple[tuple[str, str], ...]:
-    """Keys in canonical order, each as it is written, with the attribute that it stands for."""
+    """(key as canonical text, attribute) of each member, in canonical order."""
     return tuple((f'"{name}":', name) for name in sorted((*_names_of(kind), "type")))
 
 
@@ -88,7 +88,7 @@ def _member(record: object, name: str, depth: int) -> str:
 
 
 def from_tagged(kinds: Iterable[type[T]], value: Mapping[str, Any]) -> T:
-    """The inverse of `to_tagged` among `kinds`. Raises `BadRecord`."""
+    """The inverse of `to_tagged` for the classes `kinds`. Raises `BadRecord`."""
     rest = dict(value)
     name = rest.pop("type", None)
     for kind in kinds:

@@ -1,10 +1,10 @@
 """Ed25519 signatures over canonical JSON, each under a domain tag.
 
-The tag is signed with the bytes, so a signature made for one purpose is worthless for another. The
-exact signed bytes travel and are stored; nothing is ever re-encoded to check a signature.
+The signature covers the tag and the bytes, so a signature for one purpose is invalid for another.
+Messages and the journal keep the exact signed bytes; no check encodes a body again.
 
-Not defended here: the private key's storage. A key file is protected by the operating system's
-file permissions and by living outside Ray's worker processes.
+Not defended here: the storage of private keys. File permissions protect a key file; keep it out of
+reach of Ray's worker processes.
 """
 
 import base64
@@ -25,7 +25,7 @@ CHECKPOINT = b""  # C2SP signed notes sign the note's own text
 
 
 class SigningKey:
-    """A private key. Built from a 32-byte seed; never leaves the process that holds it."""
+    """A private key from a 32-byte seed."""
 
     def __init__(self, seed: bytes) -> None:
         self._key = nacl.signing.SigningKey(seed)
@@ -33,7 +33,7 @@ class SigningKey:
 
     @property
     def party(self) -> str:
-        """The id of the party that this key is."""
+        """The id of the key's party."""
         return party_id(self.public)
 
     def sign(self, tag: bytes, body: bytes) -> bytes:
@@ -52,23 +52,23 @@ def verify(public_key: bytes, tag: bytes, body: bytes, signature: bytes) -> bool
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Envelope:
-    """Signed bytes: canonical JSON of a body that names its signer's public key under `"key"`."""
+    """A signed body: canonical JSON with the signer's public key (hex) under `"key"`."""
 
     body: bytes
     signature: bytes
 
     @property
     def body_hash(self) -> str:
-        """Hex SHA-256 of the unsigned body: the idempotency key of a command."""
+        """SHA-256 of the body, hex: the idempotency key of a command."""
         return hashlib.sha256(self.body).hexdigest()
 
     def to_json(self) -> dict[str, str]:
-        """As JSON text fields; the body stays readable."""
+        """As JSON: the body as text, the signature in base64."""
         return {"body": self.body.decode(), "signature": to_base64(self.signature)}
 
     @classmethod
     def from_json(cls, value: Any) -> "Envelope":
-        """The inverse of `to_json`. Raises `ValueError` if it is anything else."""
+        """The inverse of `to_json`. Raises `ValueError`."""
         if not isinstance(value, dict) or set(value) != {"body", "signature"}:  # pyright: ignore[reportUnknownArgumentType]
             raise ValueError("an envelope has a body and a signature, nothing else")
         body, signature = value["body"], value["signature"]  # pyright: ignore[reportUnknownVariableType]
@@ -78,22 +78,22 @@ class Envelope:
 
 
 def seal(key: SigningKey, tag: bytes, body: dict[str, Any]) -> Envelope:
-    """Sign a body; the signer's public key is written into it as hex under `"key"`."""
+    """Sign a body; adds the signer's public key (hex) to it under `"key"`."""
     data = canonical.encode({**body, "key": key.public.hex()})
     return Envelope(body=data, signature=key.sign(tag, data))
 
 
 def seal_text(key: SigningKey, tag: bytes, members: dict[str, str]) -> Envelope:
-    """The same for a body whose members are canonical text already."""
+    """`seal` for a body whose members are canonical text already."""
     data = canonical.encode_object({**members, "key": f'"{key.public.hex()}"'})
     return Envelope(body=data, signature=key.sign(tag, data))
 
 
 def unseal(envelope: Envelope, tag: bytes, *, expected_key: bytes | None = None) -> dict[str, Any]:
-    """The body of an envelope whose signature holds.
+    """Verify an envelope and return its body.
 
-    Raises `ValueError` if the body is not canonical, names no key, names another than
-    `expected_key`, or the signature does not hold.
+    Raises `ValueError` if the body is not canonical or names no key, if the key differs from
+    `expected_key`, or if the signature is invalid.
     """
     body = canonical.decode(envelope.body)
     if not isinstance(body, dict):
@@ -116,7 +116,7 @@ def to_base64(data: bytes) -> str:
 
 
 def from_base64(text: str) -> bytes:
-    """The inverse, strict: one text per byte string. Raises `ValueError`."""
+    """The inverse of `to_base64`, strict: one text for each byte string. Raises `ValueError`."""
     try:
         data = base64.b64decode(text, validate=True)
     except binascii.Error as error:

@@ -1,11 +1,11 @@
-"""Where the network's objects are: `file:///FOLDER` or `s3://BUCKET/PREFIX?OPTIONS`.
+"""Addresses of the object store: `file:///FOLDER` or `s3://BUCKET/PREFIX?OPTIONS`.
 
-Options of a bucket, as `pyarrow.fs` spells them: `endpoint_override` (HOST:PORT of a store that is
-not Amazon's), `scheme` (https unless it says http), `region`, `tls_ca_file_path`.
+Options of a bucket, named as in `pyarrow.fs`: `endpoint_override` (HOST:PORT of a store other than
+Amazon's), `scheme` (https by default, or http), `region`, `tls_ca_file_path`.
 
-An address is handed to every node and stands on command lines, so it may hold no credentials:
-those come from the environment (`AWS_ACCESS_KEY_ID` and so on) or the key files of the processes
-that have any.
+An address must not hold credentials, because every node gets it and command lines show it. A
+process takes its credentials from its environment (`AWS_ACCESS_KEY_ID` and others) or its key
+files.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ FORMS = "file:///FOLDER or s3://BUCKET/PREFIX?endpoint_override=HOST:PORT&scheme
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FolderAddress:
-    """A folder of this machine, or one that is mounted on it."""
+    """A local or mounted folder."""
 
     path: Path
 
@@ -29,7 +29,7 @@ class FolderAddress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BucketAddress:
-    """A part of a bucket. `prefix` is empty or ends in a slash. Shown without its options."""
+    """A prefix of a bucket. `prefix` is empty or ends in a slash. `str` omits the options."""
 
     bucket: str
     prefix: str = ""
@@ -43,12 +43,12 @@ class BucketAddress:
 
     @property
     def endpoint_url(self) -> str | None:
-        """Where the store answers; None for Amazon's own."""
+        """The store's endpoint; None for Amazon's own."""
         return f"{self.scheme}://{self.endpoint_override}" if self.endpoint_override else None
 
 
 def parse(uri: str) -> FolderAddress | BucketAddress:
-    """The address that a URI spells. Raises `UsageError`, which never repeats a credential."""
+    """Parse a URI. Raises `UsageError`, whose message never holds a credential."""
     parts = urlsplit(uri)
     if parts.scheme == "file" and not parts.netloc and parts.path:
         return FolderAddress(path=Path(unquote(parts.path)))

@@ -1,13 +1,13 @@
-"""The network's object store: bytes under the digest of what they hold.
+"""The network's object store: typed objects under their digests.
 
-One URI names it, a folder (`file:///...`) or a bucket (`s3://...`), see `object_store.address`. A
-reader always checks the digest of what it got, so the store itself needs no trust for integrity.
+One URI names the store, a folder (`file:///...`) or a bucket (`s3://...`); see
+`object_store.address`. Readers check digests, so the store is not trusted for integrity.
 
-Processes of the network open the store by its URI, with their own credentials. Volunteers have
-none: on a bucket they get `Blobs(Presigned(...))`, see `object_store.presigned`.
+Processes of the network open the store by its URI with their own credentials. Volunteers have no
+credentials; for a bucket they use `Blobs(Presigned(...))`, see `object_store.presigned`.
 
-Not defended: a store that loses what it took (the audit is then UNAVAILABLE), or members of the
-cluster who can list a folder that the nodes share.
+Not defended: a store that loses objects (the audit is then UNAVAILABLE); members of the cluster
+that list a shared folder.
 """
 
 from typing import Any
@@ -26,23 +26,23 @@ from workloads.core.state import State, state_digest
 
 
 class Blobs:
-    """States, bundles and specs by digest; writing the same thing twice is harmless.
+    """States, bundles, specs, data sets and named files. Writing an object twice is safe.
 
-    Raises `UsageError` for a URI that names no store; every method raises `OperationError` where
-    the store refuses and `Unreachable` where it does not answer.
+    The constructor raises `UsageError` for a URI that names no store. Each method raises
+    `OperationError` if the store refuses and `Unreachable` if it does not answer.
     """
 
     def __init__(self, place: str | Objects) -> None:
-        """`place`: the store's URI, or its objects where they are opened otherwise."""
+        """`place`: the store's URI, or an opened store."""
         self._objects = open_objects(place) if isinstance(place, str) else place
 
     def put_state(self, digest: str, state: State) -> None:
-        """Store a state under the digest that its owner computed."""
+        """Store a state (tensors by name) under its digest."""
         plain = {name: tensor.contiguous() for name, tensor in state.items()}
         self._objects.put(f"states/{digest}", safetensors.torch.save(plain))
 
     def get_state(self, digest: str) -> dict[str, torch.Tensor]:
-        """A state whose digest was checked. Raises `Missing`."""
+        """The state of a digest, which is checked. Raises `Missing`."""
         try:
             state = safetensors.torch.load(self._objects.get(f"states/{digest}"))
             found = state_digest(state)
@@ -56,33 +56,33 @@ class Blobs:
         self._objects.put(f"bundles/{bundle.digest}", canonical.encode(to_json(bundle)))
 
     def get_bundle(self, digest: str) -> Bundle:
-        """A bundle whose digest was checked. Raises `Missing`."""
+        """The bundle of a digest, which is checked. Raises `Missing`."""
         return from_json(Bundle, self._get_json("bundles", digest))
 
     def put_spec(self, spec: TaskSpec) -> None:
         self._objects.put(f"specs/{spec.digest}", canonical.encode(to_json(spec)))
 
     def get_spec(self, digest: str) -> TaskSpec:
-        """A spec whose digest was checked. Raises `Missing`."""
+        """The spec of a digest, which is checked. Raises `Missing`."""
         return from_json(TaskSpec, self._get_json("specs", digest))
 
     def put_prepared(self, prepared: Prepared) -> None:
-        """Store a data set: everything that its manifest names, then the manifest."""
+        """Store a data set: its shards and files, then its manifest."""
         for digest, data in prepared.blobs.items():
             self._objects.put(f"data/{digest}", data)
         manifest = prepared.manifest
         self._objects.put(f"manifests/{manifest.digest}", canonical.encode(to_json(manifest)))
 
     def get_manifest(self, digest: str) -> Manifest:
-        """A data set's manifest whose digest was checked. Raises `Missing`."""
+        """The manifest of a digest, which is checked. Raises `Missing`."""
         return from_json(Manifest, self._get_json("manifests", digest))
 
     def get_data(self, digest: str) -> bytes:
-        """A shard or file of a data set; `DataSet` checks its digest. Raises `Missing`."""
+        """A shard or file of a data set, unchecked; `DataSet` checks it. Raises `Missing`."""
         return self._objects.get(f"data/{digest}")
 
     def put_file(self, name: str, data: bytes) -> None:
-        """Store bytes under a name of their own (a job's request): no digest protects it."""
+        """Store bytes under a name, such as a job's request. No digest protects them."""
         self._objects.put(f"files/{name}", data)
 
     def get_file(self, name: str) -> bytes:

@@ -1,10 +1,10 @@
-"""Objects in a bucket, for the network's own processes: they have credentials of their own.
+"""Objects in a bucket, for processes that have its credentials. Uses `pyarrow.fs`.
 
-Over `pyarrow.fs`. A put needs no moving into place, because a bucket shows whole objects alone;
-what is larger than a part travels in several and appears when the last one is there.
+A bucket shows only whole objects, so a put needs no temporary file. A large object is uploaded in
+parts and appears after the last part.
 
-Not covered: a lost upload's parts stay in the bucket until its lifecycle rules remove them. Not
-defended: whoever holds the credentials can replace anything; readers check digests.
+Not covered: parts of an interrupted upload stay in the bucket until its lifecycle rules remove
+them. Not defended: a holder of the credentials can replace any object; readers check digests.
 """
 
 import os
@@ -15,7 +15,7 @@ from pyarrow import fs
 from gensyn_ray.domain.errors import OperationError
 from gensyn_ray.object_store.address import BucketAddress
 from gensyn_ray.object_store.objects import Missing
-from gensyn_ray.object_store.retrying import Patience, Transient
+from gensyn_ray.object_store.retry import RetryPolicy, Transient
 
 CONNECT_TIMEOUT_S = 5.0
 FINAL = {
@@ -28,18 +28,20 @@ FINAL = {
     "MISSING_AUTHENTICATION_TOKEN": "no credentials: set AWS_ACCESS_KEY_ID and "
     "AWS_SECRET_ACCESS_KEY",
 }
-"""Errors that another attempt will not mend."""
+"""Errors that another attempt cannot fix, and what to do about each."""
 STATUS = {"403": "ACCESS_DENIED", "404": "NO_SUCH_BUCKET"}
-"""What bare HTTP statuses mean: an answer without a body has no name for its error."""
+"""Errors by HTTP status, for answers without a body, which name no error."""
 
 
 def open_filesystem(
-    address: BucketAddress, patience: Patience, *, attempts: int
+    address: BucketAddress, retry: RetryPolicy, *, attempts: int
 ) -> fs.S3FileSystem:
-    """The file system that a bucket is in. Makes no request. `attempts`: of each request, for users
-    who do not try again themselves."""
-    # Without these the SDK adds checksums that stores other than Amazon's refuse. What they would
-    # find, readers find by the objects' digests.
+    """The bucket's file system. Makes no request.
+
+    `attempts`: of each request inside pyarrow; 0 if the caller retries.
+    """
+    # Without these the SDK adds checksums that stores other than Amazon's refuse. The objects'
+    # digests detect the same errors.
     os.environ.setdefault("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required")
     os.environ.setdefault("AWS_RESPONSE_CHECKSUM_VALIDATION", "when_required")
     return fs.S3FileSystem(
@@ -48,7 +50,7 @@ def open_filesystem(
         endpoint_override=address.endpoint_override or None,
         tls_ca_file_path=address.tls_ca_file_path or None,
         connect_timeout=CONNECT_TIMEOUT_S,
-        request_timeout=patience.timeout_s,
+        request_timeout=retry.timeout_s,
         retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=attempts),
         allow_delayed_open=True,  # a small object is one request then, not three
     )
@@ -57,20 +59,20 @@ def open_filesystem(
 class Bucket:
     """Implements `Objects`."""
 
-    def __init__(self, address: BucketAddress, patience: Patience | None = None) -> None:
+    def __init__(self, address: BucketAddress, retry: RetryPolicy | None = None) -> None:
         self._address = address
-        self._patience = patience or Patience()
-        # Attempts are counted in one place, `Patience`.
-        self._fs = open_filesystem(address, self._patience, attempts=0)
+        self._retry = retry or RetryPolicy()
+        # `RetryPolicy` alone retries.
+        self._fs = open_filesystem(address, self._retry, attempts=0)
         self._root = f"{address.bucket}/{address.prefix}"
 
     def put(self, key: str, data: bytes) -> None:
         what = f"storing {self._name(key)}"
-        self._patience.persist(lambda: self._write(key, data, what), what=what)
+        self._retry.run(lambda: self._write(key, data, what), what=what)
 
     def get(self, key: str) -> bytes:
         what = f"reading {self._name(key)}"
-        return self._patience.persist(lambda: self._read(key, what), what=what)
+        return self._retry.run(lambda: self._read(key, what), what=what)
 
     def _name(self, key: str) -> str:
         return f"s3://{self._root}{key}"
@@ -96,8 +98,8 @@ class Bucket:
 
 
 def _meaning(error: OSError, what: str) -> OperationError | Transient:
-    """What is raised instead. Of the store's own words only the error's name is repeated: they may
-    quote a key id."""
+    """The exception for a store's error. Repeats only the error's name, because its text may hold
+    a key id."""
     text = str(error)
     found = re.search(r"AWS Error ([A-Z0-9_]+)", text)
     status = re.search(r"HTTP status(?: code)?:? (\d{3})", text, re.IGNORECASE)

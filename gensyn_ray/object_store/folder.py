@@ -1,7 +1,7 @@
 """Objects as files of a folder.
 
-Not covered: syncing. A power cut can take files whose writing has just ended; readers then find
-them missing or damaged, never wrong.
+Not covered: syncing. A power cut can lose files that were just written. Readers then find them
+missing or damaged, never wrong.
 """
 
 import os
@@ -20,7 +20,7 @@ class Folder:
     def put(self, key: str, data: bytes) -> None:
         path = self._path / key
         path.parent.mkdir(parents=True, exist_ok=True)
-        # A reader sees the whole object or none: written aside, then moved into place.
+        # Write a temporary file, then rename it: a reader sees the whole object or none.
         aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
         aside.write_bytes(data)
         os.replace(aside, path)

@@ -1,12 +1,11 @@
-"""What a node asks of the presigner, and how: signed by its operator's key, answered with a link.
+"""Requests to the presigner: signed by an operator's key, answered with a presigned link.
 
     POST /v1/objects   {"body", "signature"} -> {"url", "headers"} or {"refused", "detail"}
 
-The body is an `ObjectRequest` and the operator's public key; the signature is under a domain tag of
-its own, so that it is worth nothing as a command to the ledger.
+The body is an `ObjectRequest` and the operator's public key. The signature has its own domain tag,
+so that it is invalid as a ledger command.
 
-Not defended: whoever overhears an answer can use its link until it expires. Off one's own machine
-the presigner belongs behind TLS.
+Not defended: an eavesdropper can use a link until it expires. Use TLS between machines.
 """
 
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ import httpx
 from gensyn_ray.domain import signing
 from gensyn_ray.domain.errors import OperationError, Refused
 from gensyn_ray.domain.signing import Envelope, SigningKey
-from gensyn_ray.object_store.retrying import Patience, Transient
+from gensyn_ray.object_store.retry import RetryPolicy, Transient
 from gensyn_ray.runtime.http_client import make_client
 
 TAG = b"gensyn-ray/object/v1\n"
@@ -28,8 +27,11 @@ Method = Literal["get", "put"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObjectRequest:
-    """One object of one trial's task. `kind` is one of `KINDS`, `digest` names the object in it.
-    `genesis` is the network's, `expires_ms` the time in Unix milliseconds."""
+    """One object of one trial's task.
+
+    `genesis`: the network's. `kind`: one of `KINDS`. `digest`: of the object. `expires_ms`: Unix
+    milliseconds after which the request is invalid.
+    """
 
     genesis: str
     job: str
@@ -42,31 +44,31 @@ class ObjectRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
-    """A link and the headers that go with it. `url` is empty where what was to be stored is stored
-    already, and was found whole."""
+    """A presigned link and its headers. `url` is empty if the object to store exists already and is
+    whole."""
 
     url: str
     headers: dict[str, str]
 
 
 def sign(key: SigningKey, request: ObjectRequest) -> Envelope:
-    """The request as it travels."""
+    """Sign a request."""
     return signing.seal(key, TAG, {name: getattr(request, name) for name in request.__slots__})
 
 
 class GrantClient:
-    """Asks the presigner at `unix:PATH`, `http://HOST:PORT` or `https://HOST:PORT`."""
+    """Client of the presigner at `unix:PATH`, `http://HOST:PORT` or `https://HOST:PORT`."""
 
-    def __init__(self, address: str, patience: Patience | None = None) -> None:
+    def __init__(self, address: str, retry: RetryPolicy | None = None) -> None:
         self._address = address
-        # Shorter than a worker waits for its agent.
-        self._patience = patience or Patience(attempts=4, longest_pause_s=2.0, timeout_s=5.0)
-        self._http = make_client(address, timeout_s=self._patience.timeout_s)
+        # Ends before a worker's request to its agent times out.
+        self._retry = retry or RetryPolicy(attempts=4, longest_pause_s=2.0, timeout_s=5.0)
+        self._http = make_client(address, timeout_s=self._retry.timeout_s)
 
     def ask(self, envelope: Envelope) -> dict[str, Any]:
-        """A grant's fields. Raises `Refused` with the presigner's reason, `Unreachable`."""
+        """The fields of a grant. Raises `Refused` (by the presigner) and `Unreachable`."""
         what = f"asking the presigner at {self._address}"
-        return self._patience.persist(lambda: self._ask(envelope, what), what=what)
+        return self._retry.run(lambda: self._ask(envelope, what), what=what)
 
     def _ask(self, envelope: Envelope, what: str) -> dict[str, Any]:
         try:

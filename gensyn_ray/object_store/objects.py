@@ -1,10 +1,10 @@
-"""What every place for objects can do, and the two ways in which it can fail.
+"""The interface of object stores, and their two failures.
 
-    Missing         the place answers, and has nothing (or something damaged) under that key
-    Unreachable     the place did not answer, after several attempts: ask again later
+    Missing         the store answers and has no intact object under the key
+    Unreachable     the store did not answer after several attempts
 
-The difference matters to the books: a lost state means that its operator is paid unseen, an
-unreachable store means nothing yet.
+The difference matters for pay. A lost state makes its audit UNAVAILABLE, and its operator is paid
+without a replay. An unreachable store decides nothing.
 """
 
 from typing import Protocol
@@ -13,18 +13,18 @@ from gensyn_ray.domain.errors import OperationError
 
 
 class Missing(OperationError):
-    """The store has nothing under that name, or something else than the name says."""
+    """The store has no object under the key, or its content does not match its digest."""
 
 
 class Objects(Protocol):
-    """Whole objects under keys of the form `KIND/NAME`. Safe to use from several threads.
+    """Objects under keys of the form `KIND/NAME`. Safe to use from several threads.
 
-    A reader sees a whole object or none. Raises `OperationError` where the store refuses, and
-    `Unreachable` where it does not answer.
+    A reader sees a whole object or none. Methods raise `OperationError` if the store refuses and
+    `Unreachable` if it does not answer.
     """
 
     def put(self, key: str, data: bytes) -> None:
-        """Store an object; what was there before is replaced or was the same."""
+        """Store an object. It replaces an object under the same key."""
         ...
 
     def get(self, key: str) -> bytes:

@@ -1,4 +1,4 @@
-"""A store's address made into something to read and write with."""
+"""Opens the object store that an address names."""
 
 from pyarrow import fs
 
@@ -6,16 +6,16 @@ from gensyn_ray.object_store.address import BucketAddress, FolderAddress, parse
 from gensyn_ray.object_store.bucket import Bucket, open_filesystem
 from gensyn_ray.object_store.folder import Folder
 from gensyn_ray.object_store.objects import Objects
-from gensyn_ray.object_store.retrying import Patience
+from gensyn_ray.object_store.retry import RetryPolicy
 
 
 def is_bucket(uri: str) -> bool:
-    """Whether a store is a bucket, which volunteers reach by presigned links alone."""
+    """Whether the store is a bucket, which volunteers reach only by presigned links."""
     return isinstance(parse(uri), BucketAddress)
 
 
 def open_objects(uri: str) -> Objects:
-    """The objects of the store of that URI, with this process's own credentials. Makes no request.
+    """Open the store of a URI with this process's credentials. Makes no request.
 
     Raises `UsageError`.
     """
@@ -27,15 +27,15 @@ def open_objects(uri: str) -> Objects:
 
 
 def open_files(uri: str, folder: str) -> tuple[fs.FileSystem, str]:
-    """(file system, path) of a folder beside the objects: what Ray Tune is given for its own files.
+    """(file system, path) of a folder beside the objects, for Ray Tune's own files.
 
-    It travels to volunteers inside Tune's own objects, without credentials: those are looked up by
-    whoever uses it. Raises `UsageError`.
+    Tune's objects carry it to volunteers without credentials; each process looks up its own. Raises
+    `UsageError`.
     """
     match parse(uri):
         case FolderAddress(path=path):
             return fs.LocalFileSystem(), str(path / folder)
         case BucketAddress() as address:
-            patience = Patience()
-            filesystem = open_filesystem(address, patience, attempts=patience.attempts)
+            retry = RetryPolicy()
+            filesystem = open_filesystem(address, retry, attempts=retry.attempts)
             return filesystem, f"{address.bucket}/{address.prefix}{folder}"

@@ -1,9 +1,9 @@
-"""Objects of one task behind presigned links: a volunteer holds no credentials for the bucket.
+"""Objects of one task through presigned links, for volunteers without credentials.
 
-Each attempt asks for a link of its own, so one that has expired is never used twice.
+Each attempt asks for a new link, so an expired link is never used again.
 
-Not covered: uploads of more than 5 GiB, which is the most that a bucket takes in one request. Not
-defended: a store or presigner that sends other bytes; `Blobs` checks the digest of what came.
+Not covered: objects above 5 GiB, the limit of a bucket for one request. Not defended: a store or
+presigner that sends other bytes; `Blobs` checks digests.
 """
 
 from collections.abc import Callable
@@ -13,31 +13,31 @@ import httpx
 from gensyn_ray.domain.errors import OperationError
 from gensyn_ray.object_store.grants import Grant, Method
 from gensyn_ray.object_store.objects import Missing
-from gensyn_ray.object_store.retrying import Patience, Transient
+from gensyn_ray.object_store.retry import RetryPolicy, Transient
 
 Ask = Callable[[Method, str, str], Grant]
-"""`ask(method, kind, digest)` gives a link. Raises `Refused`, `Unreachable`."""
+"""`ask(method, kind, digest)` returns a grant. Raises `Refused` and `Unreachable`."""
 EXISTS = 412
 TRANSIENT = (408, 409, 429)
-"""Too slow, two conditional puts at once, too many: statuses that pass by themselves, as 5xx do."""
+"""Statuses to retry, as 5xx: timeout, two conditional puts at once, too many requests."""
 
 
 class Presigned:
-    """Implements `Objects`. `where` names the store in errors: its address without options."""
+    """Implements `Objects`. `where`: the store's address without options, for messages."""
 
-    def __init__(self, ask: Ask, *, where: str, patience: Patience | None = None) -> None:
+    def __init__(self, ask: Ask, *, where: str, retry: RetryPolicy | None = None) -> None:
         self._ask = ask
         self._where = where
-        self._patience = patience or Patience()
-        self._http = httpx.Client(timeout=self._patience.timeout_s)
+        self._retry = retry or RetryPolicy()
+        self._http = httpx.Client(timeout=self._retry.timeout_s)
 
     def get(self, key: str) -> bytes:
         what = f"reading {self._where}/{key}"
-        return self._patience.persist(lambda: self._get(key, what), what=what)
+        return self._retry.run(lambda: self._get(key, what), what=what)
 
     def put(self, key: str, data: bytes) -> None:
         what = f"storing {self._where}/{key}"
-        self._patience.persist(lambda: self._put(key, data, what), what=what)
+        self._retry.run(lambda: self._put(key, data, what), what=what)
 
     def _get(self, key: str, what: str) -> bytes:
         response = self._send("get", key, None, what)
@@ -48,8 +48,8 @@ class Presigned:
     def _put(self, key: str, data: bytes, what: str) -> None:
         response = self._send("put", key, data, what)
         if response.status_code == EXISTS:
-            # An attempt whose answer was lost, or somebody else: the next link comes only after
-            # the presigner has looked at what is there.
+            # An earlier attempt or another writer stored it. The presigner checks the object before
+            # it gives the next link.
             raise Transient("an object is there already")
         if response.status_code == 404:
             raise OperationError(f"{what} failed: there is no such bucket")
@@ -64,7 +64,7 @@ class Presigned:
                 method.upper(), grant.url, headers=grant.headers, content=data
             )
         except httpx.TransportError as error:
-            # Its text may hold the link, and with it the signature.
+            # The error's text may hold the link with its signature.
             raise Transient(type(error).__name__) from None
         status = response.status_code
         is_stalled = status == 400 and b"<Code>RequestTimeout</Code>" in response.content

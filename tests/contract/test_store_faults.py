@@ -12,7 +12,7 @@ from gensyn_ray.object_store.blobs import Blobs
 from gensyn_ray.object_store.bucket import Bucket
 from gensyn_ray.object_store.objects import Missing, Objects
 from gensyn_ray.object_store.opening import open_files
-from gensyn_ray.object_store.retrying import Patience
+from gensyn_ray.object_store.retry import RetryPolicy
 from gensyn_ray.testnet.processes import free_port
 from tests.kits.faulty_proxy import Fault, FaultyProxy
 from tests.kits.places import address_of, presigned
@@ -71,16 +71,16 @@ def line(
     for name, value in moto.credentials.items():
         monkeypatch.setenv(name, value)
     sleep = Recorder()
-    patience = Patience(attempts=ATTEMPTS, timeout_s=1.0, sleep=sleep, chance=lambda: 1.0)
+    retry = RetryPolicy(attempts=ATTEMPTS, timeout_s=1.0, sleep=sleep, jitter=lambda: 1.0)
     prefix = f"faults/{request.node.name}"
     direct, faulty = moto.uri_at(moto.port, prefix), moto.uri_at(proxy.port, prefix)
     return Line(
         proxy=proxy,
         objects=(
-            Bucket(address_of(faulty), patience)
+            Bucket(address_of(faulty), retry)
             if request.param == "direct"
             # Only the volunteer's own line is bad; the presigner reaches the store.
-            else presigned(direct, at=f"http://127.0.0.1:{proxy.port}", patience=patience)
+            else presigned(direct, at=f"http://127.0.0.1:{proxy.port}", retry=retry)
         ),
         behind=Bucket(address_of(direct)),
         sleep=sleep,
@@ -177,7 +177,7 @@ def test_a_missing_key_is_not_tried_again(line: Line) -> None:
 def test_nobody_at_the_address(moto: S3Server) -> None:
     sleep = Recorder()
     address = replace(address_of(moto.uri), endpoint_override=f"127.0.0.1:{free_port()}")
-    bucket = Bucket(address, Patience(attempts=2, timeout_s=1.0, sleep=sleep))
+    bucket = Bucket(address, RetryPolicy(attempts=2, timeout_s=1.0, sleep=sleep))
     with pytest.raises(Unreachable, match=KEY):
         bucket.get(KEY)
     assert len(sleep.pauses_s) == 1

@@ -5,7 +5,7 @@ from dataclasses import replace
 from gensyn_ray.object_store.address import BucketAddress, parse
 from gensyn_ray.object_store.grants import Grant, Method
 from gensyn_ray.object_store.presigned import Presigned
-from gensyn_ray.object_store.retrying import Patience
+from gensyn_ray.object_store.retry import RetryPolicy
 from gensyn_ray.services.presigner import Links
 
 
@@ -16,7 +16,7 @@ def address_of(uri: str) -> BucketAddress:
     return address
 
 
-def presigned(uri: str, *, at: str = "", patience: Patience | None = None) -> Presigned:
+def presigned(uri: str, *, at: str = "", retry: RetryPolicy | None = None) -> Presigned:
     """A volunteer's objects, of a presigner that lets it do everything. `at`: where links lead to
     instead of the store itself, as `http://HOST:PORT`."""
     address = address_of(uri)
@@ -29,4 +29,4 @@ def presigned(uri: str, *, at: str = "", patience: Patience | None = None) -> Pr
         # moto does not mind another host than the one that was signed.
         return replace(grant, url=grant.url.replace(str(address.endpoint_url), at, 1))
 
-    return Presigned(ask, where=str(address), patience=patience)
+    return Presigned(ask, where=str(address), retry=retry)

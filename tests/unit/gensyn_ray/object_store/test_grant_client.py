@@ -12,7 +12,7 @@ from gensyn_ray.domain import signing
 from gensyn_ray.domain.errors import OperationError, Refused, Unreachable
 from gensyn_ray.domain.signing import Envelope
 from gensyn_ray.object_store.grants import REQUEST_LIFE_MS, TAG, GrantClient, ObjectRequest
-from gensyn_ray.object_store.retrying import Patience
+from gensyn_ray.object_store.retry import RetryPolicy
 from gensyn_ray.operators.agent import Agent
 from tests.kits.faulty_proxy import Fault, FaultyProxy
 from tests.unit.gensyn_ray.operators import test_agent
@@ -62,10 +62,10 @@ def proxy(presigner: FakePresigner) -> Iterator[FaultyProxy]:
 
 @pytest.fixture
 def agent(proxy: FaultyProxy) -> Agent:
-    patience = Patience(attempts=3, timeout_s=1.0, sleep=lambda seconds: None)
+    retry = RetryPolicy(attempts=3, timeout_s=1.0, sleep=lambda seconds: None)
     return test_agent.make_agent(
         FakeLedger(),
-        presigner=GrantClient(f"http://127.0.0.1:{proxy.port}", patience),
+        presigner=GrantClient(f"http://127.0.0.1:{proxy.port}", retry),
         clock=lambda: NOW_MS,
     )
 

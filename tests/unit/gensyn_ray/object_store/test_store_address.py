@@ -9,7 +9,7 @@ from pyarrow import fs
 from gensyn_ray.domain.errors import Unreachable, UsageError
 from gensyn_ray.object_store.address import BucketAddress, FolderAddress, parse
 from gensyn_ray.object_store.opening import is_bucket, open_files
-from gensyn_ray.object_store.retrying import Patience, Transient
+from gensyn_ray.object_store.retry import RetryPolicy, Transient
 
 LOCAL = "s3://bucket/some/prefix/?endpoint_override=127.0.0.1:9000&scheme=http&region=eu-1"
 
@@ -80,8 +80,8 @@ def test_tunes_files_stay_beside_a_folder(tmp_path: Path) -> None:
     assert path == str(tmp_path / "runs")
 
 
-def patience(pauses_s: list[float], **other: int) -> Patience:
-    return Patience(sleep=pauses_s.append, chance=lambda: 0.0, longest_pause_s=1.0, **other)
+def retry(pauses_s: list[float], **other: int) -> RetryPolicy:
+    return RetryPolicy(sleep=pauses_s.append, jitter=lambda: 0.0, longest_pause_s=1.0, **other)
 
 
 def test_asking_is_bounded_and_slows_down() -> None:
@@ -91,8 +91,8 @@ def test_asking_is_bounded_and_slows_down() -> None:
         raise Transient("status 503")
 
     with pytest.raises(Unreachable, match=r"reading x failed 6 times, last: status 503; .* again"):
-        patience(pauses_s).persist(fail, what="reading x")
-    assert pauses_s == [0.125, 0.25, 0.5, 0.5, 0.5], "half a pause where chance is least"
+        retry(pauses_s).run(fail, what="reading x")
+    assert pauses_s == [0.125, 0.25, 0.5, 0.5, 0.5], "half a pause where jitter is least"
 
 
 def test_the_first_success_counts() -> None:
@@ -104,7 +104,7 @@ def test_the_first_success_counts() -> None:
             raise problem
         return "done"
 
-    assert patience(pauses_s).persist(third_time, what="x") == "done"
+    assert retry(pauses_s).run(third_time, what="x") == "done"
     assert len(pauses_s) == 2
 
 
@@ -115,5 +115,5 @@ def test_other_errors_are_not_asked_again() -> None:
         raise UsageError("no")
 
     with pytest.raises(UsageError):
-        patience(pauses_s).persist(fail, what="x")
+        retry(pauses_s).run(fail, what="x")
     assert pauses_s == []
