@@ -82,6 +82,11 @@ class _Mode(TorchDispatchMode):
         self._table = table
         self._observer = observer
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # True imports torch's compiler at the first operator: two seconds of every process.
+        return False
+
     @staticmethod
     def current() -> "_Mode | None":
         """The canonical mode that this thread is in."""

@@ -30,6 +30,10 @@ class _Canonical(torch.optim.Optimizer):
 
     operator: Any
 
+    # torch's wrappers of these two import its compiler: two seconds of every process that trains.
+    add_param_group: Any = torch.optim.Optimizer.add_param_group.__wrapped__
+    zero_grad: Any = torch.optim.Optimizer.zero_grad.__wrapped__
+
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """One update. `closure`, if given, computes the loss again, with gradients."""
