@@ -1,9 +1,9 @@
 """Tokens a second of loosely coupled training on slow links: `python -m benchmarks.pretrain_links
 --json [--quick]`.
 
-One, two and four volunteers on hosts of their own (`benchmarks.slow_links`): links of 20 Mbit/s,
-every second one with half the processor of the first. Ours is a whole network: a job of rounds with
-a verifier, its objects in a bucket that volunteers reach over their links alone. Plain
+One, two and four volunteers on hosts of their own (`gensyn_ray.testnet.slow_hosts`): links of
+20 Mbit/s, every second one with half the processor of the first. Ours is a whole network: a job of
+rounds with a verifier, its objects in a bucket that volunteers reach over their links alone. Plain
 data-parallel training is torch's own on gloo, in stock arithmetic, on the same hosts and links,
 with the same model and the same passages a step of a worker. Each is compared with itself on one
 node: ours counts from its second accepted merge to the last, the plain one from its third step.
@@ -23,10 +23,11 @@ from typing import Any
 
 import torch
 
-from benchmarks.slow_links import SlowHost, network_on, slow_hosts, why_not
 from gensyn_ray.api.network import Audit, Budget
 from gensyn_ray.domain.money import MICRO_PER_CREDIT
 from gensyn_ray.testnet.processes import free_port
+from gensyn_ray.testnet.slow_hosts import SlowHost, slow_hosts, why_not
+from tests.kits.slow_network import network_on
 from workloads.core.dataset import DataSet, Prepared
 from workloads.core.rng import Rng
 from workloads.programs.gpt import Pretraining

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
+from gensyn_ray.domain import signing
 from gensyn_ray.domain.clock import ManualClock
 from gensyn_ray.domain.ids import Slot
 from gensyn_ray.services.authority import Authority
@@ -162,3 +163,18 @@ class AuthorityKit:
 
     def balance(self, account: str) -> int:
         return self.authority.journal.book.balances[account]
+
+
+def sign_for(kit: AuthorityKit, name: str, command: Commit) -> dict[str, str]:
+    """A commitment that an operator signs without sending it."""
+    body = {
+        "network": "testnet",
+        "genesis": kit.authority.genesis,
+        "role": "operator",
+        "operation": type(command).__name__,
+        "arguments": {"root": command.root, "leaves": command.leaves},
+        "nonce": f"other-{command.root}",
+        "expiry_ms": 10**12,
+        "head": "",
+    }
+    return signing.seal(key_of(name), signing.COMMAND, body).to_json()

@@ -10,8 +10,6 @@ from gensyn_ray.api.network import Network
 from gensyn_ray.domain.money import MICRO_PER_CREDIT
 from gensyn_ray.testnet.local import LocalNetwork
 
-STAKE_MICRO = 1000 * MICRO_PER_CREDIT
-
 
 @pytest.fixture(scope="module")
 def client(network: LocalNetwork) -> Network:

@@ -16,8 +16,8 @@ from gensyn_ray.object_store.bucket import Bucket
 from gensyn_ray.testnet.local import BucketStore, LocalNetwork
 from tests.kits.laptop import population_based
 from tests.kits.places import address_of
+from tests.kits.ray_network import STAKE_MICRO
 from tests.kits.s3_servers import BUCKET, S3Server, running_ceph
-from tests.ray.conftest import STAKE_MICRO
 from workloads.numerics.pinned import best_profiles
 from workloads.programs.digits import Digits
 

@@ -2,8 +2,9 @@
 
 import pytest
 
-from benchmarks.slow_links import network_on, slow_hosts, why_not
+from gensyn_ray.testnet.slow_hosts import slow_hosts, why_not
 from tests.kits.laptop import BUDGET
+from tests.kits.slow_network import network_on
 from workloads.programs.gpt import Pretraining
 from workloads.programs.recipes import passages
 from workloads.ray_jobs.diloco.core.rounds import Plan

@@ -13,7 +13,7 @@ from gensyn_ray.domain.errors import OperationError
 from gensyn_ray.domain.money import MICRO_PER_CREDIT
 from gensyn_ray.object_store.blobs import Blobs
 from gensyn_ray.testnet.local import LocalNetwork, wait_for
-from tests.ray.conftest import STAKE_MICRO
+from tests.kits.ray_network import STAKE_MICRO
 from workloads.core.rng import Rng
 from workloads.numerics.pinned import best_profiles
 from workloads.programs.gpt import Pretraining

@@ -12,8 +12,8 @@ from gensyn_ray.domain.money import MICRO_PER_CREDIT
 from gensyn_ray.testnet.local import BucketStore, LocalNetwork, wait_for
 from tests.kits.faulty_proxy import Fault, FaultyProxy
 from tests.kits.laptop import BUDGET
+from tests.kits.ray_network import STAKE_MICRO
 from tests.kits.s3_servers import S3Server, running_moto
-from tests.ray.conftest import STAKE_MICRO
 from workloads.numerics.pinned import best_profiles
 from workloads.programs.digits import Digits
 

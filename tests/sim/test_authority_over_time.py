@@ -24,7 +24,7 @@ from ledger.core.commands import (
 )
 from ledger.core.parameters import Parameters
 from tests.kits import ledger_kit
-from tests.kits.authority_kit import AuthorityKit
+from tests.kits.authority_kit import AuthorityKit, sign_for
 from tests.kits.ledger_kit import party_of
 
 OPERATORS = ("op-a", "op-b")
@@ -130,8 +130,6 @@ class Life:
         self.say("driver", "driver", Record(kind="harden", content=content))
 
     def equivocate(self) -> None:
-        from tests.unit.gensyn_ray.services.test_authority import sign_for
-
         slot, name = self.slot(), self.operator()
         answers = [self.kit.answer(name, slot, state_after=text) for text in ("x", "y")]
         first, second = (sign_for(self.kit, name, one) for one in answers)

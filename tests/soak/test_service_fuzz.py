@@ -28,7 +28,7 @@ from schemathesis.specs.openapi.checks import (
 from gensyn_ray.domain.signing import COMMAND, Envelope, SigningKey, seal
 from ledger.core.commands import ALLOWED_ROLES, CloseJob
 from ledger.service.app import make_app
-from tests.unit.gensyn_ray.services.test_hostile_records import KEYS, ROLES, Network
+from tests.kits.hostile_kit import KEYS, ROLES, Network
 
 CHECKS = [
     not_a_server_error,

@@ -9,11 +9,9 @@ from gensyn_ray.api.network import Network
 from gensyn_ray.domain.money import MICRO_PER_CREDIT
 from gensyn_ray.testnet.local import LocalNetwork
 from tests.kits import raising
-from tests.ray.conftest import STAKE_MICRO
+from tests.kits.ray_network import STAKE_MICRO, VOLUNTEERS
 from workloads.core.bundle import bundle_of
 from workloads.numerics.pinned import best_profiles
-
-VOLUNTEERS = ("volunteer-1", "volunteer-2")
 
 
 @pytest.fixture(scope="package")

@@ -17,8 +17,7 @@ from gensyn_ray.domain.money import MICRO_PER_CREDIT
 from gensyn_ray.testnet.local import LocalNetwork, wait_for
 from tests.kits import raising
 from tests.kits.laptop import BUDGET, sweep
-from tests.ray.conftest import STAKE_MICRO
-from tests.ray.shared_network.conftest import VOLUNTEERS
+from tests.kits.ray_network import STAKE_MICRO, VOLUNTEERS
 from workloads.programs.digits import Digits
 
 ROOT = Path(__file__).parents[3]

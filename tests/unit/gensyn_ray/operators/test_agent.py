@@ -331,3 +331,14 @@ def test_a_refusal_leaves_no_receipt(agent: Agent, ledger: FakeLedger) -> None:
     with pytest.raises(Refused):
         agent.slot(job="job", task="t000", segment=0, attempt=0)
     assert ledger.kept == []
+
+
+def test_a_forged_receipt_is_an_operation_error() -> None:
+    """Regression: the caller got a bare `ValueError`."""
+
+    class Impostor(FakeLedger):
+        def submit(self, envelope: Any) -> dict[str, Any]:
+            return {"receipt": receipt_for(envelope, key=OTHER_KEY)}
+
+    with pytest.raises(OperationError):
+        open_slot(make_agent(Impostor()))

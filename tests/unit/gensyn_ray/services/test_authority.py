@@ -28,7 +28,7 @@ from ledger.core.refusals import Reason
 from ledger.service.app import UnknownView
 from ledger.storage.journal import MemoryJournal
 from ledger.storage.sqlite import SqliteJournal
-from tests.kits.authority_kit import AuthorityKit
+from tests.kits.authority_kit import AuthorityKit, sign_for
 from tests.kits.ledger_kit import (
     BOND_MICRO,
     PRICE_MICRO,
@@ -310,20 +310,6 @@ def test_two_signed_answers_to_one_slot_slash_without_a_ruling() -> None:
     party = kit.authority.journal.book.parties[party_of("op-a")]
     assert party.standing is Standing.TOMBSTONED
     assert kit.authority.settlement.jobs["job-1"].tasks["task-0"].good == []
-
-
-def sign_for(kit: AuthorityKit, name: str, command: Any) -> dict[str, str]:
-    body = {
-        "network": "testnet",
-        "genesis": kit.authority.genesis,
-        "role": "operator",
-        "operation": type(command).__name__,
-        "arguments": {"root": command.root, "leaves": command.leaves},
-        "nonce": f"other-{command.root}",
-        "expiry_ms": 10**12,
-        "head": "",
-    }
-    return signing.seal(key_of(name), signing.COMMAND, body).to_json()
 
 
 # -- proofs ----------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from ledger.core.journal import Entry
 from ledger.export.parquet import POSTINGS, RECEIPTS, write_parquet
 from ledger.export.postings import postings, receipts, receipts_of
 from tests.kits.ledger_kit import party_of, slot_of
-from tests.unit.ledger.export.test_export_beancount import kit
+from tests.kits.long_history import kit
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -4,59 +4,17 @@ from collections import Counter
 from typing import Any
 
 import pytest
-import torch
 
-from gensyn_ray.domain.errors import OperationError
 from tests.kits import small_programs
+from tests.kits.replay_kit import FakeStore, request, work
 from verifier_actors.actors.actor import IN_FLIGHT, Auditor
 from verifier_actors.core.outcome import UNAVAILABLE_RESULT, result_digest
 from verifier_actors.replay.replay import ReplayRequest, Verifier, replay
-from workloads.core.bundle import Bundle, bundle_of
+from workloads.core.bundle import Bundle
 from workloads.core.data_cache import DataCache
 from workloads.core.program import Program
-from workloads.core.segment import Computed, Runner, TaskSpec
-from workloads.core.state import State
+from workloads.core.segment import Runner, TaskSpec
 from workloads.numerics.arithmetic import arithmetic
-
-
-class FakeStore:
-    """A store in memory, with everything that one program needs."""
-
-    def __init__(self, program: type[Program], **config: Any) -> None:
-        self.bundle = bundle_of(program)
-        self.spec = TaskSpec(bundle=self.bundle.digest, config=config, seed=5, task="t000")
-        self.bundles = {self.bundle.digest: self.bundle}
-        self.specs = {self.spec.digest: self.spec}
-        self.states: dict[str, State] = {}
-
-    def get_spec(self, digest: str) -> TaskSpec:
-        return self._of(self.specs, digest)
-
-    def get_bundle(self, digest: str) -> Bundle:
-        return self._of(self.bundles, digest)
-
-    def get_state(self, digest: str) -> dict[str, torch.Tensor]:
-        return dict(self._of(self.states, digest))
-
-    def _of(self, kind: dict[str, Any], digest: str) -> Any:
-        if digest not in kind:
-            raise OperationError(f"there is no {digest}")
-        return kind[digest]
-
-
-def request(store: FakeStore, state_before: str = "") -> ReplayRequest:
-    return ReplayRequest(
-        job="job", slot="job/t000/0/0", spec=store.spec.digest, state_before=state_before
-    )
-
-
-def work(store: FakeStore, program: type[Program], segments: int) -> list[Computed]:
-    """What an honest operator computes and stores."""
-    one = program()
-    runner = Runner(one, store.spec, one.load_data(), arithmetic)
-    done = [runner.run_segment() for _ in range(segments)]
-    store.states.update({computed.state_after: computed.state for computed in done})
-    return done
 
 
 @pytest.mark.parametrize("program", small_programs.ALL)
@@ -302,3 +260,13 @@ def test_every_audit_is_answered_in_the_end() -> None:
             if turn % 5:  # every fifth replay is lost on the way
                 del waiting[slot]
     assert waiting == {}
+
+
+def test_a_bundle_that_raises_when_loaded_has_that_as_its_result() -> None:
+    """Regression: an error while the bundle was loaded ended the verifier."""
+    store = FakeStore(small_programs.Small, lr=0.2)
+    broken = Bundle(entry="P", source="raise RuntimeError\n", libraries={})
+    store.bundles[broken.digest] = broken
+    store.spec = TaskSpec(bundle=broken.digest, config={}, seed=5, task="t000")
+    store.specs = {store.spec.digest: store.spec}
+    assert replay(request(store), store, DataCache()) == "failed: RuntimeError"

@@ -193,3 +193,82 @@ def test_a_program_whose_source_nobody_has_is_refused() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "define it in a file" in done.stdout, done.stderr[-2000:]
+
+
+CELLS = [
+    "import math as m\nimport torch\nfrom torch import nn\n"
+    "from collections.abc import Mapping\nfrom typing import Any\n"
+    "from workloads.core.program import Program{extra_import}\nWIDTH = 4\n",
+    "def make_model(rng):\n    '''A helper.'''\n    model = nn.Linear(WIDTH, 1)\n"
+    "    rng.init_linear_(model)\n    return model\n",
+    """class Noted(Program):
+    steps_per_segment = 2
+    segments = 2
+
+    def load_data(self):
+        return {"x": torch.ones(3, WIDTH)}
+
+    def init(self, config{config_type}, data, rng):
+        self.model = make_model(rng)
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=float(config["lr"]))
+
+    def step(self, data, rng):
+        self.optimizer.zero_grad()
+        (self.model(data["x"]) * m.pi).sum().backward()
+        self.optimizer.step()
+
+    def evaluate(self, data):
+        return {"out": float(self.model(data["x"]).sum())}
+""",
+]
+
+
+PROMPT = """
+import json, linecache, sys
+scope = sys.modules["__main__"].__dict__
+scope.pop("__file__", None)
+for number, source in enumerate(json.loads(sys.stdin.read())):
+    name = f"<ipython-input-{number}-0123456789ab>"
+    linecache.cache[name] = (len(source), None, source.splitlines(True), name)
+    exec(compile(source, name, "exec"), scope)
+from gensyn_ray.domain import canonical
+from gensyn_ray.domain.records import to_json
+from workloads.core.bundle import bundle_of
+from workloads.core.segment import Runner, TaskSpec
+from workloads.numerics.arithmetic import arithmetic
+bundle = bundle_of(scope["Noted"])
+spec = TaskSpec(bundle=bundle.digest, config={"lr": 0.1}, seed=1, task="t000")
+program = scope["Noted"]()
+after = Runner(program, spec, program.load_data(), arithmetic).run_segment().state_after
+print(json.dumps({"after": after, "bundle": to_json(bundle)}))
+"""
+
+
+def bundle_at_prompt(cells: list[str]) -> tuple[str, Bundle]:
+    done = subprocess.run(
+        [sys.executable, "-c", PROMPT],
+        input=json.dumps(cells),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout)
+    return found["after"], Bundle(**found["bundle"])
+
+
+def cells_of(annotated: bool) -> list[str]:
+    return [
+        cell.replace("{extra_import}", ", Config" if annotated else "").replace(
+            "{config_type}", ": Config" if annotated else ""
+        )
+        for cell in CELLS
+    ]
+
+
+@pytest.mark.parametrize("annotated", [False, True])
+def test_a_program_typed_in_a_notebook_trains_the_same_in_another_process(annotated: bool) -> None:
+    """Regression: a class typed at a prompt had no source, and type aliases no home module."""
+    after, bundle = bundle_at_prompt(cells_of(annotated))
+    assert bundle.entry == "Noted"
+    assert train_elsewhere(bundle) == after

@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -287,3 +288,50 @@ def test_a_round_begins_where_its_schedule_would_be(chained: bool, step: int) ->
             one.schedule.step()
     if not chained:
         assert len(resumed.asked) - already <= 4, "not once for each step before"
+
+
+class Line(Program):
+    steps_per_segment, segments = 2, 2
+
+    def load_data(self) -> Any:
+        return {"x": torch.arange(3.0)}
+
+    def init(self, config: Any, data: Any, rng: Any) -> None:
+        self.w = torch.zeros(3, requires_grad=True)
+        self.optimizer = torch.optim.SGD([self.w], lr=0.1)
+
+    def step(self, data: Any, rng: Any) -> None:
+        self.optimizer.zero_grad()
+        ((self.w - data["x"]) ** 2).sum().backward()
+        self.optimizer.step()
+
+    def evaluate(self, data: Any) -> Any:
+        return {"sum": float(self.w.sum())}
+
+
+def test_a_trained_tensor_attribute_replays() -> None:
+    """Regression: the optimizer held the tensor that `load` replaced by a copy."""
+    spec = TaskSpec(bundle="b", config={}, seed=1, task="t000")
+    live = Runner(Line(), spec, Line().load_data(), arithmetic)
+    first, second = live.run_segment(), live.run_segment()
+    again = Runner(Line(), spec, Line().load_data(), arithmetic)
+    again.load(first.state)
+    assert again.run_segment().state_after == second.state_after
+
+
+class Forgetful(small_programs.Dropout):
+    """Its `step` relies on the mode that `init` left, and its `evaluate` leaves another."""
+
+    def step(self, data: dict[str, torch.Tensor], rng: Rng) -> None:
+        is_training = self.model.training
+        super().step(data, rng)
+        assert is_training, "evaluate's mode reached the next segment"
+
+
+def test_the_mode_that_evaluate_leaves_does_not_reach_the_next_segment() -> None:
+    """Regression: the next segment began in the mode that `evaluate` had set."""
+    program = Forgetful()
+    spec = TaskSpec(bundle="b", config={"lr": 0.1}, seed=0, task="t")
+    runner = Runner(program, spec, program.load_data(), arithmetic)
+    for _ in range(2):
+        runner.run_segment()

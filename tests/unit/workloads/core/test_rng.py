@@ -223,3 +223,14 @@ def test_a_layer_without_a_known_initialisation_is_refused() -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.Embedding(3, 2))
     with pytest.raises(TypeError, match="Embedding"):
         Rng(5).init_linear_(model)
+
+
+class Top(Rng):
+    def raw(self, count: int) -> Any:
+        return np.full(count, 2**64 - 1, dtype=np.uint64)
+
+
+@pytest.mark.parametrize(("low", "high"), [(1.0, 2.0), (10.0, 11.0), (0.5, 0.75)])
+def test_uniform_stays_below_its_high_end(low: float, high: float) -> None:
+    """Regression: the sum was rounded up to `high`."""
+    assert Top("a").uniform((1,), low, high).item() < high

@@ -214,3 +214,10 @@ def test_a_changed_bit_in_the_second_chunk_changes_the_digest() -> None:
     before = state_digest({"big": tensor})
     tensor[-1] = 1
     assert state_digest({"big": tensor}) != before
+
+
+def test_a_lazily_conjugated_tensor_has_a_digest() -> None:
+    """Regression: the digest did not resolve the conjugate bit."""
+    assert state_digest({"c": torch.tensor([1 + 2j]).conj()}) == state_digest(
+        {"c": torch.tensor([1 - 2j])}
+    )

@@ -9,7 +9,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.unit.workloads.numerics.drawn import Explored, bits_of
+from tests.kits.drawn import Explored, bits_of
 from workloads.numerics import operators
 from workloads.numerics.examples import arguments
 from workloads.numerics.mode import BITS

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.unit.workloads.numerics.drawn import bits_of
+from tests.kits.drawn import bits_of
 from workloads.numerics.fused import gemm
 from workloads.numerics.plain import products
 from workloads.numerics.plain.grid import NotFinite

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from tests.unit.workloads.numerics.drawn import bits_of
+from tests.kits.drawn import bits_of
 from workloads.numerics.mode import Kernels, canonical
 from workloads.numerics.plain import random
 

@@ -13,7 +13,8 @@ import torch
 from gensyn_ray.domain.errors import OperationError
 from gensyn_ray.domain.numerics import PINNED, REPRODUCIBLE, classes_in, pinned_class
 from tests.kits import small_programs
-from tests.unit.verifier_actors.replay.test_replay import FakeStore, request
+from tests.kits.other_processor import OTHER_CPU, PROGRAMS, results
+from tests.kits.replay_kit import FakeStore, request
 from verifier_actors.core.outcome import UNAVAILABLE_RESULT, result_digest
 from verifier_actors.replay.replay import replay
 from workloads.core.data_cache import DataCache
@@ -23,19 +24,11 @@ from workloads.numerics.arithmetic import MODES, arithmetic, served
 from workloads.numerics.pinned import one_thread
 from workloads.programs.digits import Digits
 
-OTHER_CPU = {
-    "ATEN_CPU_CAPABILITY": "default",
-    "NUMBA_CPU_NAME": "x86-64",
-    "NUMBA_CPU_FEATURES": "",
-    "MKL_CBWR": "COMPATIBLE",
-    "ONEDNN_MAX_CPU_ISA": "SSE41",
-}
-PROGRAMS = (small_programs.Small, small_programs.Dropout)
 HIGH = "reproducible/v1/high"
 REPLAY = """
 import json, sys
 import torch
-from tests.unit.workloads.numerics.test_reproducible import PROGRAMS, results
+from tests.kits.other_processor import PROGRAMS, results
 torch.set_num_threads(int(sys.argv[1]))
 found = {f"{p.__name__} {mode}": results(p, mode) for p in PROGRAMS for mode in sys.argv[2:]}
 print(json.dumps(found))
@@ -48,15 +41,6 @@ def _one_thread_here() -> Iterator[None]:
     run on one and on two."""
     with one_thread():
         yield
-
-
-def results(program: type[Program], mode: str, segments: int = 2) -> list[str]:
-    """Result digests of a program's first segments, computed here."""
-    one = program()
-    spec = TaskSpec(bundle="b" * 64, config={"lr": 0.2}, seed=5, task="t000", numerics=mode)
-    runner = Runner(one, spec, one.load_data(), arithmetic)
-    done = [runner.run_segment() for _ in range(segments)]
-    return [result_digest(computed.state_after, computed.metrics) for computed in done]
 
 
 @cache

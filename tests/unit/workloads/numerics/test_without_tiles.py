@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.unit.workloads.numerics.drawn import bits_of
+from tests.kits.drawn import bits_of
 from workloads.numerics import operators
 from workloads.numerics.examples import Drawn, arguments
 from workloads.numerics.fused import amx

@@ -490,3 +490,22 @@ def test_a_config_with_a_tuple_is_the_same_after_it_was_stored(
     gate.started("b", {"betas": (0.9, 0.99)})
     gate.started("b", {"betas": [0.9, 0.99]})
     assert [one[1] for one in driver.asked_for("start")] == ["t000", "t001", "t001"]
+
+
+@pytest.mark.parametrize("metrics", [{}, {"loss": 2.0}])
+def test_a_metric_that_is_not_in_the_receipt_does_not_pass(metrics: dict[str, float]) -> None:
+    """Regression: a metric passed that the receipt lacks."""
+    gate = make_gate(FakeDriver())
+    gate.started("a", {})
+    leaf = {**make_leaf(), "metrics": metrics}
+    result = {**metrics, "accuracy": 0.99}
+    assert gate.check("a", result, leaf, make_receipt(leaf)) != ""
+
+
+@pytest.mark.parametrize("value", ["0.5", None, [1], True])
+def test_a_metric_that_is_no_number_does_not_pass(value: Any) -> None:
+    """Regression: every JSON value passed."""
+    gate = make_gate(FakeDriver())
+    gate.started("a", {})
+    leaf = {**make_leaf(), "metrics": {"accuracy": value}}
+    assert report(gate, "a", leaf) != ""

@@ -521,3 +521,13 @@ def test_a_segment_that_is_done_is_reported_before_the_error_after_it() -> None:
     with pytest.raises(ProgramFailed, match="in step"):
         run.advance()
     assert len(agent.leaves) == 1
+
+
+def test_a_caught_operators_trial_waits_when_its_first_slot_is_refused() -> None:
+    """Regression: a refusal of the first slot failed the trial without the wait."""
+    agent, slept = FakeAgent(), []
+    agent.refuse_slot[0] = Refused(Reason.OPERATOR_TOMBSTONED)
+    run = start(agent, slept=slept)
+    with pytest.raises(Refused, match="tombstoned"):
+        run.advance()
+    assert slept == [REFUSED_WAIT_S]

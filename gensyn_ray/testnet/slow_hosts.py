@@ -1,13 +1,13 @@
-"""Hosts on this machine with slow links and processors of their own: network namespaces, one veth
-pair each to a common bridge, limited both ways by a token bucket, and a share of a core.
+"""Hosts on this machine, each with a slow link and a share of a core.
+
+A host is a network namespace. A veth pair joins it to a common bridge; a token bucket limits both
+directions; a control group limits the processor.
 
     with slow_hosts([0.5, 0.25], mbit=20) as hosts:
         subprocess.run([*hosts[0].prefix, "ip", "address"])
 
-Needs root, `ip` and `tc` (iproute2), and the cpu controller of cgroups, version 1 or 2.
-`network_on` starts a whole network on them.
-
-Not covered: memory and disk are common to all; so are Unix sockets.
+Needs root, `ip` and `tc` (iproute2), and the cpu controller of cgroups, version 1 or 2. The hosts
+share memory, disk and Unix sockets.
 """
 
 import os
@@ -19,22 +19,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from gensyn_ray.api.network import Network
-from gensyn_ray.domain.money import MICRO_PER_CREDIT
-from gensyn_ray.testnet.local import BucketStore, Host, LocalNetwork
-from workloads.numerics.pinned import best_profiles
-
 BRIDGES = 256
-"""So many sets of hosts there can be at once, each with a bridge and a network of its own."""
+"""Sets of hosts at the same time; each has its own bridge and network."""
 PERIOD_US = 100_000
 CGROUPS = Path("/sys/fs/cgroup")
-STAKE_MICRO = 1000 * MICRO_PER_CREDIT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlowHost:
-    """`share`: of one core, once `slow_down` was called. `group`: its control group's folder.
-    `head_ip`: the caller's own end of the bridge."""
+    """`share`: of one core, in force after `slow_down`. `group`: the control group's folder.
+    `head_ip`: the caller's end of the bridge."""
 
     name: str
     ip: str
@@ -44,13 +38,13 @@ class SlowHost:
 
     @property
     def prefix(self) -> tuple[str, ...]:
-        """What a command is started by to run there."""
+        """The words to put before a command so that it runs on the host."""
         enter = 'echo $$ > "$0" && exec "$@"'
         inside = ("ip", "netns", "exec", self.name)
         return ("sh", "-c", enter, str(self.group / "cgroup.procs"), *inside)
 
     def slow_down(self) -> None:
-        """From now on it has its share of a core; before, it starts up as fast as it can."""
+        """Limit the host to its share of a core. Before, its processes start without a limit."""
         quota = int(self.share * PERIOD_US)
         if (self.group / "cpu.max").exists():
             (self.group / "cpu.max").write_text(f"{quota} {PERIOD_US}")
@@ -60,7 +54,7 @@ class SlowHost:
 
 
 def why_not() -> str:
-    """Why there can be no such hosts here; empty if there can."""
+    """The reason why hosts cannot be made here; empty if they can."""
     if os.geteuid() != 0:
         return "network namespaces need root"
     if missing := [name for name in ("ip", "tc") if shutil.which(name) is None]:
@@ -107,30 +101,8 @@ def slow_hosts(
         _run(f"ip link delete {bridge}", check=False)
 
 
-@contextmanager
-def network_on(hosts: Sequence[SlowHost], *, seed: int) -> Iterator[Network]:
-    """A submitter of a network with an honest volunteer on each host. The rest of it is the
-    caller's; objects are in a bucket, so that volunteers reach them over their links alone."""
-    from tests.kits.s3_servers import running_moto
-
-    profile = best_profiles()[0]
-    head_ip = hosts[0].head_ip
-    with running_moto(head_ip) as bucket:
-        store = BucketStore(uri=bucket.uri, credentials=bucket.credentials)
-        with LocalNetwork(seed=seed, store=store, ip=head_ip) as network:
-            network.start([profile])
-            for host in hosts:
-                place = Host(ip=host.ip, prefix=host.prefix)
-                network.add_volunteer(host.name, profile, stake_micro=STAKE_MICRO, host=place)
-            client = Network(network.key("submitter"))
-            client.join("submitter")
-            network.fund(client.party, 10_000 * MICRO_PER_CREDIT)
-            yield client
-
-
 def _bridge() -> int:
-    """The number of a bridge that was not there: another run, or one that was killed, has its own.
-    What a killed run left keeps its number, so nothing of it is met."""
+    """Make a bridge and return its number. A bridge that another run left is not used again."""
     said = ""
     for number in range(BRIDGES):
         made = _run(f"ip link add gsl{number} type bridge", check=False)
@@ -164,7 +136,7 @@ def _controller() -> Path:
 
 
 def _remove(group: Path) -> None:
-    """A control group can go once its last process has."""
+    """A control group can be removed after its last process has ended."""
     for _ in range(50):
         try:
             group.rmdir()
