@@ -1,27 +1,32 @@
 """The operator's (or verifier's) daemon, outside Ray: it holds the key.
 
-Ray workers on the same host ask it over a Unix socket to request slots, commit segments and send
-verdicts. It signs commitments only for slots that were issued to it, once each, and takes work only
-from bundles that its operator allows. A job that runs on the node can waste the node's time; it
-cannot spend, bond, withdraw or answer for another slot.
-
     python -m gensyn_ray.operators.agent CONFIG.json
 
-Not defended here: job code on the host that reads the key file. Run the agent under another user
-than `ray start`.
+Ray workers on the same host ask it over a Unix socket to request slots, commit segments and send
+verdicts (`agent_requests`). It signs a commitment only for a slot that was issued to it, once, and
+takes work only from bundles that its operator allows. A job that runs on the node can waste the
+node's time. It cannot spend, bond, withdraw or answer for another slot.
+
+The socket has mode 0660. Run the agent under a user of its own, and name the group of the user that
+runs `ray start` as `socket_group` in the configuration; the agent's user must be a member of it.
+The socket's folder must be one that the agent's user alone can write to and the group can search.
+
+Not defended here: job code that reads the key file, if it runs as the agent's user; job code that
+keeps all connections of the socket busy. Both cost this node's operator only.
 """
 
 import json
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-import uvicorn
-from fastapi import FastAPI
-from fastapi.responses import JSONResponse
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
 from gensyn_ray.domain import canonical, merkle, records
 from gensyn_ray.domain.clock import Clock
@@ -30,18 +35,43 @@ from gensyn_ray.domain.ids import Slot
 from gensyn_ray.domain.money import format_credits
 from gensyn_ray.domain.signing import SigningKey
 from gensyn_ray.object_store import grants
-from gensyn_ray.object_store.grants import REQUEST_LIFE_MS, GrantClient, Method, ObjectRequest
+from gensyn_ray.object_store.grants import REQUEST_LIFE_MS, Grant, GrantClient, ObjectRequest
+from gensyn_ray.operators.agent_requests import (
+    CommitRequest,
+    Identity,
+    IdentityRequest,
+    LinkRequest,
+    TaskRequest,
+    VerdictRequest,
+    parse_request,
+)
+from gensyn_ray.runtime import http_server
+from gensyn_ray.runtime.address import SocketFile
+from gensyn_ray.runtime.blocking_calls import BlockingCalls
+from gensyn_ray.runtime.http_answers import (
+    HttpRefusal,
+    RequestRefused,
+    answer_errors,
+    answer_json,
+)
+from gensyn_ray.runtime.http_body import read_json
+from gensyn_ray.runtime.listening import listen
 from gensyn_ray.runtime.wall_clock import now_ms
 from ledger.client import LedgerClient, Signer, check_receipt
 from ledger.core.commands import Bond, Commit, Join, Record, RequestSlot
 from ledger.core.refusals import Reason
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentConfig:
-    """`allow`: bundles taken besides the vetted ones. `bond_micro`: stake to bond on joining.
-    `receipts`: file to which every receipt is added, one per line; empty keeps none. `store`: the
-    presigner's address, where the network's objects are in a bucket."""
+    """`socket`: path of the socket file. `socket_group`: name or number of the group that may
+    connect to it; empty keeps the group that the system gives to new files. `key_seed`: hex.
+    `ledger`: the authority's address. `allow`: digests of bundles that are taken besides the vetted
+    ones. `bond_micro`: stake to bond on joining. `receipts`: file to which every receipt is added,
+    one per line; empty keeps none. `store`: the presigner's address, where the network's objects
+    are in a bucket."""
 
     role: str
     name: str
@@ -56,6 +86,11 @@ class AgentConfig:
     allow: list[str]
     receipts: str = ""
     store: str = ""
+    socket_group: str = ""
+
+
+BODY_LIMIT = 256 * 1024
+"""Bytes; the ledger takes no longer command."""
 
 
 class Agent:
@@ -104,27 +139,28 @@ class Agent:
                 f"reserves {format_credits(needed)}: deposit credits and bond them first"
             )
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> Identity:
         config = self._config
-        return {"party": self._signer.party, "role": config.role, "numerics": config.numerics}
+        return Identity(party=self._signer.party, role=config.role, numerics=config.numerics)
 
-    def task(self, *, job: str, trial: str) -> dict[str, Any]:
-        """A trial's current task, if its program is one that this operator runs."""
-        task = self._ledger.read("task", job=job, trial=trial)
+    def task(self, request: TaskRequest) -> dict[str, Any]:
+        """A trial's current task. Raises `Refused` for a program that is not allowed here."""
+        task = self._ledger.read("task", job=request.job, trial=request.trial)
         if not task["vetted"] and task["bundle"] not in self._config.allow:
             raise Refused("program not allowed", f"bundle {task['bundle'][:16]} is not vetted here")
         return task
 
-    def slot(self, *, job: str, task: str, segment: int, attempt: int) -> dict[str, Any]:
-        """Request a slot and remember that it may be answered."""
-        self._send(RequestSlot(job=job, task=task, segment=segment, attempt=attempt))
-        slot = Slot(job=job, task=task, segment=segment, attempt=attempt)
+    def slot(self, slot: Slot) -> None:
+        """Request a slot and remember that it may be answered. Raises `Refused`."""
+        self._send(
+            RequestSlot(job=slot.job, task=slot.task, segment=slot.segment, attempt=slot.attempt)
+        )
         with self._lock:
             self._open.add(str(slot))
-        return {}
 
-    def commit(self, *, leaf: dict[str, Any]) -> dict[str, Any]:
-        """Sign for a slot that is open here, once; returns the network's receipt."""
+    def commit(self, leaf: Mapping[str, Any]) -> dict[str, Any]:
+        """Sign for a slot that is open here, once; returns the network's receipt. Raises
+        `Refused`."""
         try:
             slot = str(records.from_json(Slot, {key: leaf.get(key) for key in Slot.__slots__}))
         except records.BadRecord as error:
@@ -136,32 +172,31 @@ class Agent:
                 raise Refused(Reason.NOT_YOUR_SLOT, f"{slot} is not open at this agent")
             self._open.discard(slot)
         root = merkle.root_of([canonical.encode(leaf)]).hex()
-        return self._send(Commit(root=root, leaves=[leaf]))
+        return self._send(Commit(root=root, leaves=[dict(leaf)]))
 
-    def verdict(self, *, job: str, slot: str, result: str) -> dict[str, Any]:
-        """Sign what a replay gave."""
-        self._send(Record(kind="verdict", content={"job": job, "slot": slot, "result": result}))
-        return {}
+    def verdict(self, request: VerdictRequest) -> None:
+        """Sign and send the result of a replay. Raises `Refused`."""
+        content = {"job": request.job, "slot": request.slot, "result": request.result}
+        self._send(Record(kind="verdict", content=content))
 
-    def link(
-        self, *, job: str, trial: str, method: Method, kind: str, digest: str
-    ) -> dict[str, Any]:
+    def link(self, request: LinkRequest) -> Grant:
         """A presigned link to one object of a trial's task. Raises `Refused`."""
         if self._presigner is None:
             raise OperationError(
                 "the network's objects are in a bucket and this agent knows no presigner: set "
                 "`store` in its configuration to the presigner's address"
             )
-        request = ObjectRequest(
+        signed = ObjectRequest(
             genesis=self._config.genesis,
-            job=job,
-            trial=trial,
-            method=method,
-            kind=kind,
-            digest=digest,
+            job=request.job,
+            trial=request.trial,
+            method=request.method,
+            kind=request.kind,
+            digest=request.digest,
             expires_ms=self._clock() + REQUEST_LIFE_MS,
         )
-        return self._presigner.ask(grants.sign(self._signer.key, request))
+        answer = self._presigner.ask(grants.sign(self._signer.key, signed))
+        return records.from_json(Grant, answer)
 
     def _send(self, command: Any) -> dict[str, Any]:
         envelope = self._signer.sign(command)
@@ -206,42 +241,69 @@ def make_agent(config: AgentConfig) -> Agent:
     )
 
 
-def make_app(agent: Agent) -> FastAPI:
-    """The agent's local HTTP interface: one POST per thing that a worker may ask."""
-    app = FastAPI(title="gensyn_ray agent")
-    actions = {
-        "identity": agent.identity,
-        "task": agent.task,
-        "slot": agent.slot,
-        "commit": agent.commit,
-        "verdict": agent.verdict,
-        "link": agent.link,
-    }
+def make_app(agent: Agent) -> Starlette:
+    """The agent's local HTTP interface; see `agent_requests`."""
+    calls = BlockingCalls()
 
-    @app.post("/{what}")
-    def act(what: str, body: dict[str, Any]) -> JSONResponse:  # pyright: ignore[reportUnusedFunction]
-        if (action := actions.get(what)) is None:
-            return JSONResponse({"refused": "unknown request", "detail": what}, 404)
-        try:
-            return JSONResponse(action(**body))
-        except Refused as error:
-            return JSONResponse({"refused": error.reason, "detail": error.detail}, 409)
-        except GensynError as error:
-            return JSONResponse({"detail": str(error)}, 502)
-        except TypeError as error:
-            return JSONResponse({"refused": "malformed", "detail": str(error)}, 400)
+    async def answer(request: Request) -> Response:
+        name = request.path_params["name"]
+        if (action := ACTIONS.get(name)) is None:
+            raise RequestRefused(HttpRefusal.UNKNOWN_REQUEST, name)
+        value = await read_json(request, limit_bytes=BODY_LIMIT)
+        return answer_json(200, await calls.run(action.do, agent, value))
 
+    app = Starlette(routes=[Route("/{name}", answer, methods=["POST"])])
+    answer_errors(app)
     return app
 
 
+@dataclass(frozen=True, slots=True)
+class Action(Generic[T]):
+    """A kind of request and what the agent does about it."""
+
+    kind: type[T]
+    act: Callable[[Agent, T], dict[str, Any]]
+
+    def do(self, agent: Agent, value: Any) -> dict[str, Any]:
+        """The answer to a request that `value` spells. Raises `RequestRefused` if it spells none,
+        otherwise what the agent raises."""
+        try:
+            request = parse_request(self.kind, value)
+        except ValueError as error:
+            raise RequestRefused(HttpRefusal.MALFORMED, str(error)) from None
+        return self.act(agent, request)
+
+
+def _slot(agent: Agent, slot: Slot) -> dict[str, Any]:
+    agent.slot(slot)
+    return {}
+
+
+def _verdict(agent: Agent, request: VerdictRequest) -> dict[str, Any]:
+    agent.verdict(request)
+    return {}
+
+
+ACTIONS: Mapping[str, Action[Any]] = {
+    "identity": Action(IdentityRequest, lambda agent, _: records.to_json(agent.identity())),
+    "task": Action(TaskRequest, Agent.task),
+    "slot": Action(Slot, _slot),
+    "commit": Action(CommitRequest, lambda agent, request: agent.commit(request.leaf)),
+    "verdict": Action(VerdictRequest, _verdict),
+    "link": Action(LinkRequest, lambda agent, request: records.to_json(agent.link(request))),
+}
+
+
 def serve(config: AgentConfig) -> None:
-    """Join, bond, then serve until terminated."""
-    agent = make_agent(config)
-    agent.join()
-    if config.role == "operator":
-        agent.bond()
-    Path(config.socket).unlink(missing_ok=True)
-    uvicorn.run(make_app(agent), uds=config.socket, log_level="warning", access_log=False)
+    """Join, bond, then serve until terminated. Raises `GensynError`."""
+    address = SocketFile(path=Path(config.socket), group=config.socket_group)
+    # Before anything is signed: a second agent of this socket must not get further.
+    with listen(address) as listener:
+        agent = make_agent(config)
+        agent.join()
+        if config.role == "operator":
+            agent.bond()
+        http_server.serve(make_app(agent), listener)
 
 
 def main(path: Path) -> None:

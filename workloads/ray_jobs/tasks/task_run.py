@@ -18,6 +18,7 @@ import torch
 from gensyn_ray.domain.errors import OperationError, Refused
 from gensyn_ray.domain.ids import Slot
 from gensyn_ray.domain.numerics import PINNED
+from gensyn_ray.operators.agent_requests import Identity
 from ledger.core.refusals import Reason
 from workloads.core.bundle import Bundle, load_program
 from workloads.core.data_cache import DataCache
@@ -38,9 +39,9 @@ JUDGED_POLLS = 240
 class Agent(Protocol):
     """What a task asks of the node's agent; each call may raise `Refused`."""
 
-    def identity(self) -> dict[str, Any]: ...
+    def identity(self) -> Identity: ...
     def task(self, *, job: str, trial: str) -> dict[str, Any]: ...
-    def slot(self, *, job: str, task: str, segment: int, attempt: int) -> None: ...
+    def slot(self, slot: Slot) -> None: ...
     def commit(self, leaf: Mapping[str, Any]) -> dict[str, Any]: ...
 
 
@@ -112,7 +113,7 @@ class TaskRun:
         self._agent, self._store, self._sleep = agent, store, sleep
         self._is_wanted = is_wanted
         me = agent.identity()
-        self._operator = me["party"]
+        self._operator = me.party
         task = agent.task(job=job, trial=trial)
         self._job, self._trial = job, trial
         self._task, self._attempt = task["task"], task["attempt"]
@@ -123,9 +124,9 @@ class TaskRun:
             # Replays of a pinned run would differ among the verifiers of a reproducible job.
             raise OperationError("the task's spec names other numerics than the job")
         self._numerics = pinned_class() if spec.numerics == PINNED else spec.numerics
-        if self._numerics not in me["numerics"].split(","):
+        if self._numerics not in me.numerics.split(","):
             raise OperationError(
-                f"this process computes in {self._numerics}, the node joined as {me['numerics']}: "
+                f"this process computes in {self._numerics}, the node joined as {me.numerics}: "
                 "set the profile's variables before `ray start`, or join again"
             )
         bundle = store.get_bundle(spec.bundle)
@@ -195,7 +196,7 @@ class TaskRun:
         slot = Slot(
             job=self._job, task=self._task, segment=self._next_segment, attempt=self._attempt
         )
-        self._agent.slot(job=slot.job, task=slot.task, segment=slot.segment, attempt=slot.attempt)
+        self._agent.slot(slot)
         with told_to_its_author(self._file):
             computed = self._runner.run_segment(self._is_wanted)
         pending = _Pending(

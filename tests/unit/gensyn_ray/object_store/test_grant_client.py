@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from gensyn_ray.domain import signing
+from gensyn_ray.domain import records, signing
 from gensyn_ray.domain.errors import OperationError, Refused, Unreachable
 from gensyn_ray.domain.signing import Envelope
 from gensyn_ray.object_store.grants import REQUEST_LIFE_MS, TAG, GrantClient, ObjectRequest
 from gensyn_ray.object_store.retry import RetryPolicy
 from gensyn_ray.operators.agent import Agent
+from gensyn_ray.operators.agent_requests import LinkRequest
 from tests.kits.faulty_proxy import Fault, FaultyProxy
 from tests.unit.gensyn_ray.operators import test_agent
 from tests.unit.gensyn_ray.operators.test_agent import GENESIS, OPERATOR, FakeLedger
@@ -71,7 +72,8 @@ def agent(proxy: FaultyProxy) -> Agent:
 
 
 def link(agent: Agent) -> dict[str, Any]:
-    return agent.link(job="job", trial="trial", method="put", kind="states", digest=DIGEST)
+    request = LinkRequest(job="job", trial="trial", method="put", kind="states", digest=DIGEST)
+    return records.to_json(agent.link(request))
 
 
 def test_the_request_is_the_operators(agent: Agent, presigner: FakePresigner) -> None:

@@ -6,8 +6,10 @@ import pytest
 
 from gensyn_ray.domain import canonical, merkle, signing
 from gensyn_ray.domain.errors import OperationError, Refused, Unreachable
+from gensyn_ray.domain.ids import Slot
 from gensyn_ray.domain.signing import Envelope, SigningKey
 from gensyn_ray.operators.agent import Agent, AgentConfig
+from gensyn_ray.operators.agent_requests import Identity, TaskRequest, VerdictRequest
 from ledger.client import Signer
 from ledger.core import orders
 from ledger.core.commands import Command, Commit, Join, Record, RequestSlot
@@ -108,7 +110,7 @@ def make_leaf(segment: int = 0, **other: Any) -> dict[str, Any]:
 
 
 def open_slot(agent: Agent, segment: int = 0) -> None:
-    agent.slot(job="job", task="t000", segment=segment, attempt=0)
+    agent.slot(Slot(job="job", task="t000", segment=segment, attempt=0))
 
 
 @pytest.fixture
@@ -124,7 +126,7 @@ def agent(ledger: FakeLedger) -> Agent:
 def test_a_slot_that_was_issued_is_answered_once(agent: Agent, ledger: FakeLedger) -> None:
     open_slot(agent)
     leaf = make_leaf()
-    receipt = agent.commit(leaf=leaf)
+    receipt = agent.commit(leaf)
     assert receipt == receipt_for(ledger.seen[-1])
     root = merkle.root_of([canonical.encode(leaf)]).hex()
     assert ledger.commands() == [
@@ -132,7 +134,7 @@ def test_a_slot_that_was_issued_is_answered_once(agent: Agent, ledger: FakeLedge
         Commit(root=root, leaves=[leaf]),
     ]
     with pytest.raises(Refused, match="not open at this agent") as refusal:
-        agent.commit(leaf={**leaf, "state_after": "00" * 32})
+        agent.commit({**leaf, "state_after": "00" * 32})
     assert refusal.value.reason == Reason.NOT_YOUR_SLOT
     assert len(ledger.seen) == 2
 
@@ -158,7 +160,7 @@ def test_a_slot_that_was_not_issued_is_not_answered(
 ) -> None:
     open_slot(agent)
     with pytest.raises(Refused, match="not open"):
-        agent.commit(leaf={**make_leaf(), **other})
+        agent.commit({**make_leaf(), **other})
     assert len(ledger.seen) == 1
 
 
@@ -167,7 +169,7 @@ def test_a_refused_slot_is_not_open(agent: Agent, ledger: FakeLedger) -> None:
     with pytest.raises(Refused, match="insufficient free stake"):
         open_slot(agent)
     with pytest.raises(Refused, match="not open"):
-        agent.commit(leaf=make_leaf())
+        agent.commit(make_leaf())
     assert len(ledger.seen) == 1
 
 
@@ -175,7 +177,7 @@ def test_several_slots_may_be_open_at_once(agent: Agent, ledger: FakeLedger) -> 
     for segment in (0, 1):
         open_slot(agent, segment)
     for segment in (1, 0):
-        agent.commit(leaf=make_leaf(segment))
+        agent.commit(make_leaf(segment))
     assert len(ledger.seen) == 4
 
 
@@ -183,9 +185,9 @@ def test_another_operators_leaf_is_not_signed(agent: Agent, ledger: FakeLedger) 
     open_slot(agent)
     for other in ("someone", "", None):
         with pytest.raises(Refused, match="another operator"):
-            agent.commit(leaf=make_leaf(operator=other))
+            agent.commit(make_leaf(operator=other))
     assert len(ledger.seen) == 1
-    agent.commit(leaf=make_leaf())
+    agent.commit(make_leaf())
 
 
 @pytest.mark.parametrize(
@@ -196,7 +198,7 @@ def test_a_leaf_that_names_no_slot_is_not_signed(
 ) -> None:
     open_slot(agent)
     with pytest.raises(Refused) as refusal:
-        agent.commit(leaf=leaf)
+        agent.commit(leaf)
     assert refusal.value.reason == Reason.WRONG_LEAF
     assert len(ledger.seen) == 1
 
@@ -207,7 +209,7 @@ def _task(**other: Any) -> dict[str, Any]:
 
 def test_a_vetted_program_is_taken(agent: Agent, ledger: FakeLedger) -> None:
     ledger.views["task"] = _task()
-    assert agent.task(job="job", trial="trial") == _task()
+    assert agent.task(TaskRequest(job="job", trial="trial")) == _task()
     assert ledger.asked == [("task", {"job": "job", "trial": "trial"})]
     assert ledger.seen == [], "reading signs nothing"
 
@@ -216,9 +218,9 @@ def test_a_program_that_is_not_vetted_is_refused_unless_allowed(ledger: FakeLedg
     ledger.views["task"] = _task(vetted=False)
     for allow in ([], ["aa" * 32], [BUNDLE[:16]]):
         with pytest.raises(Refused, match="not vetted here"):
-            make_agent(ledger, allow=allow).task(job="job", trial="trial")
+            make_agent(ledger, allow=allow).task(TaskRequest(job="job", trial="trial"))
     allowed = make_agent(ledger, allow=["aa" * 32, BUNDLE])
-    assert allowed.task(job="job", trial="trial")["task"] == "t000"
+    assert allowed.task(TaskRequest(job="job", trial="trial"))["task"] == "t000"
 
 
 def test_the_same_bytes_are_sent_again_when_nobody_answers(
@@ -229,7 +231,7 @@ def test_the_same_bytes_are_sent_again_when_nobody_answers(
     first, second = ledger.seen
     assert first == second
     ledger.script = [Unreachable("no ledger answers")]
-    receipt = agent.commit(leaf=make_leaf())
+    receipt = agent.commit(make_leaf())
     assert ledger.seen[2] == ledger.seen[3]
     assert receipt == receipt_for(ledger.seen[3])
 
@@ -239,14 +241,14 @@ def test_an_authority_that_stays_away_is_an_error(agent: Agent, ledger: FakeLedg
     with pytest.raises(Unreachable):
         open_slot(agent)
     with pytest.raises(Refused, match="not open"):
-        agent.commit(leaf=make_leaf())
+        agent.commit(make_leaf())
 
 
 def test_a_refusal_is_not_sent_again(agent: Agent, ledger: FakeLedger) -> None:
     open_slot(agent)
     ledger.script = [Refused(Reason.WRONG_PREDECESSOR)]
     with pytest.raises(Refused, match="last good state"):
-        agent.commit(leaf=make_leaf())
+        agent.commit(make_leaf())
     assert len(ledger.seen) == 2
 
 
@@ -254,9 +256,9 @@ def test_a_slot_whose_commitment_was_refused_is_closed(agent: Agent, ledger: Fak
     open_slot(agent)
     ledger.script = [Refused(Reason.WRONG_PREDECESSOR)]
     with pytest.raises(Refused):
-        agent.commit(leaf=make_leaf())
+        agent.commit(make_leaf())
     with pytest.raises(Refused, match="not open"):
-        agent.commit(leaf=make_leaf(state_after="00" * 32))
+        agent.commit(make_leaf(state_after="00" * 32))
 
 
 def test_two_different_commands_never_share_their_bytes(agent: Agent, ledger: FakeLedger) -> None:
@@ -269,7 +271,7 @@ def test_a_receipt_for_another_command_is_refused(agent: Agent, ledger: FakeLedg
     open_slot(agent)
     ledger.script = [{"receipt": receipt_for(ledger.seen[0])}]
     with pytest.raises(OperationError, match="another command"):
-        agent.commit(leaf=make_leaf())
+        agent.commit(make_leaf())
 
 
 @pytest.mark.parametrize("forged", ["key", "purpose", "signature"])
@@ -289,12 +291,12 @@ def test_a_receipt_that_the_network_did_not_sign_is_refused(
     with pytest.raises((ValueError, OperationError), match="sign"):
         open_slot(agent)
     with pytest.raises(Refused, match="not open"):
-        agent.commit(leaf=make_leaf())
+        agent.commit(make_leaf())
 
 
 def test_a_verdict_is_signed_as_it_was_computed(ledger: FakeLedger) -> None:
     agent = make_agent(ledger, role="verifier")
-    agent.verdict(job="job", slot="job/t000/0/0", result="ab" * 32)
+    agent.verdict(VerdictRequest(job="job", slot="job/t000/0/0", result="ab" * 32))
     content = {"job": "job", "slot": "job/t000/0/0", "result": "ab" * 32}
     assert ledger.commands() == [Record(kind="verdict", content=content)]
     assert ledger.orders()[0].header.role == "verifier"
@@ -310,18 +312,14 @@ def test_a_node_joins_once(agent: Agent, ledger: FakeLedger) -> None:
 
 
 def test_a_node_says_who_it_is(agent: Agent) -> None:
-    assert agent.identity() == {
-        "party": OPERATOR.party,
-        "role": "operator",
-        "numerics": "c0ffee",
-    }
+    assert agent.identity() == Identity(party=OPERATOR.party, role="operator", numerics="c0ffee")
 
 
 def test_every_receipt_is_kept_and_its_head_quoted_from_then_on(
     agent: Agent, ledger: FakeLedger
 ) -> None:
-    agent.slot(job="job", task="t000", segment=0, attempt=0)
-    agent.slot(job="job", task="t000", segment=1, attempt=0)
+    open_slot(agent, 0)
+    open_slot(agent, 1)
     assert [order.header.head for order in ledger.orders()] == ["", HEAD]
     assert ledger.kept == [receipt_for(envelope) for envelope in ledger.seen]
 
@@ -329,7 +327,7 @@ def test_every_receipt_is_kept_and_its_head_quoted_from_then_on(
 def test_a_refusal_leaves_no_receipt(agent: Agent, ledger: FakeLedger) -> None:
     ledger.script = [Refused("budget exhausted")]
     with pytest.raises(Refused):
-        agent.slot(job="job", task="t000", segment=0, attempt=0)
+        open_slot(agent)
     assert ledger.kept == []
 
 

@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from gensyn_ray.domain.errors import OperationError, Refused, Unreachable
+from gensyn_ray.domain.ids import Slot
 from gensyn_ray.domain.numerics import PINNED, REPRODUCIBLE
+from gensyn_ray.operators.agent_requests import Identity
 from ledger.core.refusals import Reason
 from tests.kits import small_programs
 from workloads.core.bundle import Bundle, bundle_of
@@ -40,7 +42,7 @@ class FakeAgent:
     def __init__(self, *, joined: str = NUMERICS, **task: Any) -> None:
         self._joined = joined
         self.events: list[tuple[str, int]] = []
-        self.slots: list[dict[str, Any]] = []
+        self.slots: list[Slot] = []
         self.leaves: list[dict[str, Any]] = []
         self.refuse_slot: dict[int, Exception] = {}
         self.refuse_commit: dict[int, Exception] = {}
@@ -67,19 +69,20 @@ class FakeAgent:
     def will_say(self, **task: Any) -> None:
         self._task = {**self._task, **task}
 
-    def identity(self) -> dict[str, Any]:
-        return {"party": OPERATOR, "role": "operator", "numerics": self._joined}
+    def identity(self) -> Identity:
+        return Identity(party=OPERATOR, role="operator", numerics=self._joined)
 
     def task(self, *, job: str, trial: str) -> dict[str, Any]:
         assert (job, trial) == ("job", "trial")
         return self._task
 
-    def slot(self, *, job: str, task: str, segment: int, attempt: int) -> None:
+    def slot(self, slot: Slot) -> None:
+        segment = slot.segment
         self.events.append(("slot", segment))
         self.slot_asked[segment].set()
         if segment in self.refuse_slot:
             raise self.refuse_slot[segment]
-        self.slots.append({"job": job, "task": task, "segment": segment, "attempt": attempt})
+        self.slots.append(slot)
 
     def commit(self, leaf: Mapping[str, Any]) -> dict[str, Any]:
         segment = leaf["segment"]
@@ -177,10 +180,8 @@ def by_hand(segments: int, spec: TaskSpec = SPEC, state: State | None = None) ->
 def test_a_whole_run_acknowledges_every_segment_in_order() -> None:
     agent, store = FakeAgent(), FakeStore()
     done = run_to_end(start(agent, store))
-    assert [slot["segment"] for slot in agent.slots] == [0, 1, 2, 3]
-    assert {(slot["job"], slot["task"], slot["attempt"]) for slot in agent.slots} == {
-        ("job", "t001", 2)
-    }
+    assert [slot.segment for slot in agent.slots] == [0, 1, 2, 3]
+    assert {(slot.job, slot.task, slot.attempt) for slot in agent.slots} == {("job", "t001", 2)}
     before = ""
     for segment, (one, computed) in enumerate(zip(done, by_hand(4), strict=True)):
         assert one.leaf == {
