@@ -47,7 +47,7 @@ from gensyn_ray.operators.agent_requests import (
 )
 from gensyn_ray.runtime import http_server
 from gensyn_ray.runtime.address import SocketFile
-from gensyn_ray.runtime.blocking_calls import BlockingCalls
+from gensyn_ray.runtime.blocking_calls import CALL_LIMIT, BlockingCalls
 from gensyn_ray.runtime.http_answers import (
     HttpRefusal,
     RequestRefused,
@@ -241,9 +241,9 @@ def make_agent(config: AgentConfig) -> Agent:
     )
 
 
-def make_app(agent: Agent) -> Starlette:
-    """The agent's local HTTP interface; see `agent_requests`."""
-    calls = BlockingCalls()
+def make_app(agent: Agent, *, call_limit: int = CALL_LIMIT) -> Starlette:
+    """The agent's local HTTP interface; see `agent_requests`. `call_limit`: requests at a time."""
+    calls = BlockingCalls(call_limit)
 
     async def answer(request: Request) -> Response:
         name = request.path_params["name"]

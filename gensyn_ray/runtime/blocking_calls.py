@@ -17,7 +17,7 @@ CALL_LIMIT = 128
 class BlockingCalls:
     """Runs functions in threads, a bounded number at a time. For one event loop."""
 
-    def __init__(self, limit: int = CALL_LIMIT) -> None:
+    def __init__(self, limit: int) -> None:
         self._limit = limit
         self._begun = 0
 

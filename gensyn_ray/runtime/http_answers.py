@@ -103,6 +103,8 @@ def answer_errors(app: Starlette) -> None:
     async def bug(request: Request, error: Exception) -> Response:
         return answer_json(500, {"detail": "the service failed; its log says why"}, headers=CLOSE)
 
+    # A redirect would quote the Host header, which the client chooses.
+    app.router.redirect_slashes = False
     app.add_exception_handler(RequestRefused, refused_request)
     app.add_exception_handler(Refused, refused_by_rule)
     app.add_exception_handler(OperationError, failed)

@@ -47,7 +47,7 @@ from gensyn_ray.object_store.grants import KINDS, REQUEST_LIFE_MS, TAG, Grant, O
 from gensyn_ray.object_store.objects import Missing
 from gensyn_ray.runtime import http_server
 from gensyn_ray.runtime.address import parse_listen_address
-from gensyn_ray.runtime.blocking_calls import BlockingCalls
+from gensyn_ray.runtime.blocking_calls import CALL_LIMIT, BlockingCalls
 from gensyn_ray.runtime.http_answers import (
     HttpRefusal,
     RequestRefused,
@@ -263,9 +263,10 @@ def _is_digest(text: str) -> bool:
     return len(text) == DIGEST_LENGTH and set(text) <= set("0123456789abcdef")
 
 
-def make_app(grant: Callable[[Envelope], Grant]) -> Starlette:
-    """The presigner's HTTP interface; see `object_store.grants`. `grant` may block."""
-    calls = BlockingCalls()
+def make_app(grant: Callable[[Envelope], Grant], *, call_limit: int = CALL_LIMIT) -> Starlette:
+    """The presigner's HTTP interface; see `object_store.grants`. `grant` may block. `call_limit`:
+    requests at a time."""
+    calls = BlockingCalls(call_limit)
 
     async def take(request: Request) -> Response:
         try:

@@ -15,9 +15,8 @@ from gensyn_ray.object_store.grants import REQUEST_LIFE_MS, TAG, GrantClient, Ob
 from gensyn_ray.object_store.retry import RetryPolicy
 from gensyn_ray.operators.agent import Agent
 from gensyn_ray.operators.agent_requests import LinkRequest
+from tests.kits.agent_kit import GENESIS, OPERATOR, FakeLedger, make_agent
 from tests.kits.faulty_proxy import Fault, FaultyProxy
-from tests.unit.gensyn_ray.operators import test_agent
-from tests.unit.gensyn_ray.operators.test_agent import GENESIS, OPERATOR, FakeLedger
 
 DIGEST, NOW_MS = "a1" * 32, 5_000
 LINK = {"url": "http://store/x", "headers": {"If-None-Match": "*"}}
@@ -64,7 +63,7 @@ def proxy(presigner: FakePresigner) -> Iterator[FaultyProxy]:
 @pytest.fixture
 def agent(proxy: FaultyProxy) -> Agent:
     retry = RetryPolicy(attempts=3, timeout_s=1.0, sleep=lambda seconds: None)
-    return test_agent.make_agent(
+    return make_agent(
         FakeLedger(),
         presigner=GrantClient(f"http://127.0.0.1:{proxy.port}", retry),
         clock=lambda: NOW_MS,
@@ -124,4 +123,4 @@ def test_a_refusal_is_final(agent: Agent, presigner: FakePresigner) -> None:
 
 def test_an_agent_without_a_presigner_says_what_to_do() -> None:
     with pytest.raises(OperationError, match="set `store`"):
-        link(test_agent.make_agent(FakeLedger()))
+        link(make_agent(FakeLedger()))
