@@ -13,7 +13,7 @@ from starlette.types import ASGIApp
 
 import gensyn_ray.operators.agent
 import gensyn_ray.services.presigner
-import ledger.service
+import ledger.service.app
 from gensyn_ray.domain.signing import Envelope
 from gensyn_ray.object_store.grants import Grant
 from gensyn_ray.runtime import http_body
@@ -36,7 +36,7 @@ class Daemon:
 
 def ledger_service() -> Daemon:
     return Daemon(
-        app=FakeBackend().app(), path="/v1/commands", limit_bytes=ledger.service.BODY_LIMIT
+        app=FakeBackend().app(), path="/v1/commands", limit_bytes=ledger.service.app.BODY_LIMIT
     )
 
 

@@ -32,7 +32,7 @@ from gensyn_ray.operators.agent import main, make_app
 from gensyn_ray.operators.agent_client import AgentClient
 from gensyn_ray.operators.agent_requests import NAME_LIMIT
 from ledger.core.refusals import Reason
-from ledger.service import make_app as ledger_app
+from ledger.service.app import make_app as ledger_app
 from tests.kits.agent_kit import FakeLedger, make_agent, make_config, make_leaf
 from tests.kits.http_kit import (
     PATIENCE_S,
