@@ -1,6 +1,8 @@
 """`gensyn-ray demo`: a whole network on this machine, one real sweep, one cheat."""
 
+import io
 import json
+import re
 import secrets
 import statistics
 import time
@@ -35,6 +37,8 @@ from verifier_actors.core.draw import detection_probability
 from verifier_actors.core.outcome import Outcome
 
 PRICE_MICRO = MICRO_PER_CREDIT
+PICTURE_WIDTH = 100
+"""Columns of the terminal in the picture."""
 
 
 def demo(
@@ -42,6 +46,7 @@ def demo(
     seed: int | None = None,
     adversary: Literal["lazy", "none"] = "lazy",
     report: Path | None = None,
+    picture: Path | None = None,
     program: str = "digits",
     trials: Positive = 14,
     budget: Positive = 500,
@@ -57,6 +62,7 @@ def demo(
     seed: Fixes keys, draws, the job's data order and the search's sampler.
     adversary: What the cheating volunteer does: `lazy` skips the training steps.
     report: Also write a JSON report to this file.
+    picture: Also draw the result to this SVG file.
     program: The program to search over.
     trials: How many trials.
     budget: The submitter's budget in credits; a segment costs one.
@@ -94,6 +100,9 @@ def demo(
         report.parent.mkdir(parents=True, exist_ok=True)
         report.write_text(json.dumps(content, indent=2) + "\n")
     _show(console, content, profiles)
+    if picture is not None:
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        picture.write_text(svg_of(content, profiles, seed))
     if content["job"]["state"] != "done" or not content["ledger"]["conserved"]:
         raise OperationError(f"the sweep ended as: {content['job']['state']}")
 
@@ -207,6 +216,16 @@ def detection_latency_s(entries: Iterable[Entry]) -> dict[str, float | None]:
     if not found:
         return {"median": None, "worst": None}
     return {"median": round(statistics.median(found), 3), "worst": round(max(found), 3)}
+
+
+def svg_of(content: dict[str, Any], profiles: dict[str, str], seed: int) -> str:
+    """The result of a demo, as it stands in a terminal, as an SVG picture."""
+    console = Console(record=True, width=PICTURE_WIDTH, file=io.StringIO())
+    console.print(f"$ gensyn-ray demo --seed {seed}", highlight=False)
+    _show(console, content, profiles)
+    svg = console.export_svg(title="gensyn-ray demo")
+    # Rich refers to a font on the web; the picture must not load anything.
+    return re.sub(r"@font-face \{[^}]*\}\s*", "", svg)
 
 
 def _show(console: Console, content: dict[str, Any], profiles: dict[str, str]) -> None:
