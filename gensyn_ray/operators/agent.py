@@ -11,8 +11,9 @@ The socket has mode 0660. Run the agent under a user of its own, and name the gr
 runs `ray start` as `socket_group` in the configuration; the agent's user must be a member of it.
 The socket's folder must be one that the agent's user alone can write to and the group can search.
 
-Not defended here: job code that reads the key file, if it runs as the agent's user; job code that
-keeps all connections of the socket busy. Both cost this node's operator only.
+Not defended here: job code that commits a false leaf for a slot that is open; job code that keeps
+all connections of the socket busy; job code that reads the key file, if it runs as the agent's
+user. Each of these costs this node's operator.
 """
 
 import json

@@ -17,6 +17,8 @@ from typing import Any
 
 import httpx
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from gensyn_ray.domain import canonical, records
@@ -162,6 +164,39 @@ def test_a_bug_is_answered_without_its_traceback(ledger: FakeLedger) -> None:
     answer = http.post("/slot", json=SLOT)
     assert (answer.status_code, list(answer.json())) == (500, ["detail"])
     assert "secret" not in answer.text
+
+
+NAMES = st.sampled_from(
+    ["job", "task", "segment", "attempt", "trial", "leaf", "operator", "metrics", "slot", "result"]
+)
+TEXT = st.text(max_size=6) | st.sampled_from(["\ud800", "job", "t000", "../..", "a" * 300])
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES | TEXT, inner, max_size=5),
+    max_leaves=10,
+)
+OBJECTS = st.fixed_dictionaries({}, optional=dict.fromkeys((*SLOT, *LINK), VALUES))
+LEAVES = st.dictionaries(st.sampled_from(sorted(make_leaf())), VALUES, max_size=2).map(
+    lambda changed: {"leaf": {**make_leaf(), **changed}}
+)
+MOSTLY_SLOTS = st.dictionaries(st.sampled_from(sorted(SLOT)), VALUES, max_size=1).map(
+    lambda changed: {**SLOT, **changed}
+)
+
+
+@settings(max_examples=150, deadline=None, derandomize=True, database=None)
+@given(
+    name=st.sampled_from(["identity", "task", "slot", "commit", "verdict", "link"]),
+    value=VALUES | OBJECTS | LEAVES | MOSTLY_SLOTS,
+)
+def test_whatever_json_comes_the_answer_has_a_named_reason(name: str, value: Any) -> None:
+    ledger = FakeLedger()
+    ledger.views["task"] = {"task": "t000", "bundle": "bb" * 32, "vetted": True}
+    http = TestClient(make_app(make_agent(ledger)))
+    answer = http.post(f"/{name}", content=json.dumps(value))
+    assert answer.status_code in (200, 400, 409, 503), answer.text
+    if answer.status_code in (400, 409):
+        assert set(answer.json()) == {"refused", "detail"}
 
 
 # -- the client ----------------------------------------------------------------------------------
