@@ -18,7 +18,8 @@ from gensyn_ray.domain.signing import Envelope
 from gensyn_ray.object_store.grants import Grant
 from gensyn_ray.runtime import http_body
 from gensyn_ray.runtime.http_server import Limits
-from tests.kits.agent_kit import FakeLedger, make_agent
+from tests.kits.agent_kit import make_agent
+from tests.kits.fake_ledger import FakeLedger
 from tests.kits.http_kit import connected, posted, received, send_until_cut, serving
 from tests.kits.service_kit import FakeLedger as FakeBackend
 

@@ -1,65 +1,16 @@
-"""An agent with a hand-written ledger behind it."""
+"""An agent with an operator's key in front of the fake ledger."""
 
 from typing import Any
 
-from gensyn_ray.domain import signing
 from gensyn_ray.domain.ids import Slot
-from gensyn_ray.domain.signing import Envelope, SigningKey
+from gensyn_ray.domain.signing import SigningKey
 from gensyn_ray.operators.agent import Agent, AgentConfig
 from ledger.client import Signer
-from ledger.core import orders
-from ledger.core.commands import Command
-from ledger.core.orders import Order
+from tests.kits.fake_ledger import GENESIS, NETWORK_KEY, FakeLedger
 
-NETWORK_KEY, OTHER_KEY = SigningKey(b"n" * 32), SigningKey(b"x" * 32)
+OTHER_KEY = SigningKey(b"x" * 32)
 OPERATOR = SigningKey(b"o" * 32)
-GENESIS = "9e" * 32
 BUNDLE = "bb" * 32
-HEAD = f"2:{'cc' * 32}"
-
-
-class FakeLedger:
-    """Accepts every command that is signed, with a receipt; `script` says what to do instead."""
-
-    def __init__(self) -> None:
-        self.seen: list[Envelope] = []
-        self.script: list[Exception | dict[str, Any]] = []
-        self.views: dict[str, dict[str, Any]] = {}
-        self.asked: list[tuple[str, dict[str, Any]]] = []
-        self.kept: list[dict[str, Any]] = []
-
-    def submit(self, envelope: Envelope) -> dict[str, Any]:
-        self.seen.append(envelope)
-        step = self.script.pop(0) if self.script else {"receipt": receipt_for(envelope)}
-        if isinstance(step, Exception):
-            raise step
-        return step
-
-    def read(self, view: str, **parameters: str | int) -> Any:
-        self.asked.append((view, parameters))
-        return self.views[view]
-
-    def orders(self) -> list[Order]:
-        read = [orders.read(envelope) for envelope in self.seen]
-        assert all(isinstance(order, Order) for order in read)
-        return [order for order in read if isinstance(order, Order)]
-
-    def commands(self) -> list[Command]:
-        return [order.command for order in self.orders()]
-
-
-def receipt_for(
-    envelope: Envelope, *, key: SigningKey = NETWORK_KEY, tag: bytes = signing.RECEIPT
-) -> dict[str, str]:
-    body = {
-        "network": GENESIS,
-        "index": 1,
-        "time_ms": 1_000,
-        "command": envelope.body_hash,
-        "events": [],
-        "head": HEAD,
-    }
-    return signing.seal(key, tag, body).to_json()
 
 
 def make_config(role: str = "operator", allow: list[str] | None = None) -> AgentConfig:

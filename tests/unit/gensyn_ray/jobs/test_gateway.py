@@ -8,21 +8,20 @@ import pytest
 from pyarrow import fs
 
 from gensyn_ray.domain.errors import Refused, Unreachable
-from gensyn_ray.domain.signing import Envelope, SigningKey
+from gensyn_ray.domain.signing import SigningKey
 from gensyn_ray.jobs import gateway
 from gensyn_ray.jobs.gateway import OBJECT_BYTES, REQUEST_BYTES, JobGateway
 from gensyn_ray.object_store.blobs import Blobs
 from gensyn_ray.object_store.folder import Folder
 from ledger.client import Signer
-from ledger.core import orders
 from ledger.core.commands import CloseJob, Command, Join, OpenJob
 from ledger.core.refusals import Reason
 from tests.kits import small_programs
+from tests.kits.fake_ledger import FakeLedger, reading_of, receipt_for
 from workloads.core.bundle import bundle_of
 
 KEY = SigningKey(bytes(32))
 FACTS = {"python": "python", "blobs": "file:///somewhere else"}
-RECEIPT = {"receipt": {"body": "x", "signature": "y"}}
 OPEN = OpenJob(
     job="job-1",
     kind="sweep",
@@ -36,32 +35,6 @@ OPEN = OpenJob(
     driver_key="00" * 32,
     numerics="pinned",
 )
-
-
-class FakeLedger:
-    """Accepts every command, unless told to refuse."""
-
-    def __init__(self) -> None:
-        self.refuses: Reason | None = None
-        self.open_jobs: list[str] = []
-        self.closed: list[str] = []
-        self.is_reachable = True
-
-    def submit(self, envelope: Envelope) -> dict[str, Any]:
-        if self.refuses is not None:
-            raise Refused(self.refuses)
-        order = orders.read(envelope)
-        if isinstance(order, orders.Order) and isinstance(order.command, OpenJob):
-            self.open_jobs = [job for job in [order.command.job] if job not in self.closed]
-        return RECEIPT
-
-    def read(self, view: str, **parameters: str) -> Any:
-        if not self.is_reachable:
-            raise Unreachable("no ledger answers")
-        if view == "job":
-            return {"closed": parameters["job"] not in self.open_jobs}
-        assert view == "open_jobs"
-        return [{"job": job, "kind": "sweep", "submitter": KEY.party} for job in self.open_jobs]
 
 
 class Status(Enum):
@@ -112,6 +85,15 @@ class Office:
 
     def __init__(self, folder: Path) -> None:
         self.ledger, self.jobs, self.objects = FakeLedger(), FakeJobs(), Folder(folder / "blobs")
+        self.opened_elsewhere: list[str] = []
+        self.closed: list[str] = []
+        self.ledger.views = {
+            "job": lambda job: reading_of("job", closed=job not in self.open_jobs),
+            "open_jobs": lambda: [
+                reading_of("open_jobs", job=job, kind="sweep", submitter=KEY.party)
+                for job in self.open_jobs
+            ],
+        }
         self.runs = folder / "runs"
         self.runs.mkdir()
         self._signer = Signer(
@@ -130,6 +112,18 @@ class Office:
             nodes=list,
         )
 
+    @property
+    def open_jobs(self) -> list[str]:
+        """Jobs that were opened and not closed."""
+        opened = [one.job for one in self.ledger.accepted if isinstance(one, OpenJob)]
+        known = dict.fromkeys([*opened, *self.opened_elsewhere])
+        return [job for job in known if job not in self.closed]
+
+    @property
+    def receipt(self) -> dict[str, Any]:
+        """The ledger's answer to the last command."""
+        return {"receipt": receipt_for(self.ledger.seen[-1])}
+
     def signed(self, command: Command) -> dict[str, str]:
         return self._signer.sign(command).to_json()
 
@@ -140,7 +134,7 @@ def office(tmp_path: Path) -> Office:
 
 
 def test_an_opened_job_has_a_driver_and_its_metadata(office: Office) -> None:
-    assert office.desk.open_job(office.signed(OPEN), b"request") == RECEIPT
+    assert office.desk.open_job(office.signed(OPEN), b"request") == office.receipt
     assert office.jobs.entrypoints == [
         "python -m gensyn_ray.jobs.driver job-1 'file:///somewhere else'"
     ]
@@ -149,7 +143,7 @@ def test_an_opened_job_has_a_driver_and_its_metadata(office: Office) -> None:
 
 
 def test_a_job_that_the_authority_refuses_leaves_nothing(office: Office) -> None:
-    office.ledger.refuses = Reason.INSUFFICIENT_FUNDS
+    office.ledger.refuses = Refused(Reason.INSUFFICIENT_FUNDS)
     answer = office.desk.open_job(office.signed(OPEN), b"request")
     assert answer["refused"] == Reason.INSUFFICIENT_FUNDS
     assert office.jobs.jobs == {}
@@ -159,7 +153,7 @@ def test_a_job_that_the_authority_refuses_leaves_nothing(office: Office) -> None
 def test_asking_twice_opens_a_job_once_and_changes_no_request(office: Office) -> None:
     envelope = office.signed(OPEN)
     office.desk.open_job(envelope, b"request")
-    assert office.desk.open_job(envelope, b"request") == RECEIPT
+    assert office.desk.open_job(envelope, b"request") == office.receipt
     assert office.desk.open_job(envelope, b"another")["refused"] == Reason.JOB_EXISTS
     assert office.objects.get("files/job-1.request") == b"request"
     assert len(office.jobs.entrypoints) == 1
@@ -167,7 +161,7 @@ def test_asking_twice_opens_a_job_once_and_changes_no_request(office: Office) ->
 
 def test_a_new_head_gives_open_jobs_with_a_request_their_drivers(office: Office) -> None:
     office.desk.open_job(office.signed(OPEN), b"request")
-    office.ledger.open_jobs = ["job-1", "no-request"]
+    office.opened_elsewhere = ["no-request"]
     office.jobs.jobs.clear()
     office.open_desk()
     for _ in range(2):
@@ -185,7 +179,7 @@ def test_a_driver_that_dies_is_started_again_a_few_times(office: Office) -> None
         assert office.desk.status("job-1") == ("RUNNING", ""), "its client need not know"
     assert list(office.jobs.jobs) == ["job-1", "job-1-2", "job-1-3"]
     assert len(set(office.jobs.entrypoints)) == 1
-    office.ledger.refuses = Reason.SEGMENTS_UNSETTLED
+    office.ledger.refuses = Refused(Reason.SEGMENTS_UNSETTLED)
     office.desk.close_job(office.signed(CloseJob(job="job-1")))
     assert office.jobs.stopped == ["job-1-3"]
     office.jobs.jobs["job-1-3"] = Status.FAILED
@@ -194,7 +188,7 @@ def test_a_driver_that_dies_is_started_again_a_few_times(office: Office) -> None
 
 def test_a_job_that_comes_before_ray_is_ready_has_its_driver_later(office: Office) -> None:
     office.jobs.is_ready = False
-    assert office.desk.open_job(office.signed(OPEN), b"request") == RECEIPT
+    assert office.desk.open_job(office.signed(OPEN), b"request") == office.receipt
     for _ in range(gateway.STARTS + 1):
         assert office.desk.status("job-1") == ("", "")
     office.jobs.is_ready = True
@@ -204,16 +198,16 @@ def test_a_job_that_comes_before_ray_is_ready_has_its_driver_later(office: Offic
 def test_a_driver_that_failed_and_closed_its_job_stays_ended(office: Office) -> None:
     office.desk.open_job(office.signed(OPEN), b"request")
     office.jobs.jobs["job-1"] = Status.FAILED
-    office.ledger.open_jobs = []
+    office.closed = ["job-1"]
     office.desk.tend()
     assert office.desk.status("job-1")[0] == "FAILED"
 
 
 def test_an_old_order_starts_no_driver_of_a_closed_job_under_a_new_head(office: Office) -> None:
     office.desk.open_job(office.signed(OPEN), b"request")
-    office.ledger.closed = ["job-1"]
+    office.closed = ["job-1"]
     office.jobs.jobs.clear()
-    assert office.desk.open_job(office.signed(OPEN), b"request") == RECEIPT
+    assert office.desk.open_job(office.signed(OPEN), b"request") == office.receipt
     assert office.jobs.jobs == {}
 
 
@@ -227,7 +221,7 @@ def test_of_what_ended_before_the_head_was_restarted_the_result_tells(office: Of
 
 
 def test_the_desk_answers_while_the_authority_does_not(office: Office) -> None:
-    office.ledger.is_reachable = False
+    office.ledger.unreachable = Unreachable("no ledger answers")
     assert office.desk.status("job-1") == ("", "")
 
 
@@ -259,7 +253,7 @@ def test_closing_stops_the_driver_of_whoever_may_close(office: Office) -> None:
         (Reason.SEGMENTS_UNSETTLED, 1),
         (None, 2),
     ):
-        office.ledger.refuses = reason
+        office.ledger.refuses = Refused(reason) if reason else None
         office.desk.close_job(close)
         assert len(office.jobs.stopped) == stops
     office.jobs.jobs["job-1"] = Status.FAILED
@@ -271,7 +265,7 @@ def test_a_failed_driver_shows_the_end_of_its_log(office: Office) -> None:
     office.desk.open_job(office.signed(OPEN), b"request")
     assert office.desk.status("job-1") == ("RUNNING", "")
     office.jobs.jobs["job-1"] = Status.FAILED
-    office.ledger.open_jobs = []
+    office.closed = ["job-1"]
     status, log = office.desk.status("job-1")
     assert (status, len(log), log[-3:]) == ("FAILED", gateway.LOG_CHARACTERS, "end")
 

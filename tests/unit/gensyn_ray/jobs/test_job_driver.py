@@ -6,40 +6,36 @@ from typing import Any
 import pytest
 
 from gensyn_ray.domain.errors import OperationError
-from gensyn_ray.domain.signing import Envelope, SigningKey
+from gensyn_ray.domain.signing import SigningKey
 from gensyn_ray.jobs.driver import SECRET_LINKS, JobDriver
 from gensyn_ray.jobs.request import JobRequest
 from gensyn_ray.object_store.blobs import Blobs
 from gensyn_ray.object_store.folder import Folder
 from ledger.client import Signer
-from ledger.core import orders
 from ledger.core.commands import Record
+from tests.kits.fake_ledger import FakeLedger, reading_of
 from verifier_actors.core import beacon
 
 SECRET = b"s" * 32
 KEY = SigningKey(b"d" * 32)
 
 
-class FakeLedger:
-    """An authority that knows of some tasks and rounds, and has seen some links."""
+class Authority:
+    """The part of a fake ledger that counts links: batches that wait, links that were shown."""
 
     def __init__(self, *, rounds: list[str], revealed: int) -> None:
+        self.ledger = FakeLedger()
         self.rounds, self.revealed = rounds, revealed
-        self.tasks: dict[str, Any] = {}
-        self.records: list[dict[str, Any]] = []
+        self.ledger.views = {
+            "unrevealed": lambda job: self.rounds[len(self.records) :],
+            "job": lambda job: reading_of("job", revealed=self.revealed + len(self.records)),
+            "tasks": {},
+        }
 
-    def submit(self, envelope: Envelope) -> dict[str, Any]:
-        order = orders.read(envelope)
-        assert isinstance(order, orders.Order)
-        assert isinstance(order.command, Record)
-        self.records.append(order.command.content)
-        self.revealed += 1
-        self.rounds.remove(order.command.content["round"])
-        return {}
-
-    def read(self, view: str, **_: str) -> Any:
-        job = {"revealed": self.revealed}
-        return {"unrevealed": list(self.rounds), "job": job, "tasks": self.tasks}[view]
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """The contents of the records that the driver sent."""
+        return [one.content for one in self.ledger.commands() if isinstance(one, Record)]
 
 
 def driver_of(ledger: Any, folder: Path) -> JobDriver:
@@ -59,22 +55,23 @@ def driver_of(ledger: Any, folder: Path) -> JobDriver:
 
 
 def test_links_go_on_after_the_last_that_the_authority_saw(tmp_path: Path) -> None:
-    ledger = FakeLedger(rounds=["r-7", "r-8"], revealed=7)
-    driver = driver_of(ledger, tmp_path)
+    authority = Authority(rounds=["r-7", "r-8"], revealed=7)
+    driver = driver_of(authority.ledger, tmp_path)
     driver.reveal_due()
-    ledger.rounds = ["r-9"]
+    authority.rounds.append("r-9")
     driver.reveal_due()
     driver.reveal_due()
-    assert [(one["round"], one["link"]) for one in ledger.records] == [
+    assert [(one["round"], one["link"]) for one in authority.records] == [
         (f"r-{index - 1}", beacon.link_of(SECRET, SECRET_LINKS, index).hex())
         for index in (8, 9, 10)
     ]
 
 
 def test_a_joint_training_says_that_it_cannot_go_on(tmp_path: Path) -> None:
-    ledger = FakeLedger(rounds=[], revealed=0)
+    ledger = FakeLedger()
     driver = driver_of(ledger, tmp_path)
+    ledger.views["tasks"] = {}
     driver.must_be_first()
-    ledger.tasks = {"r000-0": {}}
+    ledger.views["tasks"] = {"r000-0": {}}
     with pytest.raises(OperationError, match="submit the job again"):
         driver.must_be_first()

@@ -15,7 +15,8 @@ from gensyn_ray.object_store.grants import REQUEST_LIFE_MS, TAG, GrantClient, Ob
 from gensyn_ray.object_store.retry import RetryPolicy
 from gensyn_ray.operators.agent import Agent
 from gensyn_ray.operators.agent_requests import LinkRequest
-from tests.kits.agent_kit import GENESIS, OPERATOR, FakeLedger, make_agent
+from tests.kits.agent_kit import OPERATOR, make_agent
+from tests.kits.fake_ledger import GENESIS, FakeLedger
 from tests.kits.faulty_proxy import Fault, FaultyProxy
 
 DIGEST, NOW_MS = "a1" * 32, 5_000

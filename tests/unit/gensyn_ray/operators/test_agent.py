@@ -11,18 +11,8 @@ from gensyn_ray.operators.agent import Agent
 from gensyn_ray.operators.agent_requests import Identity, TaskRequest, VerdictRequest
 from ledger.core.commands import Commit, Join, Record, RequestSlot
 from ledger.core.refusals import Reason
-from tests.kits.agent_kit import (
-    BUNDLE,
-    GENESIS,
-    HEAD,
-    OPERATOR,
-    OTHER_KEY,
-    FakeLedger,
-    make_agent,
-    make_leaf,
-    open_slot,
-    receipt_for,
-)
+from tests.kits.agent_kit import BUNDLE, OPERATOR, OTHER_KEY, make_agent, make_leaf, open_slot
+from tests.kits.fake_ledger import GENESIS, HEAD, FakeLedger, reading_of, receipt_for
 
 
 @pytest.fixture
@@ -116,7 +106,7 @@ def test_a_leaf_that_names_no_slot_is_not_signed(
 
 
 def _task(**other: Any) -> dict[str, Any]:
-    return {"task": "t000", "bundle": BUNDLE, "vetted": True, **other}
+    return reading_of("task", **{"task": "t000", "bundle": BUNDLE, **other})
 
 
 def test_a_vetted_program_is_taken(agent: Agent, ledger: FakeLedger) -> None:
@@ -215,10 +205,10 @@ def test_a_verdict_is_signed_as_it_was_computed(ledger: FakeLedger) -> None:
 
 
 def test_a_node_joins_once(agent: Agent, ledger: FakeLedger) -> None:
-    ledger.views["balance"] = {"joined": False}
+    ledger.views["balance"] = reading_of("balance", joined=False)
     agent.join()
     assert ledger.commands() == [Join(name="node-1", numerics="c0ffee")]
-    ledger.views["balance"] = {"joined": True}
+    ledger.views["balance"] = reading_of("balance", joined=True)
     agent.join()
     assert len(ledger.seen) == 1
 

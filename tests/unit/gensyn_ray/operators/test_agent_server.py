@@ -35,7 +35,8 @@ from gensyn_ray.operators.agent_client import AgentClient
 from gensyn_ray.operators.agent_requests import NAME_LIMIT
 from ledger.core.refusals import Reason
 from ledger.service.app import make_app as ledger_app
-from tests.kits.agent_kit import FakeLedger, make_agent, make_config, make_leaf
+from tests.kits.agent_kit import make_agent, make_config, make_leaf
+from tests.kits.fake_ledger import FakeLedger, reading_of
 from tests.kits.http_kit import (
     PATIENCE_S,
     connected,
@@ -209,7 +210,7 @@ def socket_path(tmp_path: Path) -> Path:
 
 def test_a_worker_gets_what_the_agent_answers(ledger: FakeLedger, socket_path: Path) -> None:
     agent = make_agent(ledger)
-    ledger.views["task"] = {"task": "t000", "bundle": "bb" * 32, "vetted": True}
+    ledger.views["task"] = reading_of("task", task="t000", bundle="bb" * 32)
     with serving(make_app(agent), f"unix:{socket_path}"):
         client = AgentClient(str(socket_path))
         assert client.identity() == agent.identity()
@@ -301,7 +302,7 @@ def running_agent(config: Path) -> Iterator["subprocess.Popen[str]"]:
 @pytest.fixture
 def config(tmp_path: Path, ledger: FakeLedger, socket_path: Path) -> Iterator[Path]:
     """The configuration of a verifier's agent whose ledger answers."""
-    ledger.views["balance"] = {"joined": True}
+    ledger.views["balance"] = reading_of("balance", joined=True)
     address = f"unix:{tmp_path / 'ledger.sock'}"
     written = tmp_path / "agent.json"
     found = replace(
@@ -340,7 +341,7 @@ def test_a_second_agent_of_a_socket_ends_before_it_signs(
 ) -> None:
     with running_agent(config) as first:
         wait_until(lambda: answers(socket_path))
-        ledger.views["balance"] = {"joined": False}
+        ledger.views["balance"] = reading_of("balance", joined=False)
         with running_agent(config) as second:
             _, errors = second.communicate(timeout=PATIENCE_S)
         assert second.returncode == 2

@@ -22,6 +22,7 @@ from gensyn_ray.services.presigner import (
     serve,
 )
 from ledger.core.refusals import Reason
+from tests.kits.fake_ledger import reading_of
 from tests.kits.places import address_of
 
 OPERATOR = SigningKey(b"o" * 32)
@@ -56,7 +57,7 @@ class FakeLinks:
 
 
 class FakeAuthority:
-    """Says what it was told to say."""
+    """Gives the rights that the test sets."""
 
     def __init__(self) -> None:
         self.reads, self.manifest = True, SECOND
@@ -66,11 +67,9 @@ class FakeAuthority:
     def __call__(self, view: str, **parameters: str) -> Any:
         assert view == "object_rights"
         self.asked.append(parameters)
-        return {
-            "reads": self.reads,
-            "manifest": self.manifest,
-            "open_slots": self.open_slots,
-        }
+        return reading_of(
+            view, reads=self.reads, manifest=self.manifest, open_slots=self.open_slots
+        )
 
 
 @pytest.fixture
