@@ -1,22 +1,22 @@
-"""What a ledger costs whose every posting is signed, checked, logged and provable.
+"""Throughput and latency of the ledger against bare databases.
 
     python -m benchmarks.ledger_throughput --json [--quick]
 
-    queue        commands a second through the service's own queue, 64 callers: signature checked,
-                 decided, Merkle leaf, signed receipt, group commit under `synchronous=FULL`;
-                 against the same updates and the same line in bare SQLite FULL, one per commit
-    http         the same through HTTP on the Unix socket, callers in processes of their own
-    settlement   segments a second in settlements of 64; against bare SQLite that changes the same
-                 balances, slots and job and writes as long a line, 64 segments to a commit
-    postgres     `queue` on PostgreSQL; against pgbench doing the same SQL (balances and line),
-                 one per commit, 64 clients
-    p99          99th percentile of the acknowledgement at half of the queue's rate, against bare
-                 SQLite's commit
-    scale        time per command with a million entries in the log, against a thousand
-    start        seconds to start on a million entries with a snapshot, against folding them
+    queue        commands a second through the service's queue, 64 callers: signature check,
+                 decision, Merkle leaf, signed receipt, group commit under `synchronous=FULL`;
+                 baseline: the same updates and line in bare SQLite FULL, one commit each
+    http         `queue` through HTTP on the Unix socket, callers in other processes
+    settlement   segments a second in settlements of 64; baseline: bare SQLite that changes the
+                 same balances, slots and job and writes an equally long line, 64 segments a commit
+    postgres     `queue` on PostgreSQL; baseline: pgbench with the same SQL (balances and line), one
+                 commit each, 64 clients
+    p99          99th percentile of the acknowledgement at half of the queue's rate; baseline: a
+                 commit of bare SQLite
+    scale        time per command with a million entries in the log; baseline: with a thousand
+    start        seconds to start on a million entries with a snapshot; baseline: folding them
 
-Both sides alternate in one run, in small rounds; medians are compared. `ratio` is ours / baseline
-and higher is better, but for `p99`, `scale` and `start`, where lower is.
+The two sides alternate in one run, in small rounds; medians are compared. `ratio` is ours /
+baseline. Higher is better, except for `p99`, `scale` and `start`.
 """
 
 import argparse
@@ -73,7 +73,7 @@ def key_of(name: str) -> SigningKey:
 
 @dataclass(kw_only=True)
 class Bench:
-    """An authority with 64 operators that have credits, and commands signed beforehand."""
+    """An authority with 64 funded operators, and commands that are signed in advance."""
 
     store: JournalStore
     authority: Authority = field(init=False)
@@ -121,7 +121,7 @@ class Bench:
             raise SystemExit(f"the benchmark's own command was refused: {answer}")
 
     def bonds(self, count: int) -> list[Envelope]:
-        """Commands that each move one micro-credit between two accounts."""
+        """Commands that move one micro-credit each between two accounts."""
         return [
             self.sign(f"op-{number % CALLERS}", "operator", Bond(amount_micro=1))
             for number in range(count)
@@ -132,7 +132,7 @@ class Bench:
 
 
 async def through_queue(submit: Callable[..., Any], envelopes: list[Envelope]) -> float:
-    """Seconds until 64 callers, who wait for each answer before they send on, have all theirs."""
+    """Seconds until 64 callers have all answers; each has one command in flight."""
     queue = CommandQueue(submit)
     serving = asyncio.create_task(queue.run())
 
@@ -158,7 +158,7 @@ def queue_rate(bench: Bench, count: int) -> float:
 async def latencies(
     submit: Callable[..., Any], envelopes: list[Envelope], rate: float
 ) -> list[float]:
-    """Seconds from sending to answer, when commands come evenly at a rate."""
+    """Seconds from due time to answer, with commands due at a constant rate."""
     queue = CommandQueue(submit)
     serving = asyncio.create_task(queue.run())
     found: list[float] = []
@@ -173,8 +173,8 @@ async def latencies(
         due = begun + number / rate
         while (early := due - time.perf_counter()) > 0:
             await asyncio.sleep(early)
-        # Counted from when it was due: a sender that is held up must not hide the wait. What is
-        # overdue is sent together, as sockets that have become readable are read together.
+        # Counted from the due time, so that a delayed sender does not hide the wait. Overdue
+        # commands are sent together, as readable sockets are read together.
         waiting.append(asyncio.create_task(one(envelope, due)))
     await asyncio.gather(*waiting)
     serving.cancel()
@@ -238,7 +238,7 @@ def _committed(bench: Bench, job: str, first: int) -> Settle:
 
 
 def http_caller(address: str, envelopes: list[dict[str, str]]) -> int:
-    """One process of eight callers, each with a connection of its own."""
+    """One process with eight callers, each with its own connection."""
     from concurrent.futures import ThreadPoolExecutor
 
     def caller(mine: list[dict[str, str]]) -> None:
@@ -252,7 +252,7 @@ def http_caller(address: str, envelopes: list[dict[str, str]]) -> int:
 
 
 def http_rate(folder: Path, count: int) -> float:
-    """Commands a second through HTTP on a Unix socket; the service is a process of its own."""
+    """Commands a second through HTTP on a Unix socket; the service is another process."""
     from gensyn_ray.services.home import prepare
 
     home = folder / "home"
@@ -264,7 +264,7 @@ def http_rate(folder: Path, count: int) -> float:
         parameters=default_parameters(0),
     )
     prepare(home, config, Secrets(network_seed=NETWORK_SEED.hex(), beacon_seed="bb" * 32))
-    # Founded and funded here, so that the service starts on it.
+    # Found and fund the network here, so that the service starts on its journal.
     bench = Bench(store=open_journal(str(home / "journal.sqlite")))
     envelopes = [one.to_json() for one in bench.bonds(count)]
     bench.store.close()
@@ -278,7 +278,7 @@ def http_rate(folder: Path, count: int) -> float:
 
 @contextmanager
 def serving(home: Path, address: str) -> Iterator[None]:
-    """The authority as a child process that answers."""
+    """The authority as a child process, ready to answer."""
     import sys
 
     command = [sys.executable, "-m", "gensyn_ray.services.authority", str(home), address]
@@ -327,7 +327,7 @@ class Bare:
         self._number += 1
 
     def one_by_one(self, count: int) -> float:
-        """Commands a second, each committed by itself."""
+        """Commands a second, one commit each."""
         begun = time.perf_counter()
         for _ in range(count):
             with self._db:
@@ -336,8 +336,8 @@ class Bare:
         return count / (time.perf_counter() - begun)
 
     def settle(self, batches: int, line_bytes: int) -> float:
-        """Segments a second in settlements of 64: for each segment what ours changes, two balances,
-        the slot's row and the job's, and for each batch one line as long as ours."""
+        """Segments a second in settlements of 64: for each segment two balances, the slot's row and
+        the job's row, and for each batch one line as long as the ledger's."""
         self._db.execute(
             "CREATE TABLE IF NOT EXISTS job (name TEXT PRIMARY KEY, promised INT, unsettled INT);"
             "CREATE TABLE IF NOT EXISTS slot"
@@ -479,7 +479,7 @@ def postgres_case(folder: Path, count: int) -> Iterator[dict[str, Any]]:
 
 
 def scale_cases(folder: Path, entries: int, count: int) -> Iterator[dict[str, Any]]:
-    """A small log and a large one side by side; then starting on the large one."""
+    """A small and a large log in turn; then a start on the large one."""
     store = open_journal(str(folder / "large.sqlite"))
     large, small = Bench(store=store), Bench(store=open_journal(str(folder / "small.sqlite")))
     grow(small, 1_000)

@@ -1,14 +1,17 @@
-"""What loosely coupled workers send, and what it costs in loss: `python -m
+"""Bytes that DiLoCo workers send, and the loss against plain training: `python -m
 benchmarks.pretrain_communication --json [--quick]`.
 
-Trains the catalog's GPT on Shakespeare twice with the same number of tokens. Plain data-parallel
-training: one model that sees the batches of all workers at every step, which is what averaging
-gradients at every step computes; a worker sends 2 (n - 1) / n times the gradient at each step, as
-a ring all-reduce does (Patarasu and Yuan, J. Parallel Distrib. Comput. 69, 2009). Loosely coupled
-training: the very rounds and merges that a network runs, one after the other in this process; a
-worker sends its change of each round. Both in the arithmetic of the job, all seeds alike.
+Trains the catalog's GPT on Shakespeare twice with the same number of tokens.
 
-Not covered: time. Workers take turns here, and no link is between them.
+Plain data-parallel training: one model gets the batches of all workers at each step, which equals
+averaging gradients at each step. A worker sends 2 (n - 1) / n times the gradient at each step, as
+in a ring all-reduce (Patarasu and Yuan, J. Parallel Distrib. Comput. 69, 2009).
+
+DiLoCo: the inner steps and outer steps of a network's run, one after the other in this process. A
+worker sends one pseudo-gradient in each round.
+
+Both use the job's arithmetic and the same seeds. Not covered: time. Workers take turns in one
+process, without links between them.
 """
 
 import argparse
@@ -51,7 +54,7 @@ class Setting:
     outer_momentum: float = 0.5
 
     def config(self, workers: int) -> dict[str, Any]:
-        """Of a model that sees the batches of so many workers at each step."""
+        """The config of a program that gets the batches of that many workers at each step."""
         return {
             "width": self.width,
             "layers": self.layers,
@@ -69,7 +72,7 @@ QUICK = Setting(workers=2, steps=60, length=20, batch=4, width=64, layers=2, lr=
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """Loss on held-out passages, and bytes that one worker sent."""
+    """Loss on held-out passages, and bytes that one worker sends."""
 
     loss: float
     sent_bytes: int
@@ -92,7 +95,7 @@ def _runner(
     return Runner(Pretraining(), spec, data, arithmetic, inputs)
 
 
-def together_at_every_step(data: DataSet, setting: Setting, seed: int) -> Outcome:
+def data_parallel(data: DataSet, setting: Setting, seed: int) -> Outcome:
     """Plain data-parallel training."""
     run = _runner(data, setting, seed, "plain", workers=setting.workers)
     run.train(setting.steps)
@@ -107,13 +110,13 @@ def together_at_every_step(data: DataSet, setting: Setting, seed: int) -> Outcom
 
 
 def held_out_loss(data: DataSet, setting: Setting, seed: int, state: State) -> float:
-    """Of a global state, measured as plain training is at its end."""
+    """Held-out loss of a global state, measured as for plain training."""
     run = _runner(data, setting, seed, "end", inputs={"global": state})
     return run.finish().metrics["loss"]
 
 
 def in_rounds(data: DataSet, setting: Setting, seed: int, bits: int) -> Outcome:
-    """Loosely coupled training, as `workloads.ray_jobs.diloco.core.rounds` orders it."""
+    """DiLoCo, in the order of `workloads.ray_jobs.diloco.core.rounds`."""
     outer = {"lr": setting.outer_lr, "momentum": setting.outer_momentum}
     first = OuterStep(weights={}, **outer)
     state = _runner(data, setting, seed, "begin", outer_step=first).run_segment().state
@@ -135,9 +138,9 @@ def in_rounds(data: DataSet, setting: Setting, seed: int, bits: int) -> Outcome:
 
 
 def compare(prepared: Prepared, setting: Setting, seeds: int) -> list[dict[str, Any]]:
-    """One case for each width of a change: bytes and loss, mean over the seeds."""
+    """A case for each width of pseudo-gradients: bytes and loss, mean over the seeds."""
     data = DataSet(prepared.manifest, prepared.blobs.__getitem__)
-    plain = [together_at_every_step(data, setting, seed) for seed in range(seeds)]
+    plain = [data_parallel(data, setting, seed) for seed in range(seeds)]
     cases: list[dict[str, Any]] = []
     for bits in (8, 32):
         ours = [in_rounds(data, setting, seed, bits) for seed in range(seeds)]
@@ -158,7 +161,7 @@ def compare(prepared: Prepared, setting: Setting, seeds: int) -> list[dict[str, 
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Bytes sent by loosely coupled workers")
+    parser = argparse.ArgumentParser(description="Bytes that DiLoCo workers send")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--quick", action="store_true", help="a small model, within a minute")
     parser.add_argument("--seeds", type=int, default=1, help="a quarter of an hour each")

@@ -1,15 +1,14 @@
-"""Tokens a second of loosely coupled training on slow links: `python -m benchmarks.pretrain_links
---json [--quick]`.
+"""Tokens a second of DiLoCo on slow links: `python -m benchmarks.pretrain_links --json [--quick]`.
 
-One, two and four volunteers on hosts of their own (`gensyn_ray.testnet.slow_hosts`): links of
-20 Mbit/s, every second one with half the processor of the first. Ours is a whole network: a job of
-rounds with a verifier, its objects in a bucket that volunteers reach over their links alone. Plain
-data-parallel training is torch's own on gloo, in stock arithmetic, on the same hosts and links,
-with the same model and the same passages a step of a worker. Each is compared with itself on one
-node: ours counts from its second accepted merge to the last, the plain one from its third step.
+One, two and four volunteers on separate hosts (`gensyn_ray.testnet.slow_hosts`) with links of 20
+Mbit/s; each second host has half the processor of the first. Ours is a whole network: a DiLoCo job
+with a verifier, its objects in a bucket that volunteers reach only over their links. Plain
+data-parallel training is torch's own on gloo, in stock arithmetic, with the same hosts, links,
+model and passages a step. Each side is compared with itself on one node. Ours counts from the
+second accepted outer step to the last; plain training counts from its third step.
 
-Not covered: latency, which is this machine's. What volunteers say to the authority goes through a
-Unix socket, past the links; what they say to Ray's head crosses them.
+Not covered: latency, which is this machine's. Volunteers reach the authority through a Unix socket,
+not over the links; they reach Ray's head over the links.
 """
 
 import argparse
@@ -36,7 +35,7 @@ from workloads.ray_jobs.diloco.core.rounds import Plan
 
 MBIT = 20
 SHARES = (0.4, 0.2, 0.4, 0.2)
-"""Of one core, for each volunteer: on two cores the four leave room for head and verifier."""
+"""Share of a core for each volunteer; on two cores four leave room for head and verifier."""
 NODES = (1, 2, 4)
 LENGTH = 64
 BATCH = 16
@@ -54,9 +53,9 @@ PLAIN_STEPS, PLAIN_WARM = 12, 2
 JOB_S = 900.0
 
 
-def loosely(hosts: list[SlowHost], rounds: int, steps: int) -> tuple[float, list[Any]]:
-    """Tokens a second of a job on these hosts; each round's end in seconds, and its workers'
-    steps."""
+def diloco(hosts: list[SlowHost], rounds: int, steps: int) -> tuple[float, list[Any]]:
+    """Tokens a second of a job on these hosts, and for each round its end in seconds and its
+    workers' steps."""
     prepared = shakespeare(length=LENGTH)
     with network_on(hosts, seed=1) as client:
         for host in hosts:
@@ -71,10 +70,10 @@ def loosely(hosts: list[SlowHost], rounds: int, steps: int) -> tuple[float, list
             data=prepared.manifest.digest,
             audit=Audit(rate_ppm=50_000),
         )
-        merges = job.result(timeout_s=JOB_S).summary["rounds"]
-    done = sum(change["steps"] for one in merges[2:] for change in one["changes"])
-    ends = [[one["at_s"], [change["steps"] for change in one["changes"]]] for one in merges]
-    return done * BATCH * LENGTH / (merges[-1]["at_s"] - merges[1]["at_s"]), ends
+        outer_steps = job.result(timeout_s=JOB_S).summary["rounds"]
+    done = sum(change["steps"] for one in outer_steps[2:] for change in one["changes"])
+    ends = [[one["at_s"], [change["steps"] for change in one["changes"]]] for one in outer_steps]
+    return done * BATCH * LENGTH / (outer_steps[-1]["at_s"] - outer_steps[1]["at_s"]), ends
 
 
 def plainly(hosts: list[SlowHost], steps: int) -> float:
@@ -95,7 +94,7 @@ def plainly(hosts: list[SlowHost], steps: int) -> float:
 
 
 def plain_rank(rank: int, world: int, master: str, port: int, steps: int) -> float:
-    """One worker of plain training, in a process of its own: tokens a second of all together."""
+    """One worker of plain training in its own process: tokens a second of all workers."""
     torch.distributed.init_process_group(
         "gloo", init_method=f"tcp://{master}:{port}", rank=rank, world_size=world
     )
@@ -129,7 +128,7 @@ def measure(counts: tuple[int, ...], rounds: int, steps: int) -> list[dict[str, 
         with slow_hosts(shares, mbit=MBIT) as hosts:
             plain = plainly(hosts, PLAIN_STEPS)
         with slow_hosts(shares, mbit=MBIT) as hosts:
-            ours, ends = loosely(hosts, rounds, steps)
+            ours, ends = diloco(hosts, rounds, steps)
         case = {
             "case": f"{count} nodes",
             "ours": round(ours, 1),

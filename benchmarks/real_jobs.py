@@ -1,21 +1,23 @@
 """Each kind of job, end to end on a local network with a cheat: `python -m benchmarks.real_jobs`.
 
-Follows the job files of docs/examples to the letter, but for the data's digest: prepares the data
-set, submits the file, waits for the end. Says what a user wants to know of it: the metric segment
-by segment, what was paid, who was caught. Beside `sweep-cnn`, all of a grid of the same space is
-trained to the end, in this process; beside `pretrain-rounds`, plain data-parallel training with as
-many passages a step. Exit code 1 if a job does not end as done, the cheat is paid for what it
-forged, a fine-tuning stays below its goal, a search ends more than a hundredth below the grid's
-best, or many short rounds more than a fiftieth above the plain loss.
+Follows the job files of docs/examples, except for the data's digest: prepares the data set, submits
+the file, waits for the end. Reports the metric of each segment, the payments and the caught
+operators. With `sweep-cnn` it also trains a grid of the same space to the end, in this process.
+With `pretrain-rounds` it also runs plain data-parallel training with as many passages a step.
 
-A job of one task goes to the cheat first: the honest join when it has committed something. With
-`--churn` the node of an honest volunteer that has worked is killed in the middle of the job, and
-another volunteer joins: all must come out as before, to the last credit. `--plot` draws
+Exit code 1 if a job does not end as done, the cheat is paid for forged segments, a fine-tuning
+stays below its goal, a search ends more than a hundredth below the grid's best, or
+`pretrain-rounds` ends more than a fiftieth above the plain loss.
+
+A job of one task goes to the cheat first: the honest volunteers join after its first commitment.
+`--churn` kills the node of an honest volunteer that has worked in the middle of the job, and adds
+another volunteer; results and credits must be the same. `--plot` draws
 docs/figures/job_EXAMPLE.png.
+
 Not covered: speed. All nodes share this machine.
 """
 
-# The extra `bench` has what draws.
+# The extra `bench` has matplotlib.
 # pyright: reportMissingImports=false
 
 import argparse
@@ -29,7 +31,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.pretrain_communication import FULL, GAP, held_out_loss, together_at_every_step
+from benchmarks.pretrain_communication import FULL, GAP, data_parallel, held_out_loss
 from gensyn_ray.api.network import Job, JobResult, Network
 from gensyn_ray.cli.submitter import asked_by, launch
 from gensyn_ray.domain.errors import OperationError
@@ -56,28 +58,28 @@ RECIPES: Mapping[str, Callable[[], Prepared]] = {
     "pretrain": recipes.shakespeare,
     "pretrain-rounds": partial(recipes.shakespeare, length=64),
 }
-"""What each example asks for, in its first lines."""
+"""The data set that each example's first lines ask for."""
 GOALS = {"finetune": 0.78, "finetune-shared": 0.78}
-"""Accuracy on held-out rows."""
+"""Goal of fine-tuning: accuracy on held-out rows."""
 NEAR_GRID = 0.01
-"""How far below the best of a grid a search may end, in accuracy."""
+"""Accuracy that a search may end below the best of a grid."""
 GRID: Mapping[str, tuple[float, ...]] = {
     "width": (8, 16, 24),
     "lr": (3e-4, 1e-3, 3e-3),
     "dropout": (0.0, 0.2),
 }
-"""Of the CNNs in the space of `sweep-cnn`."""
+"""The grid of CNNs in the space of `sweep-cnn`."""
 FIGURES = EXAMPLES.parent / "figures"
 CHURN_AFTER, CHURN_WAIT_S = 4, 900.0
-"""Judged segments of the honest, after which a node is killed; how long they may take."""
+"""Judged segments of honest operators before a node is killed, and the limit of that wait."""
 HONEST = ("honest-1", "honest-2")
 OF_ONE_TASK = frozenset({"finetune"})
-"""Jobs in which only one volunteer works at a time: the cheat might get no part."""
+"""Jobs with one volunteer at a time, in which the cheat might get no segment."""
 STAKE_MICRO = 1000 * MICRO_PER_CREDIT
 
 
 def follow(network: LocalNetwork, client: Network, kind: str, seed: int) -> Job:
-    """Do what the example says."""
+    """Prepare the example's data set and submit its file."""
     prepared = RECIPES[kind]()
     Blobs(network.facts["blobs"]).put_prepared(prepared)
     text = (EXAMPLES / f"{kind}.toml").read_text()
@@ -90,7 +92,7 @@ def follow(network: LocalNetwork, client: Network, kind: str, seed: int) -> Job:
 
 
 def await_segments(job: Job, done: Callable[[], int], count: int) -> None:
-    """Also returns if the job ends before; raises `OperationError` if it failed."""
+    """Wait for the condition or the job's end. Raises `OperationError` if the job failed."""
     wait_for(
         lambda: done() >= count or job.is_done(),
         timeout_s=CHURN_WAIT_S,
@@ -108,7 +110,7 @@ def join_honest(network: LocalNetwork, profiles: Sequence[str]) -> None:
 
 
 def churn(network: LocalNetwork, client: Network, job: Job, profile: str) -> None:
-    """Kill an honest node whose segments are the last to be judged; have another join at once."""
+    """Kill the honest node whose segments were judged last, and add another volunteer."""
     parties = {network.key(name).party: name for name in HONEST}
 
     def workers() -> list[str]:
@@ -123,15 +125,15 @@ def churn(network: LocalNetwork, client: Network, job: Job, profile: str) -> Non
 
 
 def curves(result: JobResult) -> list[dict[str, list[float]]]:
-    """Metrics of every trial, segment by segment, the best trial first; or of every round."""
+    """Metrics of each trial by segment, the best trial first; or of each round."""
     if "rounds" in result.summary:
         rounds = [one["metrics"] for one in result.summary["rounds"]]
         return [{name: [one[name] for one in rounds] for name in rounds[0]}]
     best = result.grid.get_best_result()
     trials = [best, *(one for one in result.grid if one.path != best.path)]
     frames = [one.metrics_dataframe for one in trials if one.metrics_dataframe is not None]
-    # What was forged is in Tune's files, too, and what was paid may not be, if a node died before
-    # it told Tune. Of a segment that was done again, the last counts.
+    # Not from Tune's files: they hold forged segments, and may lack paid ones whose node died
+    # before its report. For a segment that was computed again, the last commitment counts.
     forgers = result.bill["tombstoned"]
     frames = [one.loc[~one["operator"].isin(forgers)] for one in frames]
     frames = [one.drop_duplicates("segment", keep="last") for one in frames if len(one)]
@@ -140,7 +142,7 @@ def curves(result: JobResult) -> list[dict[str, list[float]]]:
 
 
 def front(result: JobResult) -> list[dict[str, float]]:
-    """The values of the trials that lead a search for several metrics."""
+    """The values of the leading trials of a search with several metrics."""
     objectives = result.summary.get("objectives", {})
     if len(objectives) < 2:
         return []
@@ -150,7 +152,7 @@ def front(result: JobResult) -> list[dict[str, float]]:
 
 
 def grid_best(seed: int) -> dict[str, Any]:
-    """The best of the grid, each trained as a trial that nothing stops would be."""
+    """The best value of the grid; each point is trained to the end, as a trial without a stop."""
     prepared = RECIPES["sweep-cnn"]()
     data = DataSet(prepared.manifest, prepared.blobs.__getitem__)
     ends: list[tuple[float, dict[str, Any]]] = []
@@ -172,13 +174,13 @@ def grid_best(seed: int) -> dict[str, Any]:
 
 
 def passages_of_rounds() -> DataSet:
-    """What `pretrain-rounds` trains on."""
+    """The data set of `pretrain-rounds`."""
     prepared = RECIPES["pretrain-rounds"]()
     return DataSet(prepared.manifest, prepared.blobs.__getitem__)
 
 
 def report(network: LocalNetwork, kind: str, result: JobResult, wall_s: float) -> dict[str, Any]:
-    """What became of a job."""
+    """The outcome of a job."""
     bill = result.bill
     names = {member.key.party: name for name, member in network.members.items()}
     earned: dict[str, int] = {}
@@ -205,7 +207,7 @@ def report(network: LocalNetwork, kind: str, result: JobResult, wall_s: float) -
 
 
 def problems(found: Mapping[str, Any]) -> list[str]:
-    """What is not as it should be."""
+    """A message for each expectation that does not hold."""
     wrong: list[str] = []
     if found["state"] != "done":
         wrong.append(f"{found['kind']} ended as {found['state']}")
@@ -231,14 +233,14 @@ def problems(found: Mapping[str, Any]) -> list[str]:
 
 
 def _places(curve: Mapping[str, list[float]], metric: str) -> list[float]:
-    """Segments count from 1; round 0 is the state that all begin with."""
+    """(index, value) pairs: segments count from 1; round 0 is the initial state."""
     if "segment" in curve:
         return [one + 1 for one in curve["segment"]]
     return list(range(len(curve[metric])))
 
 
 def plot(found: Mapping[str, Any], seed: int) -> None:
-    """docs/figures/job_EXAMPLE.png: the metric of every trial, or of every round."""
+    """Draw docs/figures/job_EXAMPLE.png: the metric of each trial or round."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -257,7 +259,7 @@ def plot(found: Mapping[str, Any], seed: int) -> None:
     if plain := found.get("plain"):
         label = "plain data-parallel training, at its end"
         axes.axhline(plain, linestyle="--", color="black", linewidth=0.8, label=label)
-        # Each round was measured on fewer passages.
+        # The rounds' values come from fewer passages.
         axes.plot([steps[-1]], [found["end"]], "kx", label="the end, on as many passages")
     title = f"{found['kind']}, seed {seed}"
     axes.set(xlabel=found["unit"], ylabel=f"{metric}, held-out rows", title=title)
@@ -279,7 +281,7 @@ def main() -> int:
     profiles = best_profiles()
     found: list[dict[str, Any]] = []
     for kind in options.kinds:
-        # A network of its own for each: a caught cheat gets no second job.
+        # Each example gets a new network, because a caught cheat gets no second job.
         with LocalNetwork(seed=options.seed) as network:
             network.start([profiles[0], profiles[1]])
             network.add_volunteer("lazy", profiles[0], stake_micro=STAKE_MICRO, adversary="lazy")
@@ -304,7 +306,7 @@ def main() -> int:
         if kind == "sweep-cnn":
             found[-1]["grid"] = grid_best(options.seed)
         if kind == "pretrain-rounds":
-            plain = together_at_every_step(passages_of_rounds(), FULL, options.seed)
+            plain = data_parallel(passages_of_rounds(), FULL, options.seed)
             found[-1]["plain"] = plain.loss
         print({name: found[-1].get(name) for name in ("grid", "plain")}, flush=True)
         if options.plot:

@@ -1,19 +1,19 @@
-"""What verification costs a sweep: this system against bare `tune.Tuner.fit()`.
+"""The overhead of verification: a verified sweep against bare `tune.Tuner.fit()`.
 
     python -m benchmarks.sweep_overhead --json [--quick]
 
-Each side is a Ray job on the same cluster that runs the same grid of configurations, without early
-stopping, of the same program with the same data, steps and evaluations, on the same two nodes. They
-alternate in one run, so that a drift of the machine's speed meets all of them:
+Each side is a Ray job on the same cluster. It runs the same grid of configurations without early
+stopping, with the same program, data, steps and evaluations, on the same two nodes. The sides
+alternate in one run, so that a change of the machine's speed affects all of them:
 
-    bare         tune.Tuner.fit(): computes, reports a metric each segment, keeps nothing
-    no audits    slots, states stored, commitments signed, receipts checked, books kept; rate 0,
-                 and still the leading trials are replayed whole, as always
-    audits       the same, and a quarter of all segments drawn
+    bare         tune.Tuner.fit(): computes and reports a metric for each segment, stores nothing
+    no audits    slots, stored states, signed commitments, checked receipts, books; rate 0, but
+                 the leading trials get a full audit, as always
+    audits       the same, with a quarter of all segments drawn
 
-Wall seconds run from submission to the job's end, the driver's start included on all sides. CPU
-seconds are the whole machine's busy time meanwhile: leave it alone. A step takes a few
-milliseconds, which is unkind to us: the shorter a segment, the larger the fixed cost beside it.
+Wall seconds run from submission to the job's end and include the driver's start on all sides. CPU
+seconds are the busy time of the whole machine, so run nothing else. A step takes a few
+milliseconds; short segments increase the ratio, because each segment has a fixed cost.
 """
 
 import argparse
@@ -49,12 +49,12 @@ POLL_S = 0.1
 
 
 def grid(trials: int) -> dict[str, Any]:
-    """The fixed configurations of all sides."""
+    """The grid of configurations of all sides."""
     return {"lr": tune.grid_search(RATES[:trials]), "momentum": 0.9, "width": 16}
 
 
 class BareTrainable(tune.Trainable):
-    """The same segments in bare Tune: nothing is stored, signed or checked."""
+    """The same segments in bare Tune; stores, signs and checks nothing."""
 
     def setup(self, config: dict[str, Any]) -> None:
         self.reset_config(config)
@@ -104,7 +104,7 @@ def run_bare(network: LocalNetwork, trials: int) -> None:
 
 
 def run_verified(network: LocalNetwork, client: Network, trials: int, rate_ppm: int) -> None:
-    """Submit the same grid as a verified sweep and wait for its end; say where its time went."""
+    """Submit the grid as a verified sweep and wait for its end; returns where its time went."""
     job = client.sweep(
         Digits,
         param_space=grid(trials),
@@ -122,7 +122,7 @@ def run_verified(network: LocalNetwork, client: Network, trials: int, rate_ppm: 
 
 
 def phases(network: LocalNetwork, job: str) -> list[str]:
-    """What the journal says of a job's wall time, from its opening to its closing."""
+    """The parts of a job's wall time, from its opening to its closing, by the journal."""
     first: dict[str, int] = {}
     last: dict[str, int] = {}
     for line in SqliteJournal(network.journal, read_only=True).read():
@@ -170,9 +170,9 @@ def measure(side: Callable[[], None]) -> tuple[float, float]:
 
 
 def run(*, trials: int, rounds: int, is_quick: bool) -> dict[str, Any]:
-    """All sides in turn, `rounds` times after one round that is not counted.
+    """All sides in turn, `rounds` times after one warm-up round.
 
-    Quick: no such round, and one verified side alone.
+    `quick`: no warm-up, and only one verified side.
     """
     with two_nodes() as (network, client):
         sides: dict[str, Callable[[], None]] = {
@@ -211,7 +211,7 @@ def run(*, trials: int, rounds: int, is_quick: bool) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Print a line per case, then the JSON object if asked."""
+    """Print a line for each case, then the JSON object if `--json` is given."""
     parser = argparse.ArgumentParser(description="Verified sweep against bare Tune")
     parser.add_argument("--json", action="store_true")
     parser.add_argument(

@@ -1,30 +1,30 @@
-"""What one worker that leaves or joins costs those who stay: elastic Train against torchft.
+"""The cost to the other workers when one leaves or joins: elastic Train against torchft.
 
     python -m benchmarks.worker_loss --json
 
-Both sides run under Ray Train on a cluster of three plain nodes of this machine, and do the same
-each round: `STEPS` steps of a tiny model with a rest after each, then the mean of everybody's
+Both sides run under Ray Train on a cluster of three plain nodes of this machine. Each round is the
+same on both: `STEPS` steps of a tiny model with a pause after each, then the mean of all workers'
 parameters.
 
-    ours      elastic, without a process group, as `ray_jobs.diloco.train.workers` runs Train;
-              parameters meet on the head, which waits for the late as `rounds` does
-    torchft   Train's `TorchftConfig`: replica groups, fixed in number; `LocalSGD` takes a quorum at
-              each round's end, and parameters meet in an all-reduce on gloo
+    ours      elastic, without a process group, as `ray_jobs.diloco.train.workers` runs Train; the
+              head averages parameters, and waits for late workers as `rounds` does
+    torchft   Train's `TorchftConfig`: a fixed number of replica groups; `LocalSGD` forms a quorum
+              at the end of each round and averages parameters in an all-reduce on gloo
 
-In the middle of a round every process of one node is killed; once those who stayed run calmly, a
-new node is started. Gap: the longest time between the ends of two rounds, from then until the group
-has its new size and runs calmly. Lost: how much later than usual the last of these rounds ended.
-Train does not let torchft's groups shrink: it waits for the new node to start the lost worker
-again. Those who stay do not wait for it.
+In the middle of a round all processes of one node are killed. Once the remaining workers run
+steadily, a new node starts. Gap: the longest time between the ends of two rounds, from the event
+until the group has its new size and runs steadily. Lost: the delay of the last of these rounds
+against the usual pace. Train does not let torchft's groups shrink: it waits for the new node to
+start the lost worker again; the other workers do not wait.
 
-After a loss an elastic group waits for as many nodes as there were, as long as our jobs let it
-(`gensyn_ray.jobs.gateway`): Train looks at the nodes every 20 s. So there is no quick way: ten
-minutes.
+After a loss an elastic group waits for the previous number of nodes, for the time that
+`gensyn_ray.jobs.gateway` sets. Train checks the nodes every 20 s, so there is no quick mode: a run
+takes ten minutes.
 
 Not covered: verification, stores and real models; hosts that vanish without closing their
-connections; workers that cannot reach each other, as volunteers cannot, which torchft needs.
-A node that starts takes processor time from the others here. torchft is no dependency of the
-project: `pip install torchft==0.2.0` first.
+connections; workers that cannot reach each other, as volunteers cannot, which torchft needs. A
+starting node takes processor time from the others. torchft is no dependency of the project: run
+`pip install torchft==0.2.0` first.
 """
 
 import argparse
@@ -64,25 +64,26 @@ from workloads.ray_jobs.search.tune.run_search import VOLUNTEER
 WORKERS = 3
 STEPS, STEP_S = 20, 0.1
 PATIENCE_S = 0.4 * STEPS * STEP_S
-"""What the head waits for the late, once the first is there: the least that `rounds` would."""
+"""Seconds that the head waits for late workers after the first: the least that `rounds` allows."""
 KILLS = 3
 SETTLE_S = 10.0
-"""How long a group is watched at the least: Train takes seconds to see a loss."""
+"""Least observation time of a group: Train takes seconds to detect a loss."""
 CALM_ROUNDS = 3
 STOP_S = 10.0
 LIMIT_S = 150.0
 VOLUNTEERS = "--labels=" + ",".join("=".join(one) for one in VOLUNTEER.items())
 LIGHTHOUSE = {"min_replicas": 1, "join_timeout_ms": 60_000, "heartbeat_timeout_ms": 5_000}
-"""With Ray's example, which waits 100 ms for those who are alive, a worker that joins out of step
-never meets all the others in a quorum."""
+"""Ray's example waits 100 ms for live workers; then a worker that joins out of step never forms a
+quorum with all others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Side:
     """One way of running the rounds under Train.
 
-    `head_cpus`: Train puts torchft's lighthouse on the head, as an actor that needs one. Ours must
-    have none there: an elastic group counts every processor, whatever its label selector says."""
+    `head_cpus`: torchft's lighthouse is an actor on the head that needs one. Ours must have none,
+    because an elastic group counts all processors, whatever its label selector.
+    """
 
     work: Callable[[dict[str, Any]], None]
     torch_config: TorchConfig
@@ -92,7 +93,7 @@ class Side:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundEnd:
-    """When the last worker had finished a round, and how many were in it."""
+    """The time at which a round's last worker finished, and the number of its workers."""
 
     number: int
     at_s: float
@@ -101,17 +102,17 @@ class RoundEnd:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """Of one worker that left or joined, in seconds."""
+    """Cost in seconds of one worker that left or joined."""
 
     gap_s: float
     lost_s: float
 
 
-# -- what workers do -----------------------------------------------------------------------------
+# -- workers ------------------------------------------------------------------------------------
 
 
 class Exchange:
-    """Actor on the head: takes the workers' parameters and gives their mean."""
+    """Actor on the head: averages the workers' parameters."""
 
     def __init__(self) -> None:
         self._size = self._round = 0
@@ -120,12 +121,12 @@ class Exchange:
         self._mean: torch.Tensor | None = None
 
     def enter(self, size: int) -> tuple[int, torch.Tensor | None]:
-        """A worker of a new group began: the round does, too."""
+        """A worker of a new group started, so the round starts again."""
         self._size, self._given = size, {}
         return self._round, self._mean
 
     def give(self, number: int, rank: int, own: torch.Tensor) -> tuple[int, torch.Tensor | None]:
-        """A worker's parameters after a round, said again until there is a next one."""
+        """A worker's parameters of a round. The worker repeats the call until the next round."""
         if number == self._round:
             if not self._given:
                 self._first_s = time.monotonic()
@@ -145,7 +146,7 @@ def model_and_optimizer() -> tuple[torch.nn.Module, torch.optim.Optimizer]:
 
 
 def take_steps(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """A round's steps."""
+    """The steps of one round."""
     for _ in range(STEPS):
         optimizer.zero_grad()
         model(torch.randn(8, 16)).square().mean().backward()
@@ -159,7 +160,7 @@ def note(folder: Path, number: int, size: int) -> None:
 
 
 def work_with_head(config: dict[str, Any]) -> None:
-    """Our side's worker: parameters go to the head."""
+    """Worker of our side: sends parameters to the head."""
     folder, exchange = config["folder"], config["exchange"]
     rank, size = train.get_context().get_world_rank(), train.get_context().get_world_size()
     model, optimizer = model_and_optimizer()
@@ -177,7 +178,7 @@ def work_with_head(config: dict[str, Any]) -> None:
 
 
 def work_with_torchft(config: dict[str, Any]) -> None:
-    """torchft's worker: a replica group of its own."""
+    """Worker of torchft: its own replica group."""
     torchft: Any = importlib.import_module("torchft")
     local_sgd: Any = importlib.import_module("torchft.local_sgd")
     transports: Any = importlib.import_module("torchft.checkpointing.pg_transport")
@@ -210,16 +211,16 @@ def work_with_torchft(config: dict[str, Any]) -> None:
 
 
 class PlainCluster:
-    """A head without work and nodes for one worker each, as processes of this machine."""
+    """A head without workers, and nodes for one worker each, as processes of this machine."""
 
     def __init__(self) -> None:
         self.home = Path(tempfile.mkdtemp(prefix="gensyn-"))
         self._address = f"127.0.0.1:{free_port()}"
         self._children: list[Child] = []
-        """The head first, then its nodes from the oldest on."""
+        """The head, then its nodes, oldest first."""
 
     def start(self, head_cpus: int) -> None:
-        """The head, with this process as its driver, and a node for each worker."""
+        """Start the head, with this process as its driver, and a node for each worker."""
         connection.use_token(os.urandom(32).hex())
         port = self._address.rpartition(":")[2]
         options = ["--head", f"--port={port}", f"--num-cpus={head_cpus}"]
@@ -230,19 +231,19 @@ class PlainCluster:
             self.add_node()
 
     def add_node(self) -> None:
-        """One node, waited for."""
+        """Start a node and wait until it is up."""
         before = self._alive()
         node = self._ray_start("node", f"--address={self._address}", "--num-cpus=1", VOLUNTEERS)
         node.wait_until(lambda: self._alive() > before, timeout_s=LIMIT_S)
 
     def kill_node(self) -> None:
-        """SIGKILL every process of the oldest node, and wait until Ray has seen that."""
+        """SIGKILL all processes of the oldest node, and wait until Ray detects it."""
         before = self._alive()
         self._children.pop(1).kill_all()
         wait_for(lambda: self._alive() < before, timeout_s=LIMIT_S, what="a node's death")
 
     def stop(self) -> None:
-        """End what was started here, and nothing else."""
+        """End the processes that were started here."""
         ray.shutdown()
         stop_all(self._children)
         shutil.rmtree(self.home, ignore_errors=True)
@@ -275,7 +276,7 @@ def running_cluster(head_cpus: int) -> Iterator[PlainCluster]:
 
 
 class Run:
-    """One side under way; its rounds are read from what workers noted."""
+    """A running side; its rounds are read from the workers' notes."""
 
     def __init__(self, side: Side, folder: Path) -> None:
         self._folder = folder
@@ -308,7 +309,7 @@ class Run:
             self._problem = error
 
     def stop(self) -> None:
-        """Tell the workers. Train itself does not end while it waits for a node."""
+        """Tell the workers to end. Train does not end while it waits for a node."""
         (self._folder / "stop").touch()
         self._fitting.join(STOP_S)
 
@@ -324,7 +325,7 @@ class Run:
         return [rounds[number] for number in sorted(rounds)]
 
     def settle(self, size: int, *, since_s: float) -> list[RoundEnd]:
-        """Wait until that many workers run calmly; the rounds so far."""
+        """Wait until that many workers run steadily; returns the rounds so far."""
 
         def is_calm() -> bool:
             if self._problem is not None:
@@ -338,12 +339,12 @@ class Run:
         return self.ends()
 
     def usual_s(self) -> float:
-        """What a round takes now, while all is calm."""
+        """Seconds of a round while the group runs steadily."""
         last = self.ends()[-CALM_ROUNDS:]
         return (last[-1].at_s - last[0].at_s) / (CALM_ROUNDS - 1)
 
     def cost(self, happens: Callable[[], None], *, size: int, usual_s: float) -> Cost:
-        """What something costs that happens in the middle of a round and leaves `size` workers."""
+        """The cost of an event in the middle of a round that leaves `size` workers."""
         seen = len(self.ends())
         wait_for(lambda: len(self.ends()) > seen, timeout_s=LIMIT_S, what="a round")
         time.sleep(max(0.0, self.ends()[-1].at_s + usual_s / 2 - time.monotonic()))
@@ -359,7 +360,7 @@ class Run:
 
 
 def measure(name: str, side: Side, kills: int) -> dict[str, list[Cost]]:
-    """Costs on one side, by what happened."""
+    """Costs on one side, by event."""
     costs: dict[str, list[Cost]] = {"usual": [], "leaves": [], "joins": []}
     with running_cluster(side.head_cpus) as nodes:
         run = Run(side, nodes.home / "rounds")
@@ -376,7 +377,7 @@ def measure(name: str, side: Side, kills: int) -> dict[str, list[Cost]]:
 
 
 def case(what: str, ours: list[Cost], theirs: list[Cost]) -> dict[str, Any]:
-    """Medians of the gaps, and of what was lost."""
+    """Medians of the gaps and of the lost seconds."""
     gap_s, their_gap_s = (median(one.gap_s for one in side) for side in (ours, theirs))
     return {
         "case": f"{what}: longest gap between rounds",
