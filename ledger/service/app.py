@@ -64,11 +64,11 @@ class Service:
     """The routes' handlers."""
 
     def __init__(self, submit: SubmitBatch, read: Read) -> None:
-        self._meters = LedgerMetrics(
+        self._metrics = LedgerMetrics(
             queued=lambda: len(self.queue), entries=lambda: read("health", {})["entries"]
         )
         self._read = read
-        self.queue = CommandQueue(self._meters.around(submit))
+        self.queue = CommandQueue(self._metrics.around(submit))
 
     async def take_command(self, request: Request) -> Response:
         """Carry out a signed command, durably. Sending the same bytes again changes nothing."""
@@ -103,10 +103,10 @@ class Service:
 
     async def show_metrics(self) -> Response:
         """Counters in Prometheus's text format."""
-        return Response(self._meters.as_text(), media_type=CONTENT_TYPE_LATEST)
+        return Response(self._metrics.as_text(), media_type=CONTENT_TYPE_LATEST)
 
     def _refuse(self, refused: RequestRefused) -> Response:
-        self._meters.count_refusal(refused.reason)
+        self._metrics.count_refusal(refused.reason)
         return refused.answer()
 
 

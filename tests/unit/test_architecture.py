@@ -1,8 +1,10 @@
-"""The architecture page names real paths, and its map lists the folders of the import contracts."""
+"""docs/architecture.md names real paths and all folders; links between the pages resolve."""
 
 import re
 import tomllib
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "architecture.md").read_text()
@@ -27,3 +29,12 @@ def test_the_map_lists_the_folders_of_the_contracts_in_their_order() -> None:
         for folder in re.split(r" [|:] ", layer)
     ]
     assert listed == in_contracts
+
+
+@pytest.mark.parametrize(
+    "page",
+    [ROOT / "README.md", ROOT / "ledger" / "README.md", *sorted((ROOT / "docs").glob("*.md"))],
+)
+def test_links_between_pages_resolve(page: Path) -> None:
+    targets = re.findall(r"\]\(([^)#:]+)\)", page.read_text())
+    assert [target for target in targets if not (page.parent / target).exists()] == []
