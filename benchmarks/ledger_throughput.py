@@ -281,7 +281,7 @@ def serving(home: Path, address: str) -> Iterator[None]:
     """The authority as a child process, ready to answer."""
     import sys
 
-    command = [sys.executable, "-m", "gensyn_ray.services.authority", str(home), address]
+    command = [sys.executable, "-m", "gensyn_ray.services.authority_daemon", str(home), address]
     child = subprocess.Popen(command)
     try:
         client = LedgerClient(address)

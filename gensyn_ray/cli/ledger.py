@@ -40,7 +40,7 @@ def serve(
     tls_cert: Certificate chain for https, PEM.
     tls_key: Its private key, PEM.
     """
-    from gensyn_ray.services.authority import serve as serve_authority
+    from gensyn_ray.services.authority_daemon import serve as serve_authority
 
     serve_authority(
         home,

@@ -1,42 +1,24 @@
-"""The authority: the one process that can move money.
+"""The authority decides commands, folds settlement, and journals both.
 
-It holds the network's key and the beacon's seed, decides commands, folds settlement, and journals
-what follows under its own key. Nothing in Ray holds either secret.
+It holds the network's key and the beacon's seed, and signs the network's own commands and receipts.
+No process in Ray holds either secret. `authority_daemon` runs it as a process.
 
-    python -m gensyn_ray.services.authority HOME ADDRESS      HOME is written by `home.prepare`
-
-Not defended here: whoever reads this process's home directory is the network. Run it under a user
-of its own.
+    submit   decide a batch -> fold -> carry out what is due -> one sync -> receipts
+    tick     carry out what time has made due -> one sync
 """
 
-import gc
-import json
-import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 from gensyn_ray.domain import signing
 from gensyn_ray.domain.clock import Clock
-from gensyn_ray.domain.errors import GensynError, OperationError
+from gensyn_ray.domain.errors import OperationError
 from gensyn_ray.domain.signing import Envelope, SigningKey
 from gensyn_ray.queries.network_state import NetworkState
 from gensyn_ray.queries.readings import NoSuchThing
-from gensyn_ray.runtime import http_server
-from gensyn_ray.runtime.address import parse_listen_address
-from gensyn_ray.runtime.listening import listen
-from gensyn_ray.runtime.wall_clock import now_ms
 from gensyn_ray.services import snapshots
-from gensyn_ray.services.home import (
-    Config,
-    Secrets,
-    journal_of,
-    load,
-    remember_head,
-    remembered_head,
-)
+from gensyn_ray.services.home import Config, Secrets
 from gensyn_ray.settlement import decisions
 from gensyn_ray.settlement.admission import admit
 from gensyn_ray.settlement.state import Settlement
@@ -47,24 +29,26 @@ from ledger.core.commands import Command, Found
 from ledger.core.journal import Duplicate, Entry, Journal, parse_entry
 from ledger.core.orders import Order
 from ledger.core.refusals import Rejected
-from ledger.service.app import UnknownView, make_app
+from ledger.service.app import UnknownView
 from ledger.storage.journal import JournalStore
-from ledger.storage.opening import open_journal
 from verifier_actors.core import beacon
 
 BEACON_LINKS = 1 << 16
-TICK_MS = 50
 OVERDUE_MS = 1_000
-"""How often duties that only time makes due are looked for, and the head is remembered."""
+"""Interval at which the authority looks for what time alone makes due, and remembers its head."""
 READ_APART = 4
-"""Fewer signatures than this are not worth a second thread's time."""
+"""Batches of fewer than twice as many signatures are checked in one thread."""
 SNAPSHOT_ENTRIES = 10_000
 """A start that folds more entries than this keeps a snapshot for the next one."""
 
 
 class Authority:
-    """Decides, folds, journals. Takes its storage, its clock and where to keep its head; knows no
-    socket. `remembered`: a head that the journal must contain."""
+    """Decides, folds, journals. For one thread; it opens no socket.
+
+    `store`: the journal. `clock`: Unix milliseconds. `remembered`: a head that the journal must
+    contain. `remember`: keeps a signed head. Raises `OperationError` if the stored books do not
+    balance or lack the remembered head.
+    """
 
     def __init__(
         self,
@@ -113,14 +97,15 @@ class Authority:
         return self._key.public
 
     def submit(self, envelopes: Sequence[Envelope]) -> list[dict[str, Any]]:
-        """Decide a batch; durable when this returns. What follows from it is journaled with it."""
+        """Receipts or refusals of a batch, in order. The batch, and the network's commands that
+        follow from it, are durable when this returns."""
         decided = [self._decide(order) for order in self._read(envelopes)]
         self._do_what_is_due()
         self._flush()
         return [self._answer(one) for one in decided]
 
     def tick(self) -> None:
-        """Do what time has made due."""
+        """Carry out what time has made due."""
         self._do_what_is_due()
         now_ms = self._clock()
         if now_ms - self._looked_ms >= OVERDUE_MS:
@@ -133,7 +118,7 @@ class Authority:
         self._flush()
 
     def stop(self) -> None:
-        """Keep the head and a snapshot; the store can be closed then."""
+        """Keep the head and a snapshot. The store can be closed then."""
         self._flush()
         self._remember_head()
         self._keep_snapshot()
@@ -167,7 +152,7 @@ class Authority:
         return first.result() + second
 
     def _decide(self, order: Order | Rejected) -> Entry | Rejected:
-        """The entry that an order has become, now or when it was sent before, or why it has not."""
+        """The entry of an order: a new one, or the first one if the order was sent before."""
         result = self.journal.propose_read(order, self._clock(), self._admit)
         match result:
             case Rejected():
@@ -301,64 +286,3 @@ def _chain(seed: bytes) -> list[bytes]:
     for _ in range(BEACON_LINKS):
         links.append(beacon.link_of(links[-1], 1, 0))
     return links[::-1]
-
-
-def serve(
-    home: Path,
-    address: str,
-    *,
-    certificate: str | None = None,
-    certificate_key: str | None = None,
-) -> None:
-    """Run until terminated. `address` is `unix:PATH`, `http://HOST:PORT` or `https://HOST:PORT`.
-
-    https needs the PEM files of a certificate and of its key. Raises `GensynError`.
-    """
-    config, secrets = load(home)
-    listen_address = parse_listen_address(address, certificate=certificate, key=certificate_key)
-    # Before anything is read or written: a second authority of this address must not get further.
-    with listen(listen_address) as listener:
-        store = open_journal(journal_of(home, config))
-        authority = _open(home, config, secrets, store)
-        facts = {
-            "network": config.network,
-            "genesis": authority.genesis,
-            "network_key": authority.public_key.hex(),
-            "address": address,
-        }
-        (home / "network.json").write_text(json.dumps(facts))
-        # The folded state stays until the end: the collector need not walk through it again.
-        gc.collect()
-        gc.freeze()
-        app = make_app(
-            authority.submit, authority.read, authority.tick, tick_ms=TICK_MS, on_failure=_end
-        )
-        http_server.serve(app, listener)
-    authority.stop()
-    store.close()
-
-
-def _open(home: Path, config: Config, secrets: Secrets, store: JournalStore) -> Authority:
-    key = SigningKey(bytes.fromhex(secrets.network_seed))
-    return Authority(
-        config=config,
-        secrets=secrets,
-        store=store,
-        clock=now_ms,
-        remembered=remembered_head(home, key.public),
-        remember=lambda note: remember_head(home, note),
-    )
-
-
-def _end(error: BaseException) -> None:
-    # After a failed sync the disk's contents are unknown. A restart reads them again.
-    print(f"authority ends: {error!r}", file=sys.stderr, flush=True)
-    os._exit(70)
-
-
-if __name__ == "__main__":
-    try:
-        serve(Path(sys.argv[1]), sys.argv[2])
-    except GensynError as error:
-        print(f"gensyn-ray authority: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)

@@ -331,7 +331,7 @@ class LocalNetwork:
             network_seed=self.secret("network").hex(), beacon_seed=self.secret("beacon").hex()
         )
         authority_home.prepare(self.home / "authority", config, hidden)
-        command = [sys.executable, "-m", "gensyn_ray.services.authority"]
+        command = [sys.executable, "-m", "gensyn_ray.services.authority_daemon"]
         child = self._start(
             "authority", [*command, str(self.home / "authority"), self._ledger_address], {}
         )

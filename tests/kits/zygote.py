@@ -11,7 +11,7 @@ import sys
 import traceback
 from pathlib import Path
 
-from gensyn_ray.services import authority
+from gensyn_ray.services import authority, authority_daemon
 
 LINKS = 1 << 8
 """A short beacon chain: computing the usual one would take longer than a trial."""
@@ -26,7 +26,7 @@ def main() -> None:
         if pid == 0:
             sys.stdin.close()
             try:
-                authority.serve(Path(home), address)
+                authority_daemon.serve(Path(home), address)
             except BaseException:
                 traceback.print_exc()
                 os._exit(1)
