@@ -2,7 +2,6 @@
 
 import os
 import sys
-from pathlib import Path
 
 from cyclopts import App, CycloptsError
 
@@ -13,6 +12,7 @@ os.environ.setdefault("RAY_AUTH_MODE", "token")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 app = App(name="gensyn-ray", help="Train on strangers' machines, and check them.")
+app.command("gensyn_ray.cli.operator:agent", name="agent")
 app.command("gensyn_ray.cli.submitter:cancel", name="cancel")
 app.command("gensyn_ray.cli.data:app", name="data")
 app.command("gensyn_ray.cli.demo:demo", name="demo")
@@ -21,14 +21,6 @@ app.command("gensyn_ray.cli.ledger:why", name="why")
 app.command("gensyn_ray.cli.network:up", name="up")
 app.command("gensyn_ray.cli.submitter:submit", name="submit")
 app.command("gensyn_ray.cli.submitter:watch", name="watch")
-
-
-@app.command
-def agent(config: Path) -> None:
-    """Run the agent of an operator or verifier: it holds the key, outside Ray."""
-    from gensyn_ray.operators.agent import main
-
-    main(config)
 
 
 def run(*tokens: str) -> None:
