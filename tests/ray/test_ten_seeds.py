@@ -35,7 +35,7 @@ def _sweep(client: Network, seed: int, trials: int) -> JobResult:
     return result
 
 
-@pytest.mark.seeds
+@pytest.mark.proof
 def test_the_cheat_is_slashed_in_all_seeds_and_no_honest_operator_in_any() -> None:
     best, next_best = best_profiles()
     with LocalNetwork(seed=101) as network:

@@ -24,6 +24,7 @@ from ledger.core.commands import (
 )
 from ledger.core.parameters import Parameters
 from tests.kits import ledger_kit
+from tests.kits.amounts import soak_or_proof
 from tests.kits.authority_kit import AuthorityKit, sign_for
 from tests.kits.ledger_kit import party_of
 
@@ -184,7 +185,7 @@ def test_an_authority_lives_through_it(seed: int) -> None:
     live(seed, 120)
 
 
-@pytest.mark.soak
-def test_many_authorities_live_through_it() -> None:
-    for seed in range(1_000, 1_400):
+@pytest.mark.parametrize("seeds", soak_or_proof(soak=100, proof=1_000))
+def test_many_authorities_live_through_it(seeds: int) -> None:
+    for seed in range(1_000, 1_000 + seeds):
         live(seed, 250)

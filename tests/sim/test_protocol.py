@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from gensyn_ray.testnet.simulator.simulation import shape_of, simulate
+from tests.kits.amounts import soak_or_proof
 
 SEEDS = int(os.environ.get("GENSYN_SIM_SEEDS", "30"))
-SOAK_SEEDS = 300
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))
@@ -34,8 +34,8 @@ def test_an_operator_caught_in_one_job_leaves_the_books_of_another_whole(
     simulate(seed, tmp_path / "flat", jobs=2)
 
 
-@pytest.mark.soak
-def test_every_party_gets_its_due_over_many_more_seeds(tmp_path: Path) -> None:
-    for seed in range(1_000, 1_000 + SOAK_SEEDS):
+@pytest.mark.parametrize("seeds", soak_or_proof(soak=100, proof=3_000))
+def test_every_party_gets_its_due_over_many_more_seeds(tmp_path: Path, seeds: int) -> None:
+    for seed in range(1_000, 1_000 + seeds):
         jobs, batches = shape_of(seed)
         simulate(seed, tmp_path / "flat", jobs=jobs, batches=batches)

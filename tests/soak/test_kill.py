@@ -28,9 +28,10 @@ from ledger.core import accounts, invariants
 from ledger.core.commands import Bond, Deposit, Join
 from ledger.core.journal import Journal, parse_entry
 from ledger.storage.sqlite import SqliteJournal
+from tests.kits.amounts import soak_or_proof
 from tests.kits.ledger_kit import key_of, parameters, party_of
 
-KILLS = int(os.environ.get("GENSYN_KILLS", "1000"))
+PROOF_KILLS = int(os.environ.get("GENSYN_KILLS", "1000"))
 KILLS_PER_JOURNAL = 50
 LONGEST_LIFE_S = 0.2
 CALLERS = 4
@@ -236,10 +237,10 @@ def test_nothing_acknowledged_is_lost_and_nothing_done_twice(tmp_path: Path) -> 
     assert run(20, tmp_path, seed=1) > 20
 
 
-@pytest.mark.soak
-def test_the_same_over_many_kills(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kills", soak_or_proof(soak=200, proof=PROOF_KILLS))
+def test_the_same_over_many_kills(tmp_path: Path, kills: int) -> None:
     seed = int(time.time())
     print(f"seed {seed}")
-    acknowledged = run(KILLS, tmp_path, seed)
-    print(f"{KILLS} kills, {acknowledged} commands acknowledged")
-    assert acknowledged > KILLS
+    acknowledged = run(kills, tmp_path, seed)
+    print(f"{kills} kills, {acknowledged} commands acknowledged")
+    assert acknowledged > kills

@@ -19,6 +19,7 @@ import pytest
 
 from gensyn_ray.domain.errors import OperationError
 from ledger.storage.sqlite import SqliteJournal
+from tests.kits.amounts import soak_or_proof
 from tests.kits.power_cut import CutVfs, Disk
 
 # A journal that the power leaves while it is being opened cannot tidy up after itself.
@@ -26,7 +27,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 
 Synchronous = Literal["full", "normal"]
 QUICK = range(20)
-SEEDS = range(1_000, 2_500)
+SEEDS = soak_or_proof(soak=range(1_000, 1_300), proof=range(1_000, 2_500))
 CUTS = 2
 CUT_WITHIN = (40, 700)
 """Operations of the disk in which the power goes: while the journal is opened, or later."""
@@ -165,18 +166,18 @@ def test_a_few_power_cuts_lose_what_was_not_synced(tmp_path: Path) -> None:
     assert losers(QUICK, tmp_path, "normal")
 
 
-@pytest.mark.soak
+@pytest.mark.parametrize("seeds", SEEDS)
 def test_no_power_cut_loses_what_was_acknowledged(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], seeds: range
 ) -> None:
     with capsys.disabled():
-        assert not losers(SEEDS, tmp_path, "full").keys()
+        assert not losers(seeds, tmp_path, "full").keys()
 
 
-@pytest.mark.soak
+@pytest.mark.parametrize("seeds", SEEDS)
 def test_the_same_power_cuts_lose_what_was_not_synced(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], seeds: range
 ) -> None:
     with capsys.disabled():
-        lost = losers(SEEDS, tmp_path, "normal")
+        lost = losers(seeds, tmp_path, "normal")
     assert sum(life.lines_lost for life in lost.values()) > 0

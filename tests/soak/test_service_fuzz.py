@@ -2,7 +2,7 @@
 
 Two ways in: schemathesis makes requests up, well-formed or not, to every route; and bodies that a
 known party has signed, with arguments that no honest client would write. A few examples run with
-the other tests, many under `make soak`.
+the other tests, more in `make soak` and `make proofs`.
 """
 
 import dataclasses
@@ -28,6 +28,7 @@ from schemathesis.specs.openapi.checks import (
 from gensyn_ray.domain.signing import COMMAND, Envelope, SigningKey, seal
 from ledger.core.commands import ALLOWED_ROLES, CloseJob
 from ledger.service.app import make_app
+from tests.kits.amounts import soak_or_proof
 from tests.kits.hostile_kit import KEYS, ROLES, Network
 
 CHECKS = [
@@ -38,12 +39,12 @@ CHECKS = [
     response_schema_conformance,
 ]
 ROUTES = {"POST /v1/commands", "GET /v1/read/{view}", "GET /health", "GET /metrics"}
-FEW, MANY = 15, 800
+FEW = 15
 
 Strategy = st.SearchStrategy[Any]
 
 
-@pytest.mark.parametrize("examples", [FEW, pytest.param(MANY, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("examples", [FEW, *soak_or_proof(soak=200, proof=800)])
 def test_every_route_keeps_its_promises(examples: int) -> None:
     calls = fuzz_every_route(examples)
     assert set(calls) == ROUTES
@@ -51,7 +52,7 @@ def test_every_route_keeps_its_promises(examples: int) -> None:
         assert calls[route] >= 2 * examples
 
 
-@pytest.mark.parametrize("examples", [10 * FEW, pytest.param(5 * MANY, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("examples", [10 * FEW, *soak_or_proof(soak=1_000, proof=4_000)])
 def test_signed_nonsense_is_answered(examples: int) -> None:
     answers = fuzz_signed_bodies(examples)
     assert sum(answers.values()) >= examples
