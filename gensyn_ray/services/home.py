@@ -2,12 +2,13 @@
 
     config.json     what the network was founded with, and where the journal is
     secrets.json    the network's and the beacon's seeds
-    head.note       the last checkpoint that was signed: a journal that lacks it is not started on
+    head.note       the last signed checkpoint: the authority does not start on a journal without it
     network.json    what clients need to know, written when the service starts
     journal.sqlite  the journal, unless the configuration names a PostgreSQL database
 
-Not defended here: whoever reads this directory is the network, and whoever can write to it can roll
-back the remembered head together with the journal. Keep heads elsewhere too: every receipt has one.
+Not defended here: a user that can read this directory has the network's key, and a user that can
+write to it can roll back the remembered head together with the journal. Keep heads elsewhere too:
+every receipt has one.
 """
 
 import os
@@ -33,8 +34,9 @@ class Secrets:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """What a network is founded with. `journal`: a `postgresql://` address, or empty for SQLite in
-    the home directory."""
+    """What a network is founded with. `treasury_keys`: public keys, hex; `treasury_threshold` of
+    them must approve a treasury command. `vetted`: digests of bundles. `journal`: a `postgresql://`
+    address, or empty for SQLite in the home directory."""
 
     network: str
     treasury_keys: list[str]
@@ -45,7 +47,7 @@ class Config:
 
 
 def default_parameters(reserve_micro: int) -> Parameters:
-    """Settings for a network of real people: jobs of a week, three weeks to unbond."""
+    """Settings of a public network: jobs of a week, three weeks to unbond."""
     return Parameters(
         reserve_micro=reserve_micro,
         challenge_bond_micro=reserve_micro // 10,
@@ -71,7 +73,7 @@ def prepare(home: Path, config: Config, secrets: Secrets) -> None:
 
 
 def load(home: Path) -> tuple[Config, Secrets]:
-    """What `prepare` wrote. Raises `OperationError`."""
+    """The configuration and secrets that `prepare` wrote. Raises `OperationError`."""
     try:
         return (
             records.from_json(Config, canonical.decode((home / "config.json").read_bytes())),
@@ -82,19 +84,19 @@ def load(home: Path) -> tuple[Config, Secrets]:
 
 
 def journal_of(home: Path, config: Config) -> str:
-    """Where the journal is: a database's address or a file."""
+    """The journal's database address or file."""
     return config.journal or str(home / "journal.sqlite")
 
 
 def remember_head(home: Path, note: str) -> None:
-    """Keep a signed checkpoint; the old one stays whole until the new one is."""
+    """Keep a signed checkpoint. It replaces the old one in one step."""
     fresh = home / "head.note.new"
     fresh.write_text(note)
     os.replace(fresh, home / "head.note")
 
 
 def remembered_head(home: Path, public_key: bytes) -> Checkpoint | None:
-    """The checkpoint that was kept, if any. Raises `OperationError` if it is not the network's."""
+    """The kept checkpoint, or None. Raises `OperationError` if the network did not sign it."""
     path = home / "head.note"
     if not path.exists():
         return None

@@ -1,22 +1,23 @@
-"""The presigner: gives volunteers links to single objects of the bucket, so that they need no
-credentials of their own.
+"""The presigner gives volunteers links to single objects of the bucket. Volunteers need no
+credentials.
 
     python -m gensyn_ray.services.presigner CONFIG.json
 
-A process of its own, outside Ray, beside the authority. It holds the bucket's credentials (from its
-environment) and nothing else: no network key, so it can move no credit; and the authority, which
-answers one at a time, never waits for a bucket. Who may do what is the authority's to say
-(`readings.object_rights`): this process asks it, and signs.
+It is a process of its own, outside Ray. It holds the bucket's credentials, which it takes from its
+environment, and no network key, so it cannot move credits. The authority answers one request at a
+time and must not wait for a bucket; therefore the presigner is a separate process. It asks the
+authority what a party may do (`readings.object_rights`), and signs the link.
 
-A link reads the bundle, the spec, a piece of the data or a predecessor of one task, or stores the
-end state of one open slot: one digest a slot, never over an object that is there. If somebody
-stored other bytes under that digest first, they are found and removed when its owner asks. One
-presigner serves a bucket: two could remove what the other has just made room for.
+A link reads the bundle, the spec, the data or a predecessor of one task, or stores the end state of
+one open slot. A slot stores one digest, and no link overwrites an object. If a party stored other
+bytes under a digest first, the presigner finds and removes them when the digest's owner asks. One
+presigner serves a bucket: two could remove an object that the other has just given a link to.
 
-Not covered: which digest a slot was bound to is forgotten on a restart; uploads over 5 GiB. Not
-defended: an operator that stores the wrong bytes for its own slot (replays of what follows find no
-predecessor), or asks so often that the presigner is busy with nothing else. Limits per client
-belong to a proxy in front.
+Not covered: a restart forgets which digest a slot was bound to; uploads over 5 GiB.
+
+Not defended here: an operator that stores wrong bytes for its own slot (replays of later segments
+find no predecessor), or that keeps the presigner busy with requests. Limits per client belong to a
+proxy in front.
 """
 
 import sys
@@ -64,14 +65,16 @@ LINK_LIFE_S = 300
 BODY_LIMIT = 4096
 DIGEST_LENGTH = 64
 MANIFESTS = 64
-"""How many jobs' manifests are kept in memory."""
+"""Number of jobs whose manifests are kept in memory."""
 REMEMBERED = 10_000
+"""Number of digests of whole states that are kept in memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PresignerConfig:
-    """`blobs`: the bucket's address. `ledger`: the authority's. `listen`: `unix:PATH`,
-    `http://HOST:PORT` or `https://HOST:PORT`, the last with PEM files."""
+    """`blobs`: the bucket's address. `ledger`: the authority's address. `genesis`: the network's,
+    hex. `listen`: `unix:PATH`, `http://HOST:PORT` or `https://HOST:PORT`. `certificate` and
+    `certificate_key`: PEM files, for https only."""
 
     blobs: str
     ledger: str
@@ -82,9 +85,9 @@ class PresignerConfig:
 
 
 class Links:
-    """Signs links to one bucket. Holds the credentials.
+    """Signs links to one bucket, with the credentials of the environment.
 
-    Raises `UsageError` if the environment has none.
+    Raises `UsageError` if there are none.
     """
 
     def __init__(self, address: BucketAddress) -> None:
@@ -103,7 +106,7 @@ class Links:
             config=Config(
                 signature_version="s3v4",
                 s3={"addressing_style": "path" if address.endpoint_override else "auto"},
-                # A checksum in the link would be that of an empty body.
+                # The link is signed without a body: its checksum would be that of an empty one.
                 request_checksum_calculation="when_required",
                 response_checksum_validation="when_required",
             ),
@@ -111,17 +114,17 @@ class Links:
         self._blobs = Blobs(Bucket(address))
         self._clearing = threading.Lock()
         self._whole: set[str] = set()
-        """States that were read and found whole. Reading a large one outlasts the patience of who
-        asks; whoever asks again is answered at once."""
+        """States that were read and found whole. Reading a large state takes longer than a client
+        waits; the client's next request is answered at once."""
         self.data_of = lru_cache(MANIFESTS)(self._data_of)
-        """Digests of what a manifest names. Raises `Missing` if it is not stored."""
+        """Digests of the objects that a manifest names. Raises `Missing` if it is not stored."""
 
     def reading(self, kind: str, digest: str) -> Grant:
         """A link that reads one object."""
         return Grant(url=self._sign("get_object", kind, digest), headers={})
 
     def storing_state(self, digest: str) -> Grant:
-        """A link that stores a state where none is; an empty one where it is stored already.
+        """A link that stores a state; an empty one if the state is stored already.
 
         Raises `Unreachable` if the bucket does not answer.
         """
@@ -152,9 +155,9 @@ class Links:
         return True
 
     def _is_whole(self, digest: str) -> bool:
-        """Whether a stored state is what its name says. If not it goes, because its owner could
-        never store it otherwise."""
-        # One at a time: between looking and removing, nobody else makes room for the right one.
+        """Whether a stored state has the digest that it is stored under. Removes it if not: the
+        digest's owner could not store the right one over it."""
+        # One at a time: another request must not store the right state before the removal.
         with self._clearing:
             if digest in self._whole:
                 return True
@@ -185,7 +188,8 @@ class Links:
 
 
 class Presigner:
-    """The rules of who gets a link. `rights` asks the authority; see `readings.object_rights`."""
+    """Decides which party gets which link. `rights` asks the authority; see
+    `readings.object_rights`."""
 
     def __init__(
         self, *, genesis: str, rights: Callable[..., Any], links: Links, clock: Clock
@@ -196,8 +200,8 @@ class Presigner:
         self._lock = threading.Lock()
 
     def grant(self, envelope: Envelope) -> Grant:
-        """A link for what a signed request asks. Raises `Refused` with the reason, and
-        `OperationError` if the authority or the bucket cannot be asked."""
+        """The link that a signed request asks for. Raises `Refused` with the reason, and
+        `OperationError` if the authority or the bucket does not answer."""
         request, party = self._read(envelope)
         rights = self._rights(
             "object_rights",
@@ -218,7 +222,7 @@ class Presigner:
         return self._links.storing_state(request.digest)
 
     def _is_named(self, request: ObjectRequest, manifest: str) -> bool:
-        """Whether a piece of data is one of the job's; the authority knows all other kinds."""
+        """Whether the job's manifest names a data object. The authority decides on other kinds."""
         if request.kind != "data":
             return True
         try:
@@ -227,7 +231,8 @@ class Presigner:
             return False
 
     def _read(self, envelope: Envelope) -> tuple[ObjectRequest, str]:
-        """A request whose signature and time hold, and who signed it."""
+        """A request whose signature and time are valid, and the id of the party that signed it.
+        Raises `Refused`."""
         try:
             body = signing.unseal(envelope, TAG)
             key = bytes.fromhex(body.pop("key"))
@@ -244,14 +249,14 @@ class Presigner:
         return request, party_id(key)
 
     def _bind(self, open_slots: list[str], digest: str) -> None:
-        """See to it that an open slot answers with this digest: one that did, or the first one
-        that has none. Segments are stored in their order."""
+        """Bind the digest to an open slot: the slot that it is bound to already, or the first slot
+        without a digest. Segments are stored in order. Raises `Refused`."""
         with self._lock:
             if any(self._bound.get(slot) == digest for slot in open_slots):
                 return
             free = [slot for slot in open_slots if slot not in self._bound]
             if not free:
-                raise Refused(Reason.SLOT_NOT_OPEN, "no open slot of yours waits for a state")
+                raise Refused(Reason.SLOT_NOT_OPEN, "none of your open slots lacks a state")
             task = free[0].rsplit("/", 2)[0]
             gone = [one for one in self._bound if one.rsplit("/", 2)[0] == task]
             for slot in set(gone) - set(open_slots):
@@ -301,7 +306,7 @@ def serve(config: PresignerConfig) -> None:
 
 
 def main(path: Path) -> None:
-    """Serve what a configuration file describes. Raises `GensynError`."""
+    """Serve with a configuration file. Raises `GensynError`."""
     try:
         config = records.from_json(PresignerConfig, canonical.decode(path.read_bytes()))
     except (OSError, ValueError) as error:

@@ -1,8 +1,8 @@
-"""State folded so far, kept so that a restart need not fold the whole journal again.
+"""Snapshots of the folded state: a restart folds only the journal's entries after the snapshot.
 
-A snapshot is good only for the code that wrote it, only under the network's secret (a database's
-administrator must not be able to plant one), and only if the journal still holds the entries that
-it was folded from. Anything else is ignored, and the journal is folded from its beginning.
+A snapshot is used only by the code that wrote it, only if it is authenticated with the network's
+secret (a database's administrator cannot plant one), and only if the journal still has the entries
+that it was folded from. Otherwise it is ignored, and the journal is folded from its beginning.
 """
 
 import hashlib

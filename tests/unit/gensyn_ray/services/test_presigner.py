@@ -1,6 +1,8 @@
 """Who gets a link: a signed request, for this network, in time, within what the authority says."""
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -213,6 +215,28 @@ class TestOverHttp:
             "/v1/objects", json=sign(OPERATOR, READ).to_json()
         )
         assert (answer.status_code, answer.json()) == (503, {"detail": "no ledger answers"})
+
+    def test_requests_beyond_the_limit_are_refused_at_once(self) -> None:
+        begun, go_on = threading.Event(), threading.Event()
+
+        def wait_for_the_bucket(envelope: Envelope) -> Grant:
+            begun.set()
+            assert go_on.wait(20)
+            return Grant(url="u", headers={})
+
+        body = sign(OPERATOR, READ).to_json()
+        with (
+            TestClient(make_app(wait_for_the_bucket, call_limit=1)) as http,
+            ThreadPoolExecutor() as pool,
+        ):
+            first = pool.submit(http.post, "/v1/objects", json=body)
+            assert begun.wait(20)
+            second = http.post("/v1/objects", json=body)
+            go_on.set()
+            assert first.result().status_code == 200
+            assert http.post("/v1/objects", json=body).status_code == 200
+        assert (second.status_code, second.json()["refused"]) == (503, "overloaded")
+        assert second.headers["retry-after"] == "1"
 
 
 def _config(**changes: str) -> PresignerConfig:
