@@ -21,7 +21,7 @@ from gensyn_ray.runtime.http_server import Limits
 from tests.kits.agent_kit import make_agent
 from tests.kits.fake_ledger import FakeLedger
 from tests.kits.http_kit import connected, posted, received, send_until_cut, serving
-from tests.kits.service_kit import FakeLedger as FakeBackend
+from tests.kits.service_kit import ScriptedBackend
 
 LIMITS = Limits(connections=4, head_s=0.3, keep_alive_s=0.3)
 
@@ -37,7 +37,7 @@ class Daemon:
 
 def ledger_service() -> Daemon:
     return Daemon(
-        app=FakeBackend().app(), path="/v1/commands", limit_bytes=ledger.service.app.BODY_LIMIT
+        app=ScriptedBackend().app(), path="/v1/commands", limit_bytes=ledger.service.app.BODY_LIMIT
     )
 
 

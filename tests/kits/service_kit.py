@@ -1,4 +1,4 @@
-"""A hand-written ledger behind the HTTP service."""
+"""The ledger's HTTP service around a backend without rules."""
 
 import asyncio
 import time
@@ -18,8 +18,8 @@ def envelope(number: int = 0, **body: Any) -> Envelope:
     return seal(KEY, COMMAND, {"number": number, **body})
 
 
-class FakeLedger:
-    """Accepts everything but what says `"no"`, and remembers how it was asked."""
+class ScriptedBackend:
+    """Accepts every command but one that says `"no"`, and remembers its calls."""
 
     def __init__(self) -> None:
         self.batches: list[list[Envelope]] = []

@@ -17,7 +17,7 @@ from gensyn_ray.domain.errors import OperationError, Refused, Unreachable, Usage
 from gensyn_ray.runtime.address import parse_listen_address
 from ledger.client import LedgerClient
 from tests.kits.http_kit import free_port, serving
-from tests.kits.service_kit import FakeLedger, envelope
+from tests.kits.service_kit import ScriptedBackend, envelope
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +71,7 @@ def address() -> str:
 
 def test_commands_and_readings_go_over_tls(make_pair: MakePair, address: str) -> None:
     pair = make_pair("ledger")
-    fake = FakeLedger()
+    fake = ScriptedBackend()
     with serving(fake.app(), address, certificate=pair.certificate, key=pair.key):
         client = LedgerClient(address, ca_file=pair.certificate)
         assert client.submit(envelope()) == {"receipt": envelope().body_hash}
@@ -90,7 +90,7 @@ def test_a_certificate_for_another_time_or_place_is_not_trusted(
     make_pair: MakePair, address: str, host: str, days: int, why: str
 ) -> None:
     pair = make_pair("ledger", host=host, days=days)
-    fake = FakeLedger()
+    fake = ScriptedBackend()
     with serving(fake.app(), address, certificate=pair.certificate, key=pair.key):
         with pytest.raises(Unreachable, match=why) as caught:
             LedgerClient(address, ca_file=pair.certificate).submit(envelope())
@@ -105,7 +105,7 @@ def test_a_certificate_that_nobody_vouches_for_is_not_trusted(
 ) -> None:
     pair = make_pair("ledger")
     ca_file = make_pair("another").certificate if trusted == "another" else None
-    fake = FakeLedger()
+    fake = ScriptedBackend()
     with (
         serving(fake.app(), address, certificate=pair.certificate, key=pair.key),
         pytest.raises(Unreachable, match="is not trusted"),
@@ -117,7 +117,7 @@ def test_a_certificate_that_nobody_vouches_for_is_not_trusted(
 def test_plain_http_to_a_tls_port_gets_nothing(make_pair: MakePair, address: str) -> None:
     pair = make_pair("ledger")
     with (
-        serving(FakeLedger().app(), address, certificate=pair.certificate, key=pair.key),
+        serving(ScriptedBackend().app(), address, certificate=pair.certificate, key=pair.key),
         pytest.raises(Unreachable, match="no ledger answers"),
     ):
         LedgerClient(address.replace("https", "http")).read("echo")

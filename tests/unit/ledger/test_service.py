@@ -21,14 +21,14 @@ from gensyn_ray.runtime import http_body
 from ledger.service import command_queue
 from ledger.service.app import BODY_LIMIT, make_app
 from ledger.service.command_queue import BATCH_LIMIT, CommandQueue
-from tests.kits.service_kit import FakeLedger, envelope
+from tests.kits.service_kit import ScriptedBackend, envelope
 
 PATIENCE_S = 30.0
 
 
 @pytest.fixture
-def fake() -> FakeLedger:
-    return FakeLedger()
+def fake() -> ScriptedBackend:
+    return ScriptedBackend()
 
 
 @asynccontextmanager
@@ -58,7 +58,7 @@ async def post(client: httpx.AsyncClient, one: Envelope) -> httpx.Response:
 # -- status codes ----------------------------------------------------------------------------
 
 
-def test_an_accepted_command_is_answered_with_its_receipt(fake: FakeLedger) -> None:
+def test_an_accepted_command_is_answered_with_its_receipt(fake: ScriptedBackend) -> None:
     with TestClient(fake.app()) as client:
         response = client.post("/v1/commands", json=envelope().to_json())
     assert response.status_code == 200
@@ -66,7 +66,7 @@ def test_an_accepted_command_is_answered_with_its_receipt(fake: FakeLedger) -> N
     assert fake.batches == [[envelope()]]
 
 
-def test_a_refused_command_is_answered_with_its_reason(fake: FakeLedger) -> None:
+def test_a_refused_command_is_answered_with_its_reason(fake: ScriptedBackend) -> None:
     with TestClient(fake.app()) as client:
         response = client.post("/v1/commands", json=envelope(say="no").to_json())
     assert response.status_code == 409
@@ -90,7 +90,7 @@ def test_a_refused_command_is_answered_with_its_reason(fake: FakeLedger) -> None
         b'{"body": "{}", "signature": "AA==", "more": 1}',
     ],
 )
-def test_a_malformed_body_never_reaches_the_ledger(fake: FakeLedger, content: bytes) -> None:
+def test_a_malformed_body_never_reaches_the_ledger(fake: ScriptedBackend, content: bytes) -> None:
     with TestClient(fake.app()) as client:
         response = client.post("/v1/commands", content=content)
     assert response.status_code == 400
@@ -99,21 +99,21 @@ def test_a_malformed_body_never_reaches_the_ledger(fake: FakeLedger, content: by
     assert fake.batches == []
 
 
-def test_a_reading_gets_the_querys_parameters(fake: FakeLedger) -> None:
+def test_a_reading_gets_the_querys_parameters(fake: ScriptedBackend) -> None:
     with TestClient(fake.app()) as client:
         response = client.get("/v1/read/echo", params={"job": "job-1", "from": "5"})
     assert response.status_code == 200
     assert response.json() == {"job": "job-1", "from": "5"}
 
 
-def test_an_unknown_view_is_said_to_be_unknown(fake: FakeLedger) -> None:
+def test_an_unknown_view_is_refused(fake: ScriptedBackend) -> None:
     with TestClient(fake.app()) as client:
         response = client.get("/v1/read/nothing")
     assert response.status_code == 404
     assert response.json() == {"refused": "unknown view", "detail": "there is no view 'nothing'"}
 
 
-def test_there_is_nothing_else(fake: FakeLedger) -> None:
+def test_there_is_nothing_else(fake: ScriptedBackend) -> None:
     with TestClient(fake.app()) as client:
         assert client.get("/v1/commands").status_code == 405
         assert client.get("/v1/other").status_code == 404
@@ -123,14 +123,14 @@ def test_there_is_nothing_else(fake: FakeLedger) -> None:
         assert client.get("/v1/commands").json()["refused"] == "wrong method"
 
 
-def test_parameters_without_sense_are_said_to_be_so(fake: FakeLedger) -> None:
+def test_bad_parameters_are_refused(fake: ScriptedBackend) -> None:
     with TestClient(fake.app()) as client:
         response = client.get("/v1/read/count", params={"to": "many"})
     assert response.status_code == 422
     assert response.json() == {"refused": "bad parameters", "detail": "`to` is a number"}
 
 
-def test_an_answer_may_quote_text_that_has_no_utf8(fake: FakeLedger) -> None:
+def test_an_answer_may_quote_text_that_has_no_utf8(fake: ScriptedBackend) -> None:
     fake.answer = lambda one: {"refused": "unknown operation", "detail": "\ud800"}
     with TestClient(fake.app()) as client:
         response = client.post("/v1/commands", json=envelope().to_json())
@@ -141,7 +141,7 @@ def test_an_answer_may_quote_text_that_has_no_utf8(fake: FakeLedger) -> None:
 # -- bounds ----------------------------------------------------------------------------------
 
 
-def test_a_body_that_says_it_is_too_large_is_not_read(fake: FakeLedger) -> None:
+def test_a_body_that_says_it_is_too_large_is_not_read(fake: ScriptedBackend) -> None:
     parts = Parts(count=1, size=1)
 
     async def work() -> None:
@@ -155,7 +155,9 @@ def test_a_body_that_says_it_is_too_large_is_not_read(fake: FakeLedger) -> None:
     soon(work)
 
 
-def test_a_body_that_says_nothing_is_read_to_the_limit_and_no_further(fake: FakeLedger) -> None:
+def test_a_body_that_says_nothing_is_read_to_the_limit_and_no_further(
+    fake: ScriptedBackend,
+) -> None:
     parts = Parts(count=1_000, size=BODY_LIMIT // 4)
 
     async def work() -> None:
@@ -169,7 +171,7 @@ def test_a_body_that_says_nothing_is_read_to_the_limit_and_no_further(fake: Fake
 
 
 @pytest.mark.parametrize("declared", ["-1", "9" * 5_000, "²", "", "1e9"])
-def test_a_length_that_is_none_does_no_harm(fake: FakeLedger, declared: str) -> None:
+def test_a_malformed_content_length_is_refused(fake: ScriptedBackend, declared: str) -> None:
     async def work() -> None:
         async with running(fake.app()) as client:
             headers = [(b"content-length", declared.encode("latin-1"))]
@@ -179,7 +181,7 @@ def test_a_length_that_is_none_does_no_harm(fake: FakeLedger, declared: str) -> 
     soon(work)
 
 
-def test_the_largest_body_is_taken(fake: FakeLedger) -> None:
+def test_the_largest_body_is_taken(fake: ScriptedBackend) -> None:
     spare = BODY_LIMIT - len(json.dumps(envelope(filler="").to_json()))
     content = json.dumps(envelope(filler="x" * spare).to_json())
     assert len(content) == BODY_LIMIT
@@ -189,7 +191,7 @@ def test_the_largest_body_is_taken(fake: FakeLedger) -> None:
 
 
 def test_a_body_that_does_not_arrive_is_given_up(
-    fake: FakeLedger, monkeypatch: pytest.MonkeyPatch
+    fake: ScriptedBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(http_body, "BODY_S", 0.02)
 
@@ -208,7 +210,7 @@ def test_a_body_that_does_not_arrive_is_given_up(
 
 
 def test_a_reading_that_is_too_long_is_not_given(
-    fake: FakeLedger, monkeypatch: pytest.MonkeyPatch
+    fake: ScriptedBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ledger.service.app.READING_LIMIT", 11)
     with TestClient(fake.app()) as client:
@@ -241,7 +243,7 @@ def assert_too_large(response: Any) -> None:
 # -- health, metrics, what machines may know ---------------------------------------------------
 
 
-def test_health_says_how_long_the_journal_is(fake: FakeLedger) -> None:
+def test_health_says_how_long_the_journal_is(fake: ScriptedBackend) -> None:
     with TestClient(fake.app()) as client:
         client.post("/v1/commands", json=envelope().to_json())
         response = client.get("/health")
@@ -250,7 +252,7 @@ def test_health_says_how_long_the_journal_is(fake: FakeLedger) -> None:
 
 
 def test_health_is_answered_while_the_queue_is_full(
-    fake: FakeLedger, monkeypatch: pytest.MonkeyPatch
+    fake: ScriptedBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(command_queue, "QUEUE_LIMIT", 200)
     monkeypatch.setattr(command_queue, "BATCH_LIMIT", 1)
@@ -269,7 +271,7 @@ def test_health_is_answered_while_the_queue_is_full(
     soon(work)
 
 
-def test_metrics_count_what_was_answered(fake: FakeLedger) -> None:
+def test_metrics_count_what_was_answered(fake: ScriptedBackend) -> None:
     with TestClient(fake.app()) as client:
         client.post("/v1/commands", json=envelope(1).to_json())
         client.post("/v1/commands", json=envelope(2).to_json())
@@ -288,8 +290,8 @@ def test_metrics_count_what_was_answered(fake: FakeLedger) -> None:
     assert found["entries{}"] == 3
 
 
-def test_two_applications_count_apart(fake: FakeLedger) -> None:
-    other = FakeLedger()
+def test_two_applications_count_apart(fake: ScriptedBackend) -> None:
+    other = ScriptedBackend()
     with TestClient(fake.app()) as client, TestClient(other.app()) as elsewhere:
         client.post("/v1/commands", json=envelope().to_json())
         assert metrics(client)["entries{}"] == 1
@@ -297,7 +299,7 @@ def test_two_applications_count_apart(fake: FakeLedger) -> None:
         assert 'commands_total{answer="accepted",reason=""}' not in metrics(elsewhere)
 
 
-def test_every_route_says_what_it_may_answer(fake: FakeLedger) -> None:
+def test_every_route_says_what_it_may_answer(fake: ScriptedBackend) -> None:
     with TestClient(fake.app()) as client:
         document = client.get("/openapi.json").json()
     told = {
@@ -334,8 +336,8 @@ def metrics(client: TestClient) -> dict[str, float]:
 # -- batches and overload --------------------------------------------------------------------
 
 
-def test_whoever_waits_goes_into_the_same_batch_and_gets_their_own_answer(
-    fake: FakeLedger,
+def test_waiting_commands_go_into_one_batch_and_each_gets_its_own_answer(
+    fake: ScriptedBackend,
 ) -> None:
     async def work() -> None:
         async with running(fake.app()) as client:
@@ -348,7 +350,7 @@ def test_whoever_waits_goes_into_the_same_batch_and_gets_their_own_answer(
     soon(work)
 
 
-def test_no_batch_is_larger_than_its_limit(fake: FakeLedger) -> None:
+def test_no_batch_is_larger_than_its_limit(fake: ScriptedBackend) -> None:
     async def work() -> None:
         queue = CommandQueue(fake.submit)
         sent = [envelope(number) for number in range(2 * BATCH_LIMIT + 5)]
@@ -364,7 +366,7 @@ def test_no_batch_is_larger_than_its_limit(fake: FakeLedger) -> None:
     soon(work)
 
 
-def test_a_lone_command_does_not_wait_for_others(fake: FakeLedger) -> None:
+def test_a_lone_command_does_not_wait_for_others(fake: ScriptedBackend) -> None:
     async def work() -> None:
         async with running(fake.app()) as client:
             for number in range(3):
@@ -374,7 +376,7 @@ def test_a_lone_command_does_not_wait_for_others(fake: FakeLedger) -> None:
     soon(work)
 
 
-def test_whoever_stops_waiting_does_not_hold_up_the_others(fake: FakeLedger) -> None:
+def test_a_client_that_stops_waiting_does_not_delay_others(fake: ScriptedBackend) -> None:
     async def work() -> None:
         queue = CommandQueue(fake.submit)
         gone = asyncio.create_task(queue.put(envelope(0)))
@@ -390,8 +392,8 @@ def test_whoever_stops_waiting_does_not_hold_up_the_others(fake: FakeLedger) -> 
     soon(work)
 
 
-def test_a_full_queue_takes_no_more_and_says_so(
-    fake: FakeLedger, monkeypatch: pytest.MonkeyPatch
+def test_commands_beyond_the_queue_are_refused_as_overloaded(
+    fake: ScriptedBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(command_queue, "QUEUE_LIMIT", 3)
 
@@ -415,8 +417,8 @@ def test_a_full_queue_takes_no_more_and_says_so(
     soon(work)
 
 
-def test_a_queue_refuses_at_once_rather_than_wait(
-    fake: FakeLedger, monkeypatch: pytest.MonkeyPatch
+def test_a_full_queue_refuses_at_once(
+    fake: ScriptedBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(command_queue, "QUEUE_LIMIT", 2)
 
@@ -435,7 +437,7 @@ def test_a_queue_refuses_at_once_rather_than_wait(
 # -- ticks and ends --------------------------------------------------------------------------
 
 
-def test_time_goes_on_without_commands(fake: FakeLedger) -> None:
+def test_time_goes_on_without_commands(fake: ScriptedBackend) -> None:
     async def work() -> None:
         async with running(fake.app(tick_ms=1)):
             while fake.ticks < 3:
@@ -448,7 +450,9 @@ def test_time_goes_on_without_commands(fake: FakeLedger) -> None:
     soon(work)
 
 
-def test_a_submit_that_fails_ends_the_process_and_is_never_tried_again(fake: FakeLedger) -> None:
+def test_a_submit_that_fails_ends_the_process_and_is_never_tried_again(
+    fake: ScriptedBackend,
+) -> None:
     fake.fails_with = OSError("the disk is gone")
 
     async def work() -> None:
@@ -465,7 +469,7 @@ def test_a_submit_that_fails_ends_the_process_and_is_never_tried_again(fake: Fak
     soon(work)
 
 
-def test_a_submit_that_answers_too_little_ends_the_process(fake: FakeLedger) -> None:
+def test_a_submit_that_answers_too_little_ends_the_process(fake: ScriptedBackend) -> None:
     app = make_app(
         lambda envelopes: [], fake.read, fake.tick, tick_ms=3_600_000, on_failure=fake.fail
     )
@@ -480,7 +484,7 @@ def test_a_submit_that_answers_too_little_ends_the_process(fake: FakeLedger) -> 
     soon(work)
 
 
-def test_a_tick_that_fails_ends_the_process(fake: FakeLedger) -> None:
+def test_a_tick_that_fails_ends_the_process(fake: ScriptedBackend) -> None:
     async def work() -> None:
         async with running(fake.app(tick=fake.tick_badly, tick_ms=1)):
             await fake.failed.wait()
@@ -489,13 +493,13 @@ def test_a_tick_that_fails_ends_the_process(fake: FakeLedger) -> None:
     soon(work)
 
 
-def test_an_orderly_end_is_no_failure(fake: FakeLedger) -> None:
+def test_an_orderly_end_is_no_failure(fake: ScriptedBackend) -> None:
     with TestClient(fake.app(tick_ms=1)) as client:
         assert client.post("/v1/commands", json=envelope().to_json()).status_code == 200
     assert fake.failures == []
 
 
-def test_what_was_taken_is_answered_before_the_end(fake: FakeLedger) -> None:
+def test_what_was_taken_is_answered_before_the_end(fake: ScriptedBackend) -> None:
     async def work() -> None:
         async with running(fake.app()) as client:
             posts = [asyncio.create_task(post(client, envelope(n))) for n in range(2 * BATCH_LIMIT)]
@@ -509,7 +513,7 @@ def test_what_was_taken_is_answered_before_the_end(fake: FakeLedger) -> None:
     soon(work)
 
 
-def test_a_queue_that_has_ended_takes_nothing(fake: FakeLedger) -> None:
+def test_a_queue_that_has_ended_takes_nothing(fake: ScriptedBackend) -> None:
     async def work() -> None:
         queue = CommandQueue(fake.submit)
         waiting = asyncio.create_task(queue.put(envelope(0)))
@@ -522,7 +526,7 @@ def test_a_queue_that_has_ended_takes_nothing(fake: FakeLedger) -> None:
     soon(work)
 
 
-def test_a_failure_at_the_very_end_is_a_failure_too(fake: FakeLedger) -> None:
+def test_a_failure_at_the_very_end_is_a_failure_too(fake: ScriptedBackend) -> None:
     async def work() -> None:
         async with running(fake.app()) as client:
             posts = [asyncio.create_task(post(client, envelope(n))) for n in range(2 * BATCH_LIMIT)]

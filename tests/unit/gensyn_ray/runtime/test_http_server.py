@@ -31,12 +31,12 @@ from tests.kits.http_kit import (
     serving,
     wait_until,
 )
-from tests.kits.service_kit import FakeLedger, envelope
+from tests.kits.service_kit import ScriptedBackend, envelope
 
 
 @pytest.fixture
-def fake() -> FakeLedger:
-    return FakeLedger()
+def fake() -> ScriptedBackend:
+    return ScriptedBackend()
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def ask_health(connection: Any) -> int:
     return int(answer.split()[1])
 
 
-def test_an_endless_body_is_cut_off(fake: FakeLedger, address: str) -> None:
+def test_an_endless_body_is_cut_off(fake: ScriptedBackend, address: str) -> None:
     head = b"POST /v1/commands HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
     part = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
     with serving(fake.app(), address), connected(address) as connection:
@@ -66,7 +66,7 @@ def test_an_endless_body_is_cut_off(fake: FakeLedger, address: str) -> None:
     assert fake.taken == [envelope()]
 
 
-def test_a_cut_off_client_does_not_delay_others(fake: FakeLedger, address: str) -> None:
+def test_a_cut_off_client_does_not_delay_others(fake: ScriptedBackend, address: str) -> None:
     content = json.dumps(envelope(1).to_json()).encode()
     with serving(fake.app(), address):
         for sent in (
@@ -88,7 +88,7 @@ def test_a_cut_off_client_does_not_delay_others(fake: FakeLedger, address: str) 
 @pytest.mark.parametrize("before", [0, 1])
 @pytest.mark.parametrize("said", [b"", b"G", b"GET /health HTTP/1.1\r\nhost: x\r\n"])
 def test_a_connection_without_a_whole_head_is_closed(
-    fake: FakeLedger, address: str, before: int, said: bytes
+    fake: ScriptedBackend, address: str, before: int, said: bytes
 ) -> None:
     limits = Limits(head_s=0.2, keep_alive_s=0.2)
     with serving(fake.app(), address, limits=limits), connected(address) as connection:
@@ -100,20 +100,22 @@ def test_a_connection_without_a_whole_head_is_closed(
         assert time.monotonic() - started_s < 2
 
 
-def test_a_connection_that_sends_requests_stays_open(fake: FakeLedger, address: str) -> None:
+def test_a_connection_that_sends_requests_stays_open(fake: ScriptedBackend, address: str) -> None:
     with serving(fake.app(), address, limits=Limits(head_s=0.1)), connected(address) as connection:
         for _ in range(6):
             assert ask_health(connection) == 200
             time.sleep(0.05)
 
 
-def test_a_head_has_a_limit(fake: FakeLedger, address: str) -> None:
+def test_a_head_has_a_limit(fake: ScriptedBackend, address: str) -> None:
     with serving(fake.app(), address), connected(address) as connection:
         connection.sendall(b"GET /health HTTP/1.1\r\nx: " + b"y" * 100_000)
         assert received(connection).startswith(b"HTTP/1.1 400 ")
 
 
-def test_a_client_that_stops_reading_its_answer_is_cut_off(fake: FakeLedger, address: str) -> None:
+def test_a_client_that_stops_reading_its_answer_is_cut_off(
+    fake: ScriptedBackend, address: str
+) -> None:
     ask = b"GET /v1/read/count?to=1000000 HTTP/1.1\r\nhost: x\r\n\r\n"
     with serving(fake.app(), address, limits=Limits(answer_s=0.2)), connected(address) as stalled:
         stalled.sendall(ask)
@@ -125,7 +127,7 @@ def test_a_client_that_stops_reading_its_answer_is_cut_off(fake: FakeLedger, add
 
 @pytest.mark.parametrize("path", ["/nothing", "/v1/read/echo"])
 def test_a_body_that_goes_on_after_the_answer_is_cut_off(
-    fake: FakeLedger, address: str, path: str
+    fake: ScriptedBackend, address: str, path: str
 ) -> None:
     head = f"POST {path} HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
     with serving(fake.app(), address), connected(address) as connection:
@@ -135,7 +137,7 @@ def test_a_body_that_goes_on_after_the_answer_is_cut_off(
 
 
 def test_bytes_that_are_no_http_are_refused_in_the_kits_shape(
-    fake: FakeLedger, address: str
+    fake: ScriptedBackend, address: str
 ) -> None:
     with serving(fake.app(), address), connected(address) as connection:
         connection.sendall(b"\x16\x03\x01 no http\r\n\r\n")
@@ -144,7 +146,7 @@ def test_bytes_that_are_no_http_are_refused_in_the_kits_shape(
     assert json.loads(body)["refused"] == "malformed"
 
 
-def test_a_connection_beyond_the_limit_is_refused(fake: FakeLedger, address: str) -> None:
+def test_a_connection_beyond_the_limit_is_refused(fake: ScriptedBackend, address: str) -> None:
     client = LedgerClient(address)
     with serving(fake.app(), address, limits=Limits(connections=2)):
         with connected(address) as one, connected(address):
@@ -172,7 +174,7 @@ def answers(client: LedgerClient) -> bool:
 
 
 def test_in_a_flood_each_request_gets_one_answer_and_a_refused_one_is_not_applied(
-    fake: FakeLedger, monkeypatch: pytest.MonkeyPatch
+    fake: ScriptedBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(command_queue, "QUEUE_LIMIT", 8)
     fake.batch_s = 0.005
@@ -214,14 +216,14 @@ from gensyn_ray.domain.errors import GensynError
 from gensyn_ray.runtime.address import parse_listen_address
 from gensyn_ray.runtime.http_server import serve
 from gensyn_ray.runtime.listening import listen
-from tests.kits.service_kit import FakeLedger
+from tests.kits.service_kit import ScriptedBackend
 
 try:
     listener = listen(parse_listen_address(sys.argv[1]))
 except GensynError as error:
     print(error, file=sys.stderr)
     sys.exit(error.exit_code)
-fake = FakeLedger()
+fake = ScriptedBackend()
 fake.batch_s = 0.2
 with listener:
     serve(fake.app(), listener)

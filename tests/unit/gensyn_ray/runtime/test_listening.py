@@ -18,12 +18,12 @@ from gensyn_ray.runtime.address import SocketFile, parse_listen_address
 from gensyn_ray.runtime.listening import Listener, listen
 from ledger.client import LedgerClient
 from tests.kits.http_kit import free_port, serving
-from tests.kits.service_kit import FakeLedger, envelope
+from tests.kits.service_kit import ScriptedBackend, envelope
 
 
 @pytest.fixture
-def fake() -> FakeLedger:
-    return FakeLedger()
+def fake() -> ScriptedBackend:
+    return ScriptedBackend()
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def address(tmp_path: Path) -> str:
     return f"unix:{tmp_path / 's'}"
 
 
-def test_owner_and_group_alone_may_connect(fake: FakeLedger, address: str) -> None:
+def test_owner_and_group_alone_may_connect(fake: ScriptedBackend, address: str) -> None:
     with serving(fake.app(), address):
         mode = os.stat(address.removeprefix("unix:")).st_mode
         assert stat.S_ISSOCK(mode)
@@ -39,7 +39,9 @@ def test_owner_and_group_alone_may_connect(fake: FakeLedger, address: str) -> No
         assert LedgerClient(address).submit(envelope()) == {"receipt": envelope().body_hash}
 
 
-def test_a_socket_file_that_nobody_listens_on_is_replaced(fake: FakeLedger, address: str) -> None:
+def test_a_socket_file_that_nobody_listens_on_is_replaced(
+    fake: ScriptedBackend, address: str
+) -> None:
     with socket.socket(socket.AF_UNIX) as killed:
         killed.bind(address.removeprefix("unix:"))
         killed.listen()
@@ -49,14 +51,14 @@ def test_a_socket_file_that_nobody_listens_on_is_replaced(fake: FakeLedger, addr
         assert LedgerClient(address).read("echo", a=1) == {"a": "1"}
 
 
-def test_a_live_services_socket_is_left_alone(fake: FakeLedger, address: str) -> None:
+def test_a_live_services_socket_is_left_alone(fake: ScriptedBackend, address: str) -> None:
     with serving(fake.app(), address):
         with pytest.raises(UsageError, match="a service already listens on"):
             listen(parse_listen_address(address))
         assert LedgerClient(address).read("echo") == {}
 
 
-def test_a_live_services_port_is_left_alone(fake: FakeLedger) -> None:
+def test_a_live_services_port_is_left_alone(fake: ScriptedBackend) -> None:
     address = f"http://127.0.0.1:{free_port()}"
     with serving(fake.app(), address):
         with pytest.raises(UsageError, match="Address already in use"):
