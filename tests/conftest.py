@@ -19,8 +19,10 @@ TOGETHER = {
         "tests/contract/test_authority_on_stores.py",
         "tests/contract/test_journal_store.py",
     ),
-    "one process on another processor": ("tests/unit/workloads/numerics/test_reproducible.py",),
-    "one process with every program": ("tests/unit/workloads/programs/test_programs.py",),
+    "kernels for another processor are compiled once": (
+        "tests/unit/workloads/numerics/test_reproducible.py",
+        "tests/unit/workloads/programs/test_programs.py",
+    ),
     "one recording of golden files": ("tests/unit/workloads/numerics/test_self_test.py",),
     "one long journal": ("tests/soak/test_tamper.py",),
 }
