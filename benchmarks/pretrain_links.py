@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from gensyn_ray.api.network import Audit, Budget
+from gensyn_ray.api.terms import Audit, Budget
 from gensyn_ray.domain.money import MICRO_PER_CREDIT
 from gensyn_ray.testnet.processes import free_port
 from gensyn_ray.testnet.slow_hosts import SlowHost, slow_hosts, why_not
@@ -70,10 +70,10 @@ def diloco(hosts: list[SlowHost], rounds: int, steps: int) -> tuple[float, list[
             data=prepared.manifest.digest,
             audit=Audit(rate_ppm=50_000),
         )
-        outer_steps = job.result(timeout_s=JOB_S).summary["rounds"]
-    done = sum(change["steps"] for one in outer_steps[2:] for change in one["changes"])
-    ends = [[one["at_s"], [change["steps"] for change in one["changes"]]] for one in outer_steps]
-    return done * BATCH * LENGTH / (outer_steps[-1]["at_s"] - outer_steps[1]["at_s"]), ends
+        states = job.result(timeout_s=JOB_S).outcome.rounds
+    done = sum(one.steps for state in states[2:] for one in state.pseudo_gradients)
+    ends = [[state.at_s, [one.steps for one in state.pseudo_gradients]] for state in states]
+    return done * BATCH * LENGTH / (states[-1].at_s - states[1].at_s), ends
 
 
 def plainly(hosts: list[SlowHost], steps: int) -> float:

@@ -32,8 +32,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.pretrain_communication import FULL, GAP, data_parallel, held_out_loss
-from gensyn_ray.api.network import Job, JobResult, Network
-from gensyn_ray.cli.submitter import asked_by, launch
+from gensyn_ray.api import job_file
+from gensyn_ray.api.job import Job, JobResult
+from gensyn_ray.api.network import Network
 from gensyn_ray.domain.errors import OperationError
 from gensyn_ray.domain.money import MICRO_PER_CREDIT, format_credits
 from gensyn_ray.domain.numerics import REPRODUCIBLE
@@ -46,6 +47,8 @@ from workloads.numerics.arithmetic import arithmetic
 from workloads.numerics.pinned import best_profiles
 from workloads.programs import recipes
 from workloads.programs.fashion import Fashion
+from workloads.ray_jobs.diloco.kind import DilocoOutcome
+from workloads.ray_jobs.search.kind import SearchOutcome
 
 EXAMPLES = Path(__file__).parent.parent / "docs" / "examples"
 RECIPES: Mapping[str, Callable[[], Prepared]] = {
@@ -88,7 +91,7 @@ def follow(network: LocalNetwork, client: Network, kind: str, seed: int) -> Job:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"{kind}.toml"
         path.write_text(text)
-        return launch(client, asked_by(path))
+        return client.open(job_file.read(path))
 
 
 def await_segments(job: Job, done: Callable[[], int], count: int) -> None:
@@ -126,8 +129,8 @@ def churn(network: LocalNetwork, client: Network, job: Job, profile: str) -> Non
 
 def curves(result: JobResult) -> list[dict[str, list[float]]]:
     """Metrics of each trial by segment, the best trial first; or of each round."""
-    if "rounds" in result.summary:
-        rounds = [one["metrics"] for one in result.summary["rounds"]]
+    if isinstance(result.outcome, DilocoOutcome):
+        rounds = [one.metrics for one in result.outcome.rounds]
         return [{name: [one[name] for one in rounds] for name in rounds[0]}]
     best = result.grid.get_best_result()
     trials = [best, *(one for one in result.grid if one.path != best.path)]
@@ -143,9 +146,10 @@ def curves(result: JobResult) -> list[dict[str, list[float]]]:
 
 def front(result: JobResult) -> list[dict[str, float]]:
     """The values of the leading trials of a search with several metrics."""
-    objectives = result.summary.get("objectives", {})
-    if len(objectives) < 2:
+    outcome = result.outcome
+    if not isinstance(outcome, SearchOutcome) or len(outcome.objectives) < 2:
         return []
+    objectives = outcome.objectives
     ends = {one.path: one.metrics for one in result.grid if one.metrics}
     leading = [ends[path] for path in leaders(ends, objectives)]
     return [{name: one[name] for name in objectives} for one in leading]
@@ -187,16 +191,17 @@ def report(network: LocalNetwork, kind: str, result: JobResult, wall_s: float) -
     for one in result.receipts:
         name = names[one["operator"]]
         earned[name] = earned.get(name, 0) + one["paid_micro"]
-    rounds = result.summary.get("rounds", [])
-    best = None if "rounds" in result.summary else result.grid.get_best_result().config
+    outcome = result.outcome
+    rounds = outcome.rounds if isinstance(outcome, DilocoOutcome) else ()
+    best = None if rounds else result.grid.get_best_result().config
     return {
         "kind": kind,
-        "state": result.summary["state"],
+        "state": result.summary.state,
         "wall_s": round(wall_s, 1),
         "best": best,
         "unit": "round" if best is None else "segment",
         "front": front(result),
-        "steps": sum(change["steps"] for one in rounds for change in one["changes"]),
+        "steps": sum(one.steps for state in rounds for one in state.pseudo_gradients),
         "curves": curves(result),
         "segments": bill["segments"],
         "caught": [names[party] for party in bill["tombstoned"]],

@@ -30,7 +30,8 @@ from ray import tune
 from ray.job_submission import JobSubmissionClient
 from ray.tune import PlacementGroupFactory, RunConfig
 
-from gensyn_ray.api.network import Audit, Budget, Network
+from gensyn_ray.api.network import Network
+from gensyn_ray.api.terms import Audit, Budget
 from gensyn_ray.cluster import connection
 from gensyn_ray.domain.money import MICRO_PER_CREDIT
 from gensyn_ray.domain.numerics import PINNED
@@ -41,7 +42,7 @@ from workloads.core.segment import Runner, TaskSpec
 from workloads.numerics.arithmetic import arithmetic
 from workloads.numerics.pinned import best_profiles
 from workloads.programs.digits import Digits
-from workloads.ray_jobs.search.tune.run_search import VOLUNTEER
+from workloads.ray_jobs.kind.context import VOLUNTEER
 
 RATES = [0.02, 0.04, 0.06, 0.08, 0.1, 0.12]
 ROUNDS = 3
@@ -115,7 +116,7 @@ def run_verified(network: LocalNetwork, client: Network, trials: int, rate_ppm: 
     )
     while not job.is_done():
         time.sleep(POLL_S)
-    state = job.result().summary["state"]
+    state = job.result().summary.state
     if state != "done":
         raise SystemExit(f"the sweep ended as: {state}")
     print(f"rate {rate_ppm} ppm: " + ", ".join(phases(network, job.id)), flush=True)

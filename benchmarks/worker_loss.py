@@ -6,7 +6,7 @@ Both sides run under Ray Train on a cluster of three plain nodes of this machine
 same on both: `STEPS` steps of a tiny model with a pause after each, then the mean of all workers'
 parameters.
 
-    ours      elastic, without a process group, as `ray_jobs.diloco.train.workers` runs Train; the
+    ours      elastic, without a process group, as `ray_jobs.diloco.train` runs Train; the
               head averages parameters, and waits for late workers as `rounds` does
     torchft   Train's `TorchftConfig`: a fixed number of replica groups; `LocalSGD` forms a quorum
               at the end of each round and averages parameters in an all-reduce on gloo
@@ -18,8 +18,8 @@ against the usual pace. Train does not let torchft's groups shrink: it waits for
 start the lost worker again; the other workers do not wait.
 
 After a loss an elastic group waits for the previous number of nodes, for the time that
-`gensyn_ray.jobs.gateway` sets. Train checks the nodes every 20 s, so there is no quick mode: a run
-takes ten minutes.
+`workloads.ray_jobs.diloco.kind` sets. Train checks the nodes every 20 s, so there is no quick mode:
+a run takes ten minutes.
 
 Not covered: verification, stores and real models; hosts that vanish without closing their
 connections; workers that cannot reach each other, as volunteers cannot, which torchft needs. A
@@ -55,11 +55,12 @@ from ray.train.v2.torch.torchft_config import TorchftConfig
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from gensyn_ray.cluster import connection
-from gensyn_ray.jobs.gateway import GROUP_WAIT_S
 from gensyn_ray.testnet.local import wait_for
 from gensyn_ray.testnet.processes import Child, free_port, stop_all
-from workloads.ray_jobs.diloco.train.workers import MAX_FAILURES, POLL_S, RESIZE_S, NoProcessGroup
-from workloads.ray_jobs.search.tune.run_search import VOLUNTEER
+from workloads.ray_jobs.diloco.kind import GROUP_START_S
+from workloads.ray_jobs.diloco.train.run_rounds import MAX_FAILURES, RESIZE_S, NoProcessGroup
+from workloads.ray_jobs.diloco.train.worker import POLL_S
+from workloads.ray_jobs.kind.context import VOLUNTEER
 
 WORKERS = 3
 STEPS, STEP_S = 20, 0.1
@@ -416,7 +417,7 @@ def main() -> int:
     if importlib.util.find_spec("torchft") is None:
         print("torchft is missing: pip install torchft==0.2.0", file=sys.stderr)
         return 2
-    os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(GROUP_WAIT_S)
+    os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(GROUP_START_S)
     cases = run(options.kills)
     for one in cases:
         print("{case}: {ours} s, torchft {baseline}; lost {lost}, {baseline_lost}".format(**one))

@@ -13,7 +13,9 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.table import Table
 
-from gensyn_ray.api.network import Budget, Job, JobResult, Network
+from gensyn_ray.api.job import Job, JobResult
+from gensyn_ray.api.network import Network
+from gensyn_ray.api.terms import Budget
 from gensyn_ray.cli.books import check_file
 from gensyn_ray.cli.network import STAKE, VOLUNTEERS, bring_up
 from gensyn_ray.cli.submitter import (
@@ -129,8 +131,8 @@ def _report(
         "job": {
             "id": job.id,
             "kind": "sweep",
-            "state": result.summary["state"],
-            "trials": result.summary["trials"],
+            "state": result.summary.state,
+            "trials": result.outcome.trials,
             "wall_s": round(wall_s, 1),
             "best": {
                 "config": best.config,

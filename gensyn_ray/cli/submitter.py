@@ -2,7 +2,6 @@
 
 import math
 import time
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,15 +15,17 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
-from gensyn_ray.api.network import Audit, Budget, Job, JobResult, Network, Terms, connect
+from gensyn_ray.api import job_file
+from gensyn_ray.api.job import Job
+from gensyn_ray.api.network import Network, connect
+from gensyn_ray.api.terms import Audit, Budget, JobSpec, Terms
 from gensyn_ray.domain.errors import OperationError, UsageError
 from gensyn_ray.domain.money import MICRO_PER_CREDIT, format_credits
 from gensyn_ray.domain.numerics import REPRODUCIBLE, pinned_class
-from gensyn_ray.jobs import job_file
-from gensyn_ray.jobs.request import Search, Together
-from workloads.core.objectives import leaders
 from workloads.core.program import Program
 from workloads.programs.catalog import PROGRAMS
+from workloads.ray_jobs.kind.job_end import JobEnd
+from workloads.ray_jobs.search.kind import SearchRequest
 
 Positive = Annotated[int, Parameter(validator=validators.Number(gte=1))]
 
@@ -94,74 +95,41 @@ def submit(
     """
     # Before anything is asked of a network: a mistake in the file is the user's to know first.
     if program.endswith(".toml"):
-        asked = asked_by(Path(program))
+        spec = job_file.read(Path(program))
     else:
-        asked = small_sweep(
+        spec = small_sweep(
             program, trials=trials, at_once=at_once, budget=budget, seed=seed, numerics=numerics
         )
     network = connect(address, key_file=key_file)
     if quote:
-        show_quote(network, asked, cloud_price)
+        show_quote(network, spec, cloud_price)
         return
     network.join("submitter")
-    job = launch(network, asked)
+    job = network.open(spec)
     print(f"job {job.id} is open; watch it with: gensyn-ray watch {job.id} --address {address}")
     if follow:
         _to_the_end(network, job)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """A job that was not opened yet."""
-
-    kind: str
-    program: type[Program]
-    work: Search | Together
-    budget: Budget
-    terms: Terms
-
-
-def asked_by(path: Path) -> Asked:
-    """The job that a file describes. Raises `UsageError` for one that cannot be followed."""
-    file = job_file.read(path)
-    program = job_file.program_of(file, path.parent)
-    money, audit = file.budget, file.audit
-    return Asked(
-        kind=file.kind,
-        program=program,
-        work=job_file.work_of(file, program.segments),
-        budget=Budget(total_micro=money.total_micro, per_segment_micro=money.per_segment_micro),
-        terms=Terms(
-            data=file.data,
-            audit=Audit(rate_ppm=round(audit.rate * 1_000_000), draw_batch=audit.draw_batch),
-            numerics=file.numerics,
-            seed=file.seed,
-        ),
-    )
-
-
 def small_sweep(
     program: str, *, trials: int, at_once: int, budget: int, seed: int, numerics: str
-) -> Asked:
+) -> JobSpec:
     """A search over a program of the catalog. Raises `UsageError` for an unknown one."""
-    return Asked(
+    return JobSpec(
         kind="sweep",
         program=program_called(program),
-        work=Search(param_space=digits_space(), tune_config=tpe_with_asha(seed, trials, at_once)),
+        request=SearchRequest(
+            param_space=digits_space(), tune_config=tpe_with_asha(seed, trials, at_once)
+        ),
         budget=Budget(total_micro=budget * MICRO_PER_CREDIT, per_segment_micro=MICRO_PER_CREDIT),
         terms=Terms(audit=AUDIT, numerics=numerics, seed=seed),
     )
 
 
-def launch(network: Network, asked: Asked) -> Job:
-    """Open the job."""
-    return network.open(asked.kind, asked.program, asked.work, asked.budget, asked.terms)
-
-
-def show_quote(network: Network, asked: Asked, cloud_price: float) -> None:
+def show_quote(network: Network, spec: JobSpec, cloud_price: float) -> None:
     """Print what a job would cost and when it may be done."""
-    quote = network.quote(asked.program, asked.work, asked.budget, asked.terms)
-    budget_micro = asked.budget.total_micro
+    quote = network.quote(spec)
+    budget_micro = spec.budget.total_micro
     cost = f"{format_credits(quote.cost_micro)} credits for {quote.segments} segments"
     print(f"cost    {cost}, of a budget of {format_credits(budget_micro)}")
     if quote.cost_micro > budget_micro:
@@ -219,33 +187,10 @@ def _to_the_end(network: Network, job: Job) -> None:
     show_progress(network, job, console)
     result = job.result()
     paid = f"paid {format_credits(result.bill['paid_micro'])} credits"
-    console.print(f"{_outcome(result)}; {paid} for {len(result.receipts)} segments")
-    if result.summary["state"] != "done":
-        why = f"the job ended as: {result.summary['state']}"
-        raise OperationError("\n".join(filter(None, [why, result.summary.get("error", "")])))
-
-
-def _outcome(result: JobResult) -> str:
-    summary = result.summary
-    if not (summary.get("rounds") or summary.get("trials")):
-        return summary["state"]
-    if "rounds" in summary:
-        last = summary["rounds"][-1]
-        metrics = ", ".join(f"{name} {value:.4f}" for name, value in last["metrics"].items())
-        return f"{summary['state']}: {len(summary['rounds']) - 1} rounds, {metrics}"
-    metric = summary["metric"]
-    best = result.grid.get_best_result()
-    value = (best.metrics or {})[metric]
-    trials = f"{summary['state']}: {summary['trials']} trials"
-    said = [f"{trials}, best {metric} {value:.4f} with {best.config}"]
-    if len(objectives := summary["objectives"]) > 1:
-        ends = {str(one.path): one for one in result.grid if one.metrics}
-        values = {path: one.metrics or {} for path, one in ends.items()}
-        said.append(f"the front, by {', '.join(objectives)}:")
-        for path in leaders(values, objectives):
-            numbers = ", ".join(f"{values[path][name]:.6g}" for name in objectives)
-            said.append(f"  {numbers} with {ends[path].config}")
-    return "\n".join(said)
+    console.print(f"{result.describe()}; {paid} for {len(result.receipts)} segments")
+    if result.summary.state is not JobEnd.DONE:
+        reason = f"the job ended as: {result.summary.state}"
+        raise OperationError("\n".join(filter(None, [reason, result.summary.error])))
 
 
 def show_progress(network: Network, job: Job, console: Console) -> None:

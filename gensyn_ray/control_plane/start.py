@@ -18,15 +18,15 @@ KEEP_S = 1.0
 
 
 def start_control(facts: Mapping[str, str], seats: list[VerifierSeat]) -> "RelayKeeper":
-    """Start the ledger relay, the job desk and the auditor as detached named actors.
+    """Start the ledger relay, the job gateway and the auditor as detached named actors.
 
     The caller keeps the relay with what is returned: any member of the cluster can kill an actor.
     """
     detached = detached_on_head()
     keeper = RelayKeeper(facts)
     keeper.turn()
-    desk = ray.remote(GatewayActor).options(name=GATEWAY_NAME, max_restarts=-1, **detached)
-    desk.remote(dict(facts))
+    gateway = ray.remote(GatewayActor).options(name=GATEWAY_NAME, max_restarts=-1, **detached)
+    gateway.remote(dict(facts))
     auditor = (
         ray.remote(AuditorActor)
         .options(name=AUDITOR_NAME, max_restarts=-1, **detached)

@@ -1,16 +1,17 @@
-"""The job desk: what a client that reaches only Ray needs of the head.
+"""The job gateway: the head's side of a client that reaches only Ray.
 
-It opens jobs and starts their drivers, again if they die or their head did, stops them for whoever
-the authority says may close them, and passes objects between clients and the network's store, so
-that a laptop needs neither the store nor its credentials. Objects that clients put are named by
-what they hold, and checked; a job's request is taken together with the signed order that opens the
-job, once, and never shown.
+It opens jobs and starts their drivers, and starts them again if they or the head die. It stops the
+driver of a job for a key that the authority accepts. It passes objects between clients and the
+network's object store, so a laptop needs no access to the store. Objects that clients put are named
+by their digest, which is checked. A job's request is taken once, together with the signed command
+that opens the job, and is never shown.
 
-Plain: `GatewayActor` is this as a Ray actor. It holds no key: what a client reads is checked there.
+`JobGateway` is plain; `GatewayActor` is it as a Ray actor. It holds no key: clients check what they
+read from it.
 
-Not defended: Ray keeps no member from calling another actor in its place, or from reading a store
-in a shared folder. Any member may read states and results, and fill the store with objects of its
-own: there is a limit to each, and none to all of them.
+Not defended: Ray cannot stop a member of the cluster from calling another actor under this name, or
+from reading an object store in a shared folder. Any member may read states and results, and fill
+the store: each object has a limit, all of them together have none.
 """
 
 import threading
@@ -28,8 +29,8 @@ from gensyn_ray.domain import canonical
 from gensyn_ray.domain.errors import GensynError, Refused
 from gensyn_ray.domain.ids import is_safe_id
 from gensyn_ray.domain.signing import Envelope
-from gensyn_ray.jobs.names import FAILED, request_name, result_name, runs_of
-from gensyn_ray.jobs.quoting import nodes_of
+from gensyn_ray.jobs.names import request_name, result_name, runs_of
+from gensyn_ray.jobs.nodes import VolunteerNode, volunteer_nodes
 from gensyn_ray.object_store.objects import Missing, Objects
 from gensyn_ray.object_store.opening import open_objects
 from ledger.client import LedgerClient
@@ -38,41 +39,36 @@ from ledger.core.commands import CloseJob, OpenJob
 from ledger.core.decision import is_digest
 from ledger.core.refusals import Reason, Rejected
 from workloads.core.dataset import digest_of
+from workloads.ray_jobs import registry
+from workloads.ray_jobs.kind.job_end import JobEnd
 
 GATEWAY_NAME = "gensyn-jobs"
 REQUEST_BYTES = 8 << 20
-"""The most that a job's request may be: search space and `TuneConfig`, pickled."""
+"""The largest pickled job request."""
 OBJECT_BYTES = 256 << 20
-"""The most that one object of a client's may be: a bundle, a manifest, a shard of data."""
+"""The largest object of a client: a bundle, a manifest, a shard of data."""
 STOP_WAIT_S = 3600
-"""How long Ray lets a driver that was told to stop wait for its last judgements."""
-GROUP_WAIT_S = 10
-"""How long Train waits to place a group that was begun anew. It counts nodes from a list that is up
-to 20 s old: after a loss it asks for one too many, and would wait a minute for it each time."""
+"""How long Ray lets a stopped driver wait for the last rulings."""
 LOG_CHARACTERS = 2000
 TEND_S = 5.0
 MOST_NODES = 10_000
 STARTS = 3
-"""How often a driver that dies is started under one head."""
+"""How often one head starts a job's driver."""
 STOPPABLE = (Reason.SEGMENTS_UNSETTLED, Reason.SLOT_CHALLENGED)
-"""Why a job cannot be closed yet, by somebody who may close it."""
-
-RUN_FILES = ("experiment_state-", "result.json", "params.json", "error.txt")
-"""How the names of Tune's files begin that a `ResultGrid` is made from. Its `error.pkl` stays: it
-would bring an object that a volunteer made into the client's process."""
+"""Refusals of a `CloseJob` whose signer may close the job, but not yet."""
 
 Answer = dict[str, Any]
 
 
 class Ledger(Protocol):
-    """The authority: a signed command's receipt, and readings. Both raise `Refused`."""
+    """The authority: commands and queries. Both raise `Refused` and `Unreachable`."""
 
     def submit(self, envelope: Envelope) -> dict[str, Any]: ...
     def read(self, view: str, **parameters: str) -> Any: ...
 
 
 class Jobs(Protocol):
-    """Ray's own list of jobs; each raises `RuntimeError` for a job that it does not know."""
+    """Ray's own list of jobs. Each call raises `RuntimeError` for an unknown job."""
 
     def submit_job(
         self,
@@ -88,9 +84,10 @@ class Jobs(Protocol):
 
 
 class JobGateway:
-    """Expected refusals are values, `{"refused": reason, "detail": text}`. `facts`: what a client
-    is told of the network. `runs`: file system and folder of Tune's own files. `nodes`: every node
-    that Ray has known under this head, as its `NodeState`s."""
+    """Answers clients. An expected refusal is the value `{"refused": reason, "detail": text}`.
+
+    `facts`: the network's addresses and keys. `runs`: file system and folder of Ray's own files of
+    runs. `nodes`: every node that Ray has known under this head, as Ray's `NodeState`s."""
 
     def __init__(
         self,
@@ -109,10 +106,9 @@ class JobGateway:
     # -- jobs ------------------------------------------------------------------------------------
 
     def open_job(self, envelope: dict[str, str], request: bytes) -> Answer:
-        """Have a signed `OpenJob` accepted, keep the request, start the driver.
+        """Submit a signed `OpenJob`, store the request, start the driver. Idempotent.
 
-        It stands on the dashboard's Jobs page under the job's id. Asking twice does it once.
-        """
+        The driver is on the Ray dashboard's Jobs page under the job's id."""
         if len(request) > REQUEST_BYTES:
             return _too_large("the job's request", len(request), REQUEST_BYTES)
         sealed = Envelope.from_json(envelope)
@@ -121,7 +117,7 @@ class JobGateway:
             return _refused(order.reason, order.detail)
         opened = order.command
         if not isinstance(opened, OpenJob):
-            return _refused(Reason.UNKNOWN_OPERATION, "this opens no job")
+            return _refused(Reason.UNKNOWN_OPERATION, "this command opens no job")
         answer = self._submit(sealed)
         if "refused" in answer:
             return answer
@@ -131,15 +127,15 @@ class JobGateway:
                 return _refused(Reason.JOB_EXISTS, "the job has another request already")
         except Missing:
             self._objects.put(key, request)
-        with suppress(GensynError):  # then it is started a little later
+        with suppress(GensynError):  # `tend` runs again soon
             self.tend()
         return answer
 
     def tend(self) -> None:
-        """Start the driver of every open job that has a request and no driver: the head was started
-        again, or the driver was killed. What it began, it goes on with.
+        """Start the driver of every open job that has a request and no driver.
 
-        Raises `GensynError` if the authority does not answer."""
+        That is so for a new job, and after the head or the driver died. Raises `GensynError` if the
+        authority does not answer."""
         for one in self._ledger.read("open_jobs"):
             self._tend(one["job"], one["kind"], one["submitter"])
 
@@ -152,9 +148,9 @@ class JobGateway:
                 self._objects.get(f"files/{request_name(job)}")
                 self._start(_submission(job, len(known)), job, kind, submitter)
             except Missing:
-                pass  # its submitter has not brought it
+                pass  # its submitter has not sent it yet
             except RuntimeError as error:  # Ray takes jobs only some seconds after its head's start
-                print(f"desk: {job} has no driver yet: {error}", flush=True)
+                print(f"gateway: {job} has no driver yet: {error}", flush=True)
 
     def _drivers(self, job: str) -> list[tuple[str, str]]:
         """(name on Ray's Jobs page, Ray's status) of each driver that a job had under this head."""
@@ -180,22 +176,22 @@ class JobGateway:
             runtime_env={
                 "env_vars": {
                     "RAY_USAGE_STATS_ENABLED": "0",
-                    "RAY_TRAIN_V2_ENABLED": "1",
-                    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(GROUP_WAIT_S),
                     "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_S),
+                    **registry.driver_env(),
                 }
             },
         )
 
     def close_job(self, envelope: dict[str, str]) -> Answer:
-        """Pass a signed `CloseJob` to the authority, and stop the driver of a job that its signer
-        may close: it ends what runs, waits for the judgements and closes the job itself."""
+        """Submit a signed `CloseJob`, and stop the job's driver if the signer may close the job.
+
+        A stopped driver ends its tasks, waits for the rulings and closes the job."""
         sealed = Envelope.from_json(envelope)
         order = orders.read(sealed)
         if isinstance(order, Rejected):
             return _refused(order.reason, order.detail)
         if not isinstance(order.command, CloseJob):
-            return _refused(Reason.UNKNOWN_OPERATION, "this closes no job")
+            return _refused(Reason.UNKNOWN_OPERATION, "this command closes no job")
         answer = self._submit(sealed)
         if answer.get("refused") in (None, *STOPPABLE):
             for name, status in self._drivers(order.command.job):
@@ -204,9 +200,9 @@ class JobGateway:
         return answer
 
     def status(self, job: str) -> tuple[str, str]:
-        """(Ray's status of the driver, or nothing; the end of its log if it failed).
+        """(Ray's status of the driver, empty if there is none; the end of its log if it failed).
 
-        Of drivers that ended before the head was started again, the result tells."""
+        If the head has restarted since the driver's end, the status follows from the summary."""
         known = self._drivers(job)
         if not known or known[-1][1] == "FAILED":
             with suppress(GensynError):
@@ -218,16 +214,16 @@ class JobGateway:
         log = self._jobs.get_job_logs(name)[-LOG_CHARACTERS:] if status == "FAILED" else ""
         return status, log
 
-    def nodes(self) -> list[dict[str, Any]]:
-        """Volunteers' nodes, those that left among them: `speed`, `seconds` there, `gone`."""
-        return nodes_of(self._nodes(), time.time)
+    def nodes(self) -> list[VolunteerNode]:
+        """The volunteers' nodes that are there, and those that left."""
+        return volunteer_nodes(self._nodes(), time.time)
 
     def _end_of(self, job: str) -> str:
         if not is_safe_id(job):
             return ""
         try:
             summary = canonical.decode(self._objects.get(f"files/{result_name(job)}"))
-            return "FAILED" if summary["state"] == FAILED else "SUCCEEDED"
+            return "FAILED" if summary["state"] == JobEnd.FAILED else "SUCCEEDED"
         except Missing:
             pass
         with suppress(GensynError):
@@ -245,7 +241,7 @@ class JobGateway:
     # -- objects ---------------------------------------------------------------------------------
 
     def put(self, key: str, data: bytes) -> Answer:
-        """Store an object of a client's under the digest that it has."""
+        """Store a client's object. `key`: "KIND/DIGEST"; the digest must be the object's."""
         if len(data) > OBJECT_BYTES:
             return _too_large(key, len(data), OBJECT_BYTES)
         kind, _, name = key.partition("/")
@@ -261,7 +257,7 @@ class JobGateway:
         return {}
 
     def get(self, key: str) -> bytes | None:
-        """An object that clients may read: states, results, and what clients stored."""
+        """An object that clients may read: a state, a summary, or a client's object. Else None."""
         kind, _, name = key.partition("/")
         is_result = kind == "files" and is_safe_id(name) and name == result_name(name[:-7])
         if not is_result and not (kind in ("states", *DIGESTS) and is_digest(name)):
@@ -272,7 +268,7 @@ class JobGateway:
             return None
 
     def run_files(self, job: str) -> dict[str, bytes]:
-        """Path -> content of Tune's files of a job; none where Tune kept none."""
+        """Ray's files of a job that clients may fetch: path below the runs' folder -> content."""
         filesystem, root = self._runs
         if not is_safe_id(job):
             return {}
@@ -280,8 +276,9 @@ class JobGateway:
             fs.FileSelector(f"{root}/{job}", recursive=True, allow_not_found=True)
         )
         found: dict[str, bytes] = {}
+        prefixes = registry.result_files()
         for info in listed:
-            if info.is_file and info.base_name.startswith(RUN_FILES):
+            if info.is_file and info.base_name.startswith(prefixes):
                 with filesystem.open_input_stream(info.path) as opened:
                     found[info.path.removeprefix(f"{root}/")] = opened.readall()
         return found
@@ -296,12 +293,12 @@ DIGESTS: Mapping[str, Callable[[bytes], str]] = {
     "manifests": _digest_of_json,
     "data": digest_of,
 }
-"""What clients may store, and how its name follows from its content."""
+"""Kinds of object that clients may store -> digest of such an object."""
 
 
 def _submission(job: str, start: int) -> str:
-    """The job's id for its first driver. Ray's watch over one that died would take the next one of
-    the same name for dead, too."""
+    """The job's id for its first driver, with a number for later ones: Ray would take a driver with
+    the name of a dead one for dead."""
     return f"{job}-{start + 1}" if start else job
 
 
@@ -314,7 +311,7 @@ def _too_large(what: str, size: int, most: int) -> Answer:
 
 
 class GatewayActor(JobGateway):
-    """The desk as a named actor on the head, which looks after its drivers."""
+    """The gateway as a named actor on the head. Calls `tend` every few seconds."""
 
     def __init__(self, facts: dict[str, str]) -> None:
         super().__init__(
@@ -332,5 +329,5 @@ class GatewayActor(JobGateway):
             try:
                 self.tend()
             except (GensynError, OSError) as error:  # the second if Ray's dashboard is away
-                print(f"desk: {error}", flush=True)
+                print(f"gateway: {error}", flush=True)
             time.sleep(TEND_S)

@@ -1,11 +1,8 @@
-"""Where the object store keeps what belongs to one job: request, summary, Tune's own files."""
+"""Where the object store keeps what belongs to a job: its request, its summary, Ray's own files."""
 
 from pyarrow import fs
 
 from gensyn_ray.object_store.opening import open_files
-
-FAILED = "failed"
-"""How a summary calls the end of a job that failed."""
 
 
 def request_name(job: str) -> str:
@@ -19,5 +16,7 @@ def result_name(job: str) -> str:
 
 
 def runs_of(blobs_uri: str) -> tuple[fs.FileSystem, str]:
-    """Where Tune and Train keep their own files. Raises `UsageError`."""
+    """(file system, folder) of Tune's and Train's own files, by the object store's URI.
+
+    Raises `UsageError`."""
     return open_files(blobs_uri, "runs")

@@ -16,7 +16,8 @@ from ray import tune
 from ray.tune.schedulers import PopulationBasedTraining
 
 import gensyn_ray
-from gensyn_ray.api.network import Audit, Network
+from gensyn_ray.api.network import Network
+from gensyn_ray.api.terms import Audit
 from gensyn_ray.domain.money import MICRO_PER_CREDIT
 from workloads.programs.digits import Digits
 
@@ -67,7 +68,7 @@ def main(address: str, key_file: str, action: str, job: str = "") -> None:
     best = result.grid.get_best_result()
     assert best.metrics is not None
     read = {
-        "state": result.summary["state"],
+        "state": result.summary.state,
         "trials": len(result.grid),
         "accuracy": best.metrics["accuracy"],
         "rows": len(best.metrics_dataframe if best.metrics_dataframe is not None else ()),

@@ -10,7 +10,8 @@ import pytest
 import ray
 from ray import tune
 
-from gensyn_ray.api.network import Audit, Budget, Network
+from gensyn_ray.api.network import Network
+from gensyn_ray.api.terms import Audit, Budget
 from gensyn_ray.domain.money import MICRO_PER_CREDIT
 from gensyn_ray.object_store.bucket import Bucket
 from gensyn_ray.testnet.local import BucketStore, LocalNetwork
@@ -69,7 +70,7 @@ def test_a_sweep_in_a_bucket(client: Network, ceph: S3Server) -> None:
         audit=Audit(rate_ppm=250_000, draw_batch=4),
     )
     result = job.result(timeout_s=900)
-    assert result.summary["state"] == "done"
+    assert result.summary.state == "done"
     assert len(result.grid) == 2
     assert result.bill["segments"]["rejected"] == 0
     assert result.bill["segments"]["unavailable"] == 0

@@ -7,7 +7,7 @@ from tests.kits.laptop import BUDGET
 from tests.kits.slow_network import network_on
 from workloads.programs.gpt import Pretraining
 from workloads.programs.recipes import passages
-from workloads.ray_jobs.diloco.core.rounds import Plan
+from workloads.ray_jobs.diloco.core.plan import Plan
 
 pytestmark = [
     pytest.mark.soak,
@@ -34,6 +34,6 @@ def test_volunteers_that_cannot_reach_each_other_train_one_model() -> None:
         )
         result = job.result(timeout_s=720)
         names = {one["id"]: one["name"] for one in client.read("operators")}
-    assert result.summary["state"] == "done"
-    assert len(result.summary["rounds"]) == 3
+    assert result.summary.state == "done"
+    assert len(result.outcome.rounds) == 3
     assert {names[one["operator"]] for one in result.receipts} == {host.name for host in hosts}

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from gensyn_ray.api.network import Audit, Budget, Job, Network
+from gensyn_ray.api.job import Job, JobResult
+from gensyn_ray.api.network import Network
+from gensyn_ray.api.terms import Audit, Budget
 from gensyn_ray.domain.errors import OperationError
 from gensyn_ray.domain.money import MICRO_PER_CREDIT
 from gensyn_ray.object_store.blobs import Blobs
@@ -18,7 +20,7 @@ from workloads.core.rng import Rng
 from workloads.numerics.pinned import best_profiles
 from workloads.programs.gpt import Pretraining
 from workloads.programs.recipes import passages
-from workloads.ray_jobs.diloco.core.rounds import Plan
+from workloads.ray_jobs.diloco.core.plan import Plan
 
 pytestmark = pytest.mark.soak
 
@@ -62,28 +64,28 @@ def _pretrain(client: Network, data: str, config: dict[str, Any], **options: Any
     )
 
 
-def _losses(summary: dict[str, Any]) -> list[float]:
-    return [one["metrics"]["loss"] for one in summary["rounds"]]
+def _losses(result: JobResult) -> list[float]:
+    return [one.metrics["loss"] for one in result.outcome.rounds]
 
 
-def test_a_cheat_is_caught_and_its_changes_are_in_no_round(
+def test_a_cheat_is_caught_and_its_pseudo_gradients_are_in_no_round(
     network: LocalNetwork, client: Network, data: str
 ) -> None:
     job = _pretrain(client, data, CONFIG, audit=Audit(rate_ppm=700_000, draw_batch=1))
     result = job.result(timeout_s=720)
-    summary, bill = result.summary, result.bill
-    assert summary["state"] == "done"
-    assert len(summary["rounds"]) == ROUNDS + 1
-    losses = _losses(summary)
+    rounds, bill = result.outcome.rounds, result.bill
+    assert result.summary.state == "done"
+    assert len(rounds) == ROUNDS + 1
+    losses = _losses(result)
     assert losses[-1] < 0.7 * losses[0]
     lazy = network.members["lazy"].key.party
     assert bill["tombstoned"] == [lazy]
     receipts = {one["slot"].split("/")[1]: one for one in result.receipts}
-    for one in summary["rounds"]:
-        assert receipts[one["task"]]["outcome"] == "ACCEPT", "a merge is always replayed"
-        for change in one["changes"]:
-            assert not receipts[change["task"]]["void"]
-            assert receipts[change["task"]]["operator"] != lazy
+    for one in rounds:
+        assert receipts[one.task]["outcome"] == "ACCEPT", "an outer step is always replayed"
+        for gradient in one.pseudo_gradients:
+            assert not receipts[gradient.task]["void"]
+            assert receipts[gradient.task]["operator"] != lazy
     paid = Counter(one["operator"] for one in result.receipts if one["paid_micro"])
     assert lazy not in paid
     assert bill["paid_micro"] == paid.total() * MICRO_PER_CREDIT
@@ -99,8 +101,8 @@ def test_a_node_dies_and_another_joins(network: LocalNetwork, client: Network, d
     network.kill_node("honest-2")
     network.add_volunteer("late", best_profiles()[0], stake_micro=STAKE_MICRO)
     result = job.result(timeout_s=720)
-    assert result.summary["state"] == "done"
-    losses = _losses(result.summary)
+    assert result.summary.state == "done"
+    losses = _losses(result)
     assert losses[-1] < 0.7 * losses[0]
     assert result.bill["segments"]["rejected"] == 0
     assert result.bill["tombstoned"] == [network.members["lazy"].key.party]

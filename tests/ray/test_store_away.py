@@ -6,7 +6,9 @@ from collections.abc import Iterator
 import pytest
 from ray import tune
 
-from gensyn_ray.api.network import Audit, Job, Network
+from gensyn_ray.api.job import Job
+from gensyn_ray.api.network import Network
+from gensyn_ray.api.terms import Audit
 from gensyn_ray.domain.errors import OperationError
 from gensyn_ray.domain.money import MICRO_PER_CREDIT
 from gensyn_ray.testnet.local import BucketStore, LocalNetwork, wait_for
@@ -73,7 +75,7 @@ def test_what_passes_loses_nothing(client: Network, proxy: FaultyProxy) -> None:
     wait_for(is_done, timeout_s=720, what="the end of the job")
     result = job.result(timeout_s=60)
     assert planned > 10
-    assert result.summary["state"] == "done"
+    assert result.summary.state == "done"
     slots = [one["slot"] for one in result.receipts]
     assert len(slots) == len(set(slots)) == 2 * Digits.segments
     assert result.bill["segments"]["rejected"] == 0

@@ -5,7 +5,9 @@ One cluster serves all seeds; the cheat of each is a new operator on a new node.
 
 import pytest
 
-from gensyn_ray.api.network import Budget, JobResult, Network
+from gensyn_ray.api.job import JobResult
+from gensyn_ray.api.network import Network
+from gensyn_ray.api.terms import Budget
 from gensyn_ray.cli.submitter import AUDIT, digits_space, tpe_with_asha
 from gensyn_ray.domain.money import MICRO_PER_CREDIT
 from gensyn_ray.testnet.local import LocalNetwork, wait_for
@@ -30,8 +32,8 @@ def _sweep(client: Network, seed: int, trials: int) -> JobResult:
         seed=seed,
     )
     result = job.result(timeout_s=900)
-    assert result.summary["state"] == "done", f"seed {seed}"
-    assert result.summary["trials"] == trials, f"seed {seed}"
+    assert result.summary.state == "done", f"seed {seed}"
+    assert result.outcome.trials == trials, f"seed {seed}"
     return result
 
 

@@ -8,13 +8,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from gensyn_ray.api.network import Job, Network
+from gensyn_ray.api.job import Job
+from gensyn_ray.api.network import Network
 from gensyn_ray.domain.errors import OperationError
 from gensyn_ray.testnet.local import LocalNetwork, wait_for
 from tests.kits.laptop import BUDGET
 from workloads.core.dataset import Prepared, Shard, digest_of, prepare
 from workloads.programs.fashion import Fashion
-from workloads.ray_jobs.diloco.core.rounds import Plan
+from workloads.ray_jobs.diloco.core.plan import Plan
 
 pytestmark = pytest.mark.soak
 ROWS = 64

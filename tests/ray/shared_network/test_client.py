@@ -126,7 +126,7 @@ def test_only_the_submitter_cancels_and_the_unspent_budget_returns(
         party = network.key(name).party
         assert network.ledger.read("balance", party=party)["free_stake_micro"] == STAKE_MICRO
     result = job.result(timeout_s=10)
-    assert result.summary["state"] == "cancelled"
+    assert result.summary.state == "cancelled"
     assert len(result.receipts) == bill["segments"]["committed"]
     assert not job.cancel(), "it was over already"
 

@@ -10,7 +10,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from gensyn_ray.api.network import Audit, Budget, Job, JobResult, Network
+from gensyn_ray.api.job import Job, JobResult
+from gensyn_ray.api.network import Network
+from gensyn_ray.api.terms import Audit, Budget
 from gensyn_ray.cli.submitter import digits_space, tpe_with_asha
 from gensyn_ray.domain.money import MICRO_PER_CREDIT
 from gensyn_ray.testnet.local import LocalNetwork, wait_for
@@ -42,8 +44,8 @@ def _wait_for_segments(job: Job, count: int) -> None:
 
 
 def _check_the_end(result: JobResult, acknowledged: int) -> None:
-    assert result.summary["state"] == "done", result.summary
-    assert result.summary["trials"] == TRIALS
+    assert result.summary.state == "done", result.summary
+    assert result.outcome.trials == TRIALS
     assert len(result.grid) == TRIALS
     assert result.bill["tasks"] == TRIALS, "each trial is one task, before and after"
     slots = [one["slot"].split("/") for one in result.receipts]
@@ -106,7 +108,7 @@ def test_a_search_that_was_restored_still_hears_its_submitter(client: Network) -
     _wait_for_segments(job, job.status()["segments"]["committed"] + 2)
     assert job.cancel(timeout_s=720)
     result = job.result(timeout_s=60)
-    assert result.summary["state"] == "cancelled"
+    assert result.summary.state == "cancelled"
     assert result.bill["paid_micro"] == result.bill["segments"]["committed"] * MICRO_PER_CREDIT
 
 

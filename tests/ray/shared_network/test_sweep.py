@@ -12,7 +12,9 @@ from optuna.samplers import TPESampler
 from ray import tune
 from ray.tune.search.optuna import OptunaSearch
 
-from gensyn_ray.api.network import Audit, Budget, Job, Network
+from gensyn_ray.api.job import Job
+from gensyn_ray.api.network import Network
+from gensyn_ray.api.terms import Audit, Budget
 from gensyn_ray.domain.errors import Refused
 from gensyn_ray.domain.money import MICRO_PER_CREDIT
 from gensyn_ray.testnet.local import LocalNetwork, Member, wait_for
@@ -43,7 +45,7 @@ def _sweep(client: Network, rates: list[float], **options: Any) -> Job:
 def test_a_job_can_be_found_again_and_gives_tunes_own_result(client: Network) -> None:
     job = client.job(_sweep(client, [0.02, 0.04]).id)
     result = job.result(timeout_s=540)
-    assert result.summary["state"] == "done"
+    assert result.summary.state == "done"
     assert len(result.grid) == 2
     best = result.grid.get_best_result("accuracy", "max")
     assert best.metrics is not None
@@ -69,19 +71,19 @@ def test_two_objectives_give_a_front_whose_trials_are_all_audited(client: Networ
         audit=Audit(rate_ppm=100_000, draw_batch=4),
     )
     result = job.result(timeout_s=720)
-    assert result.summary["objectives"] == objectives
+    assert result.outcome.objectives == objectives
     values = {one.metrics["task"]: one.metrics for one in result.grid if one.metrics}
     assert len(values) == 4
     outcomes = {task: set[str]() for task in values}
     for one in result.receipts:
         outcomes[one["slot"].split("/")[1]].add(one["outcome"])
-    for task in leaders(values, result.summary["objectives"]):
+    for task in leaders(values, result.outcome.objectives):
         assert outcomes[task] == {"ACCEPT"}
 
 
 def test_population_based_training_exploits_states_of_other_trials(client: Network) -> None:
     result = _sweep(client, [0.00001, 0.05], scheduler=population_based()).result(timeout_s=720)
-    assert result.summary["state"] == "done"
+    assert result.summary.state == "done"
     assert result.bill["segments"]["rejected"] == 0
     assert result.bill["segments"]["inconclusive"] == 0
     grown = [one for one in result.receipts if "." in one["slot"].split("/")[1]]
@@ -124,8 +126,8 @@ def test_a_dying_node_loses_nothing_that_was_acknowledged(
     killed_at = time.monotonic()
     acknowledged = job.status()["segments"]["committed"]
     result = job.result(timeout_s=720)
-    assert result.summary["state"] == "done", time.monotonic() - killed_at
-    assert result.summary["trials"] == 4
+    assert result.summary.state == "done", time.monotonic() - killed_at
+    assert result.outcome.trials == 4
     receipts = result.receipts
     assert len(receipts) >= acknowledged
     assert len({one["slot"] for one in receipts}) == len(receipts)

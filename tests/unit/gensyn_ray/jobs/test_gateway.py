@@ -1,4 +1,4 @@
-"""What the desk on the head takes from clients, shows to them and refuses."""
+"""What the job gateway takes from clients, shows to them and refuses."""
 
 from enum import Enum
 from pathlib import Path
@@ -81,7 +81,7 @@ class FakeJobs:
 
 
 class Office:
-    """A desk, what it works with, and a client's pen."""
+    """A gateway, its surroundings, and a client's key."""
 
     def __init__(self, folder: Path) -> None:
         self.ledger, self.jobs, self.objects = FakeLedger(), FakeJobs(), Folder(folder / "blobs")
@@ -99,11 +99,11 @@ class Office:
         self._signer = Signer(
             KEY, role="submitter", network="n", genesis="g", clock=lambda: 1_000_000
         )
-        self.open_desk()
+        self.open_gateway()
 
-    def open_desk(self) -> None:
+    def open_gateway(self) -> None:
         """As a head's start does."""
-        self.desk = JobGateway(
+        self.gateway = JobGateway(
             facts=FACTS,
             ledger=self.ledger,
             jobs=self.jobs,
@@ -134,7 +134,7 @@ def office(tmp_path: Path) -> Office:
 
 
 def test_an_opened_job_has_a_driver_and_its_metadata(office: Office) -> None:
-    assert office.desk.open_job(office.signed(OPEN), b"request") == office.receipt
+    assert office.gateway.open_job(office.signed(OPEN), b"request") == office.receipt
     assert office.jobs.entrypoints == [
         "python -m gensyn_ray.jobs.driver job-1 'file:///somewhere else'"
     ]
@@ -144,7 +144,7 @@ def test_an_opened_job_has_a_driver_and_its_metadata(office: Office) -> None:
 
 def test_a_job_that_the_authority_refuses_leaves_nothing(office: Office) -> None:
     office.ledger.refuses = Refused(Reason.INSUFFICIENT_FUNDS)
-    answer = office.desk.open_job(office.signed(OPEN), b"request")
+    answer = office.gateway.open_job(office.signed(OPEN), b"request")
     assert answer["refused"] == Reason.INSUFFICIENT_FUNDS
     assert office.jobs.jobs == {}
     assert not list(office.runs.parent.glob("blobs/files/*"))
@@ -152,20 +152,20 @@ def test_a_job_that_the_authority_refuses_leaves_nothing(office: Office) -> None
 
 def test_asking_twice_opens_a_job_once_and_changes_no_request(office: Office) -> None:
     envelope = office.signed(OPEN)
-    office.desk.open_job(envelope, b"request")
-    assert office.desk.open_job(envelope, b"request") == office.receipt
-    assert office.desk.open_job(envelope, b"another")["refused"] == Reason.JOB_EXISTS
+    office.gateway.open_job(envelope, b"request")
+    assert office.gateway.open_job(envelope, b"request") == office.receipt
+    assert office.gateway.open_job(envelope, b"another")["refused"] == Reason.JOB_EXISTS
     assert office.objects.get("files/job-1.request") == b"request"
     assert len(office.jobs.entrypoints) == 1
 
 
 def test_a_new_head_gives_open_jobs_with_a_request_their_drivers(office: Office) -> None:
-    office.desk.open_job(office.signed(OPEN), b"request")
+    office.gateway.open_job(office.signed(OPEN), b"request")
     office.opened_elsewhere = ["no-request"]
     office.jobs.jobs.clear()
-    office.open_desk()
+    office.open_gateway()
     for _ in range(2):
-        office.desk.tend()
+        office.gateway.tend()
     assert office.jobs.jobs == {"job-1": Status.RUNNING}
     assert office.jobs.entrypoints[1:] == office.jobs.entrypoints[:1]
     assert office.jobs.metadata["gensyn.kind"] == "sweep"
@@ -173,79 +173,79 @@ def test_a_new_head_gives_open_jobs_with_a_request_their_drivers(office: Office)
 
 
 def test_a_driver_that_dies_is_started_again_a_few_times(office: Office) -> None:
-    office.desk.open_job(office.signed(OPEN), b"request")
+    office.gateway.open_job(office.signed(OPEN), b"request")
     for name in ("job-1", "job-1-2"):
         office.jobs.jobs[name] = Status.FAILED
-        assert office.desk.status("job-1") == ("RUNNING", ""), "its client need not know"
+        assert office.gateway.status("job-1") == ("RUNNING", ""), "its client need not know"
     assert list(office.jobs.jobs) == ["job-1", "job-1-2", "job-1-3"]
     assert len(set(office.jobs.entrypoints)) == 1
     office.ledger.refuses = Refused(Reason.SEGMENTS_UNSETTLED)
-    office.desk.close_job(office.signed(CloseJob(job="job-1")))
+    office.gateway.close_job(office.signed(CloseJob(job="job-1")))
     assert office.jobs.stopped == ["job-1-3"]
     office.jobs.jobs["job-1-3"] = Status.FAILED
-    assert office.desk.status("job-1")[0] == "FAILED"
+    assert office.gateway.status("job-1")[0] == "FAILED"
 
 
 def test_a_job_that_comes_before_ray_is_ready_has_its_driver_later(office: Office) -> None:
     office.jobs.is_ready = False
-    assert office.desk.open_job(office.signed(OPEN), b"request") == office.receipt
+    assert office.gateway.open_job(office.signed(OPEN), b"request") == office.receipt
     for _ in range(gateway.STARTS + 1):
-        assert office.desk.status("job-1") == ("", "")
+        assert office.gateway.status("job-1") == ("", "")
     office.jobs.is_ready = True
-    assert office.desk.status("job-1") == ("RUNNING", "")
+    assert office.gateway.status("job-1") == ("RUNNING", "")
 
 
 def test_a_driver_that_failed_and_closed_its_job_stays_ended(office: Office) -> None:
-    office.desk.open_job(office.signed(OPEN), b"request")
+    office.gateway.open_job(office.signed(OPEN), b"request")
     office.jobs.jobs["job-1"] = Status.FAILED
     office.closed = ["job-1"]
-    office.desk.tend()
-    assert office.desk.status("job-1")[0] == "FAILED"
+    office.gateway.tend()
+    assert office.gateway.status("job-1")[0] == "FAILED"
 
 
 def test_an_old_order_starts_no_driver_of_a_closed_job_under_a_new_head(office: Office) -> None:
-    office.desk.open_job(office.signed(OPEN), b"request")
+    office.gateway.open_job(office.signed(OPEN), b"request")
     office.closed = ["job-1"]
     office.jobs.jobs.clear()
-    assert office.desk.open_job(office.signed(OPEN), b"request") == office.receipt
+    assert office.gateway.open_job(office.signed(OPEN), b"request") == office.receipt
     assert office.jobs.jobs == {}
 
 
 def test_of_what_ended_before_the_head_was_restarted_the_result_tells(office: Office) -> None:
-    assert office.desk.status("job-1")[0] == "STOPPED", "closed, and no result"
+    assert office.gateway.status("job-1")[0] == "STOPPED", "closed, and no result"
     office.objects.put("files/job-1.result", b'{"state":"done"}')
-    assert office.desk.status("job-1") == ("SUCCEEDED", "")
+    assert office.gateway.status("job-1") == ("SUCCEEDED", "")
     office.objects.put("files/job-2.result", b'{"state":"failed"}')
-    assert office.desk.status("job-2") == ("FAILED", "")
-    assert office.desk.status("../job-1") == ("", "")
+    assert office.gateway.status("job-2") == ("FAILED", "")
+    assert office.gateway.status("../job-1") == ("", "")
 
 
-def test_the_desk_answers_while_the_authority_does_not(office: Office) -> None:
+def test_the_gateway_answers_while_the_authority_does_not(office: Office) -> None:
     office.ledger.unreachable = Unreachable("no ledger answers")
-    assert office.desk.status("job-1") == ("", "")
+    assert office.gateway.status("job-1") == ("", "")
 
 
 def test_only_orders_of_the_right_kind_are_passed_on(office: Office) -> None:
     other = office.signed(Join(name="x"))
-    assert office.desk.open_job(other, b"")["refused"] == Reason.UNKNOWN_OPERATION
-    assert office.desk.close_job(other)["refused"] == Reason.UNKNOWN_OPERATION
+    assert office.gateway.open_job(other, b"")["refused"] == Reason.UNKNOWN_OPERATION
+    assert office.gateway.close_job(other)["refused"] == Reason.UNKNOWN_OPERATION
     forged = {**office.signed(OPEN), "signature": office.signed(Join(name="x"))["signature"]}
-    assert office.desk.open_job(forged, b"")["refused"] == Reason.BAD_SIGNATURE
+    assert office.gateway.open_job(forged, b"")["refused"] == Reason.BAD_SIGNATURE
 
 
 def test_what_is_too_large_is_refused_by_its_size(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answer = office.desk.open_job(office.signed(OPEN), bytes(REQUEST_BYTES + 1))
+    answer = office.gateway.open_job(office.signed(OPEN), bytes(REQUEST_BYTES + 1))
     assert answer["refused"] == "too large"
     assert f"{REQUEST_BYTES:,}" in answer["detail"]
     monkeypatch.setattr(gateway, "OBJECT_BYTES", 10)
-    assert office.desk.put("data/" + "00" * 32, bytes(11))["refused"] == "too large"
+    assert office.gateway.put("data/" + "00" * 32, bytes(11))["refused"] == "too large"
     assert OBJECT_BYTES > REQUEST_BYTES
 
 
 def test_closing_stops_the_driver_of_whoever_may_close(office: Office) -> None:
-    office.desk.open_job(office.signed(OPEN), b"request")
+    office.gateway.open_job(office.signed(OPEN), b"request")
     close = office.signed(CloseJob(job="job-1"))
     for reason, stops in (
         (Reason.NOT_YOUR_JOB, 0),
@@ -254,19 +254,19 @@ def test_closing_stops_the_driver_of_whoever_may_close(office: Office) -> None:
         (None, 2),
     ):
         office.ledger.refuses = Refused(reason) if reason else None
-        office.desk.close_job(close)
+        office.gateway.close_job(close)
         assert len(office.jobs.stopped) == stops
     office.jobs.jobs["job-1"] = Status.FAILED
-    office.desk.close_job(close)
+    office.gateway.close_job(close)
     assert len(office.jobs.stopped) == 2, "a driver that has ended is not stopped"
 
 
 def test_a_failed_driver_shows_the_end_of_its_log(office: Office) -> None:
-    office.desk.open_job(office.signed(OPEN), b"request")
-    assert office.desk.status("job-1") == ("RUNNING", "")
+    office.gateway.open_job(office.signed(OPEN), b"request")
+    assert office.gateway.status("job-1") == ("RUNNING", "")
     office.jobs.jobs["job-1"] = Status.FAILED
     office.closed = ["job-1"]
-    status, log = office.desk.status("job-1")
+    status, log = office.gateway.status("job-1")
     assert (status, len(log), log[-3:]) == ("FAILED", gateway.LOG_CHARACTERS, "end")
 
 
@@ -274,11 +274,11 @@ def test_clients_store_what_has_the_digest_that_it_says(office: Office) -> None:
     bundle = bundle_of(small_programs.Small)
     Blobs(office.objects).put_bundle(bundle)
     data = office.objects.get(f"bundles/{bundle.digest}")
-    assert office.desk.put(f"bundles/{bundle.digest}", data) == {}
-    assert office.desk.put("bundles/" + "00" * 32, data)["refused"] == Reason.MALFORMED
-    assert office.desk.put(f"manifests/{bundle.digest}", b"{")["refused"] == Reason.MALFORMED
+    assert office.gateway.put(f"bundles/{bundle.digest}", data) == {}
+    assert office.gateway.put("bundles/" + "00" * 32, data)["refused"] == Reason.MALFORMED
+    assert office.gateway.put(f"manifests/{bundle.digest}", b"{")["refused"] == Reason.MALFORMED
     for key in ("files/job-1.request", "states/" + "00" * 32, "specs/" + "00" * 32, "data"):
-        assert "refused" in office.desk.put(key, data)
+        assert "refused" in office.gateway.put(key, data)
 
 
 @pytest.mark.parametrize(
@@ -294,14 +294,14 @@ def test_clients_store_what_has_the_digest_that_it_says(office: Office) -> None:
 def test_clients_see_no_request_and_nothing_outside(office: Office, key: str) -> None:
     office.objects.put("files/job-1.request", b"driver seed")
     office.objects.put("secrets/key", b"x")
-    assert office.desk.get(key) is None
+    assert office.gateway.get(key) is None
 
 
 def test_clients_see_results_and_states(office: Office) -> None:
     for key in ("files/job-1.result", "states/" + "0a" * 32):
-        assert office.desk.get(key) is None
+        assert office.gateway.get(key) is None
         office.objects.put(key, b"x")
-        assert office.desk.get(key) == b"x"
+        assert office.gateway.get(key) == b"x"
 
 
 def test_of_tunes_files_clients_get_those_of_one_job_that_a_result_needs(office: Office) -> None:
@@ -309,9 +309,9 @@ def test_of_tunes_files_clients_get_those_of_one_job_that_a_result_needs(office:
     trial.mkdir(parents=True)
     for path in ("experiment_state-1.json", "trial/result.json", "trial/error.pkl", "tuner.pkl"):
         (office.runs / "job-1" / path).write_bytes(b"x")
-    assert set(office.desk.run_files("job-1")) == {
+    assert set(office.gateway.run_files("job-1")) == {
         "job-1/experiment_state-1.json",
         "job-1/trial/result.json",
     }
-    assert office.desk.run_files("job-2") == {}
-    assert office.desk.run_files("..") == {}
+    assert office.gateway.run_files("job-2") == {}
+    assert office.gateway.run_files("..") == {}

@@ -3,9 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from gensyn_ray.domain.errors import OperationError
 from gensyn_ray.domain.signing import SigningKey
 from gensyn_ray.jobs.driver import SECRET_LINKS, JobDriver
 from gensyn_ray.jobs.request import JobRequest
@@ -15,6 +12,7 @@ from ledger.client import Signer
 from ledger.core.commands import Record
 from tests.kits.fake_ledger import FakeLedger, reading_of
 from verifier_actors.core import beacon
+from workloads.core.segment import TaskSpec
 
 SECRET = b"s" * 32
 KEY = SigningKey(b"d" * 32)
@@ -42,10 +40,7 @@ def driver_of(ledger: Any, folder: Path) -> JobDriver:
     request = JobRequest(
         job="job-1",
         facts={},
-        bundle="b",
-        data="",
-        numerics="",
-        seed=0,
+        template=TaskSpec(bundle="b", config={}, seed=0, task=""),
         driver_seed=b"d" * 32,
         secret_seed=SECRET,
         packed=b"",
@@ -65,13 +60,3 @@ def test_links_go_on_after_the_last_that_the_authority_saw(tmp_path: Path) -> No
         (f"r-{index - 1}", beacon.link_of(SECRET, SECRET_LINKS, index).hex())
         for index in (8, 9, 10)
     ]
-
-
-def test_a_joint_training_says_that_it_cannot_go_on(tmp_path: Path) -> None:
-    ledger = FakeLedger()
-    driver = driver_of(ledger, tmp_path)
-    ledger.views["tasks"] = {}
-    driver.must_be_first()
-    ledger.views["tasks"] = {"r000-0": {}}
-    with pytest.raises(OperationError, match="submit the job again"):
-        driver.must_be_first()

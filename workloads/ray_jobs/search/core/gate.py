@@ -1,46 +1,42 @@
-"""What may pass between a job's trials and the user's searcher and scheduler. Plain: no Ray.
+"""Decides which results and ends of trials reach the user's searcher and scheduler. Imports no Ray.
 
-Two rules. No metric passes whose receipt does not check. No searcher hears of a trial's end before
-every segment that it stands on is judged, and no trial is complete before the search is: then all
-trials that lead are audited whole. A trial that a ruling takes states from, at any time
-until then, goes back to work at its last good one; if it was the leader, the next one is audited.
+1. Tune's scheduler sees a metric only with a valid receipt.
+2. The searcher hears of a trial's end once all segments that the trial stands on are judged.
+3. A trial is complete only when the search is over. Then every leading trial gets a full audit.
 
-A driver that dies is started again: tasks, attempts and configs are taken from the authority, what
-trials wait for from what Tune saved.
+A ruling can take states from a trial at any time before that. The trial then runs again from its
+last good state; if it was leading, the next leading trial gets the full audit.
+
+A restarted driver takes tasks, attempts and configs from the authority, and the rest from the state
+that Tune saved.
 """
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
-from typing import Any, Protocol
+from typing import Any
 
 from gensyn_ray.domain.ids import Slot
 from gensyn_ray.domain.records import BadRecord, from_json
 from ledger.client import check_receipt
 from workloads.core.objectives import Objectives, leaders
-
-
-class Driver(Protocol):
-    """What the gate asks of the job's driver."""
-
-    def start_task(
-        self, *, task: str, trial: str, config: dict[str, Any], attempt: int
-    ) -> None: ...
-    def finish_task(self, task: str) -> None: ...
-    def harden(self, tasks: list[str]) -> None: ...
-    def tasks(self) -> dict[str, dict[str, Any]]: ...
-    def config_of(self, spec: str) -> dict[str, Any]: ...
+from workloads.core.segment import TaskSpec
+from workloads.ray_jobs.kind.context import Driver
 
 
 class Judgement(Enum):
-    """What to do with a trial that stands at its end."""
+    """What to do with a trial that is held at its end."""
 
     WAIT = auto()
+    """It has segments that are not judged, or the search is not over."""
     KEEP = auto()
-    """Judged, for the first time: the searcher may know. Until the end it can still fall."""
+    """All its segments are judged now, and good: tell the searcher. A later ruling can still take
+    segments from it."""
     RELEASE = auto()
+    """The search is over and this end is final."""
     RERUN = auto()
+    """It lost segments: run it again from its last good state."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -53,34 +49,38 @@ class _Trial:
     values: dict[str, float] | None = None
     held: bool = False
     judged: bool = False
-    hardened: bool = False
+    fully_audited: bool = False
+    """Whether the full audit was asked for."""
 
     @property
     def task(self) -> str:
-        """`t007`; with a number behind it once the trial's config was changed (PBT)."""
+        """The task's name: `t007`; `t007.1` after the first change of the trial's config (PBT)."""
         return f"t{self.number:03d}" + (f".{self.revision}" if self.revision else "")
 
 
 class Gate:
-    """State of all trials of one job."""
+    """State of all trials of one job. `template`: the job's task spec without task and config."""
 
     def __init__(
         self,
         *,
+        template: TaskSpec,
         job: str,
         network_key: bytes,
         genesis: str,
         driver: Driver,
         objectives: Objectives,
     ) -> None:
-        self._job, self._network_key, self._genesis = job, network_key, genesis
+        self._template, self._job = template, job
+        self._network_key, self._genesis = network_key, genesis
         self._driver, self._objectives = driver, objectives
         self._trials: dict[str, _Trial] = {}
         self._flushed = False
 
     def resume(self) -> None:
-        """Take up the tasks that an earlier driver of this job has begun, and have what waits for
-        a draw drawn: its trials cannot go on before."""
+        """Take over the tasks that an earlier driver of this job has started.
+
+        Flushes open batches: the trials cannot continue before their segments are judged."""
         for name, task in self._driver.tasks().items():
             number, _, revision = name.removeprefix("t").partition(".")
             begun = _Trial(
@@ -93,10 +93,10 @@ class Gate:
             if known.revision < begun.revision:
                 self._trials[task["trial"]] = begun
         if self._trials:
-            self._driver.harden([])
+            self._driver.flush()
 
     def memory(self) -> dict[str, Any]:
-        """What the authority does not know of the trials, as plain data, for `remember`."""
+        """The part of the trials' state that the authority does not have, as JSON values."""
         return {
             name: {
                 "start": (trial.task, trial.attempt),
@@ -109,7 +109,7 @@ class Gate:
         }
 
     def remember(self, memory: Mapping[str, Mapping[str, Any]]) -> None:
-        """Go on with an earlier `memory`, but for trials that were started again after it."""
+        """Restore what `memory` gave, except for trials that have started again since."""
         for name, kept in memory.items():
             trial = self._trials.get(name)
             if trial is None or (trial.task, trial.attempt) != tuple(kept["start"]):
@@ -118,8 +118,10 @@ class Gate:
             trial.held, trial.judged = kept["held"], kept["judged"]
 
     def started(self, trial_id: str, config: Mapping[str, Any]) -> None:
-        """A trial begins to run somewhere: its task's next attempt."""
-        plain = {name: _plain(value) for name, value in config.items()}
+        """Tune starts a trial on a node. Starts the next attempt of its task.
+
+        A new config (PBT) ends the trial's task and starts another one."""
+        plain = {name: _json_value(value) for name, value in config.items()}
         trial = self._trials.get(trial_id)
         if trial is None:
             trial = self._trials[trial_id] = _Trial(number=len(self._trials), config=plain)
@@ -128,16 +130,16 @@ class Gate:
             trial.config, trial.attempt = plain, -1
             trial.revision += 1
         trial.attempt += 1
-        trial.held = trial.judged = trial.hardened = False
-        self._driver.start_task(
-            task=trial.task, trial=trial_id, config=trial.config, attempt=trial.attempt
-        )
+        trial.held = trial.judged = trial.fully_audited = False
+        spec = replace(self._template, task=trial.task, config=trial.config)
+        self._driver.start_task(spec, trial=trial_id, attempt=trial.attempt)
 
     def check(self, trial_id: str, result: Mapping[str, Any], leaf: Any, receipt: Any) -> str:
-        """Why this result must not pass; empty if its receipt stands for exactly these metrics.
+        """Why Tune must not see this result; empty if its receipt proves exactly these metrics.
 
-        An empty receipt is one that got lost with a node or a driver: then the leaf must be the one
-        that the authority shows as the task's last, judged one."""
+        `leaf`, `receipt`: JSON values from a node, not trusted. A node sends an empty receipt if
+        the real one was lost with a node or a driver. Then the leaf must be the authority's last
+        judged leaf of the task."""
         trial = self._trials.get(trial_id)
         if trial is None:
             return "the trial was never started"
@@ -176,31 +178,31 @@ class Gate:
         return ""
 
     def hold(self, trial_id: str) -> None:
-        """The trial stands at its end; `judge` says when it is over."""
+        """The trial is at its end and waits for `judge`."""
         self._trials[trial_id].held = True
         self._flushed = False
 
     def ended(self, trial_id: str) -> None:
-        """The trial is over for other reasons, an error for one."""
+        """The trial ended with an error."""
         if (trial := self._trials.get(trial_id)) is not None:
             self._driver.finish_task(trial.task)
             trial.held = False
 
     @property
     def held(self) -> list[str]:
-        """Trials that wait for a judgement."""
+        """Trials that wait at their end."""
         return [name for name, trial in self._trials.items() if trial.held]
 
     def values(self, trial_id: str) -> dict[str, float] | None:
-        """A trial's last acknowledged value of each objective."""
+        """Objective -> the trial's last acknowledged value; None before there is one."""
         trial = self._trials.get(trial_id)
         return None if trial is None else trial.values
 
     def judge(self, names: list[str], *, is_idle: bool, is_over: bool) -> dict[str, Judgement]:
         """What to do with each of these held trials.
 
-        `is_idle`: nothing else runs, so what waits may be drawn now. `is_over`: the search has no
-        more trials to begin; then, and only then, who leads is audited whole and all are released.
+        `is_idle`: no trial runs, so open batches may be flushed. `is_over`: the search has no more
+        trials to start. Only then the leading trials get their full audit, and all are released.
         """
         if not names:
             return {}
@@ -211,7 +213,7 @@ class Gate:
         if not all(self._trials[name].judged for name in names):
             if not self._flushed:
                 self._flushed = True
-                self._driver.harden([])
+                self._driver.flush()
             return judged
         if is_over and self._leaders_stand(names, tasks):
             for name in names:
@@ -231,22 +233,21 @@ class Gate:
         return Judgement.KEEP
 
     def _leaders_stand(self, names: list[str], tasks: Mapping[str, Mapping[str, Any]]) -> bool:
-        """Whether every segment of the trials that lead was audited; has them drawn if not.
+        """Whether every segment of each leading trial is audited. Asks for the full audit if not.
 
-        Several trials may share the best value: which of them Tune calls the best is Tune's affair.
-        """
+        Trials that share the best value all lead: Tune may report any one of them as the best."""
         values = {name: found for name in names if (found := self.values(name)) is not None}
         leading = [self._trials[name] for name in leaders(values, self._objectives)]
         missing = [leader for leader in leading if tasks[leader.task]["unaudited"]]
-        if fresh := [leader for leader in missing if not leader.hardened]:
-            self._driver.harden([leader.task for leader in fresh])
+        if fresh := [leader for leader in missing if not leader.fully_audited]:
+            self._driver.full_audit([leader.task for leader in fresh])
             for leader in fresh:
-                leader.hardened = True
+                leader.fully_audited = True
         return not missing
 
 
-def _plain(value: Any) -> Any:
-    """NumPy scalars as Python numbers, tuples as the lists that JSON makes of them."""
+def _json_value(value: Any) -> Any:
+    """NumPy scalars as Python numbers, tuples as lists."""
     if isinstance(value, tuple):
         return list(value)
     return value.item() if hasattr(value, "item") else value

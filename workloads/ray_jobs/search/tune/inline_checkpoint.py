@@ -1,12 +1,12 @@
-"""Checkpoints that bring their content along instead of pointing at files.
+"""Tune checkpoints that contain their data instead of pointing at files.
 
-Tune moves checkpoints as (file system, path) pairs. A trial's checkpoint is a few bytes, so here
-the file system *is* the content: one folder with one JSON file, pickled with the checkpoint.
-Nothing is uploaded, hence nothing needs credentials for the run's storage. When Tune restores a
-run, it puts the run's storage in the place of every checkpoint's file system: so the path says what
-the content is, and `inline_checkpoint_at` makes the checkpoint anew from it.
+Tune moves a checkpoint as a pair (file system, path). A trial's checkpoint is a small JSON object,
+so here the file system holds it: one folder with one file, pickled with the checkpoint. Nothing is
+uploaded, so nodes need no credentials for the run's storage. When Tune restores a run, it replaces
+the file system of each checkpoint by the run's storage. So the path encodes the data as well, and
+`inline_checkpoint_at` makes the checkpoint again from the path.
 
-Not covered: writing, and contents of more than a few kilobytes.
+Not covered: writing, and data of more than a few kilobytes.
 """
 
 import json
@@ -27,7 +27,7 @@ NAME = "reference.json"
 class OneFile(AbstractFileSystem):
     """A read-only file system with one file, `NAME`, in one folder."""
 
-    protocol = "gensyn-carried"
+    protocol = "gensyn-inline"
     cachable = False
 
     def __init__(self, folder: str, content: str) -> None:
@@ -51,12 +51,12 @@ class OneFile(AbstractFileSystem):
         return BytesIO(self._content)
 
     def rm(self, path: str, recursive: bool = False, maxdepth: int | None = None) -> None:
-        """Nothing: what is carried goes with whoever carries it."""
+        """Does nothing: there are no files to remove."""
 
 
 def inline_checkpoint(reference: dict[str, Any]) -> tune.Checkpoint:
     """A checkpoint of one JSON object."""
-    # Ray keeps local copies by path: equal paths must mean equal contents.
+    # Ray caches unpacked checkpoints by path, so the path must determine the content.
     content = canonical.encode(reference)
     folder = urlsafe_b64encode(content).decode()
     filesystem = fs.PyFileSystem(fs.FSSpecHandler(OneFile(folder, content.decode())))
@@ -64,10 +64,10 @@ def inline_checkpoint(reference: dict[str, Any]) -> tune.Checkpoint:
 
 
 def inline_checkpoint_at(path: str) -> tune.Checkpoint:
-    """The checkpoint of a path, with its content. Raises `ValueError` for any other's path."""
+    """The checkpoint that has this path. Raises `ValueError` for a path of another kind."""
     return inline_checkpoint(canonical.decode(urlsafe_b64decode(path)))
 
 
 def read_inline_checkpoint(folder: str) -> dict[str, Any]:
-    """The object of a checkpoint that Tune has unpacked into a folder."""
+    """The JSON object of a checkpoint that Tune has unpacked into a folder."""
     return json.loads((Path(folder) / NAME).read_text())

@@ -1,10 +1,9 @@
-"""A hyperparameter search under Ray Tune whose trials are verified tasks."""
+"""Runs a search under Ray Tune, whose trials are tasks of the network, on volunteers' nodes."""
 
 import dataclasses
 import json
 import os
 import time
-from collections.abc import Callable
 from typing import Any
 
 import ray
@@ -14,42 +13,108 @@ from ray.tune import FailureConfig, PlacementGroupFactory, RunConfig
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
+from gensyn_ray.domain.errors import OperationError
+from workloads.ray_jobs.kind.context import VOLUNTEER, JobContext
+from workloads.ray_jobs.kind.job_end import JobEnd
+from workloads.ray_jobs.kind.summary import JobSummary
 from workloads.ray_jobs.search.core.gate import Gate
 from workloads.ray_jobs.search.core.start_barrier import StartBarrier
-from workloads.ray_jobs.search.tune.gated_search import GateCallback, GatedScheduler, GatedSearcher
-from workloads.ray_jobs.search.tune.trainable import SegmentTrainable, TrialFacts
+from workloads.ray_jobs.search.kind import SearchOutcome, SearchRequest
+from workloads.ray_jobs.search.tune.gate_callback import GateCallback
+from workloads.ray_jobs.search.tune.gated_scheduler import GatedScheduler
+from workloads.ray_jobs.search.tune.gated_searcher import GatedSearcher
+from workloads.ray_jobs.search.tune.trainable import SegmentTrainable
 from workloads.ray_jobs.search.tune.trial_errors import TrialErrors
 
 MAX_FAILURES = 8
-"""Starts that a trial may lose to dying or refused nodes."""
-VOLUNTEER = {"gensyn.role": "volunteer"}
+"""Starts that a trial may lose to nodes that die or that the authority refuses."""
 
 
-def run_sweep(
-    *,
-    facts: TrialFacts,
-    gate: Gate,
-    param_space: dict[str, Any],
-    tune_config: tune.TuneConfig,
-    storage: tuple[fs.FileSystem, str],
-    watch: Callable[[], None],
-    is_over: Callable[[], bool],
-    complaints: TrialErrors,
+def run_search(request: SearchRequest, context: JobContext) -> JobSummary:
+    """Run the search to its end. A search whose driver died continues from its saved state.
+
+    Raises `OperationError` if every trial failed, or the program fails in each trial."""
+    gate = Gate(
+        template=context.template,
+        job=context.facts.job,
+        network_key=context.network_key,
+        genesis=context.genesis,
+        driver=context.driver,
+        objectives=request.objectives,
+    )
+    gate.resume()
+    errors = TrialErrors()
+    results = fit(request, context, gate, errors)
+    early_end, failed = context.watch.early_end(), results.num_errors
+    if errors.is_hopeless or (failed == len(results) and not early_end):
+        raise OperationError(errors.last or "every trial failed: see the driver's log")
+    return JobSummary(
+        state=early_end or (JobEnd.PARTLY_FAILED if failed else JobEnd.DONE),
+        error=errors.last if failed else "",
+        outcome=SearchOutcome(
+            trials=len(results) - failed,
+            failed_trials=failed,
+            metric=str(request.tune_config.metric),
+            mode=str(request.tune_config.mode),
+            objectives=dict(request.objectives),
+        ),
+    )
+
+
+def fit(
+    request: SearchRequest, context: JobContext, gate: Gate, errors: TrialErrors
 ) -> tune.ResultGrid:
-    """Run `tune.Tuner.fit()` with the user's own `TuneConfig` on volunteer nodes alone.
+    """`tune.Tuner.fit()` with the user's own `TuneConfig`, gated, on volunteers' nodes.
 
-    `storage`: file system and path of Tune's own files, used on the head alone. `watch` is called
-    a few times a second; `is_over` ends the search early, and so do `complaints`
-    about the program, which are gathered there. A search whose driver died goes on from what Tune
-    saved of it.
-    """
+    Ends early if the watch says so, or if `errors`, which are gathered here, say that the program
+    works in no trial."""
+    storage, job = context.storage, context.facts.job
+    tune_config, run_config = _gated(request.tune_config, context, gate, errors)
+    at_once = _at_once(request.tune_config)
+    # Without this variable, Tune starts the actors of a searcher's trials one after the other.
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(at_once)
+    is_saved = has_saved_run(storage, job)
+    trainable = tune.with_resources(
+        tune.with_parameters(
+            SegmentTrainable,
+            facts=context.facts,
+            # The trials that are left of a restored search may be too few to wait for each other.
+            barrier=_start_barrier(0 if is_saved else at_once),
+        ),
+        PlacementGroupFactory([{"CPU": 1}], bundle_label_selector=[VOLUNTEER]),
+    )
+    if not is_saved:
+        return tune.Tuner(
+            trainable,
+            param_space=request.param_space,
+            tune_config=tune_config,
+            run_config=run_config,
+        ).fit()
+    tuner = tune.Tuner.restore(
+        f"{storage[1]}/{job}",
+        trainable=trainable,
+        param_space=request.param_space,
+        storage_filesystem=storage[0],
+    )
+    # Tune pickled the hooks of the former driver without their connections. It gets this driver's
+    # hooks instead, and passes its last saved state to them.
+    inside: Any = tuner._local_tuner
+    inside._tune_config, inside._run_config = tune_config, run_config
+    return tuner.fit()
+
+
+def _gated(
+    tune_config: tune.TuneConfig, context: JobContext, gate: Gate, errors: TrialErrors
+) -> tuple[tune.TuneConfig, RunConfig]:
+    """The user's configuration with the gate's hooks around its searcher and scheduler."""
+    watch = context.watch
     limit, search = tune_config.max_concurrent_trials, tune_config.search_alg
     if isinstance(search, Searcher):
         search, limit = GatedSearcher(search, gate, limit), None
     scheduler = GatedScheduler(
         tune_config.scheduler or FIFOScheduler(),
         gate,
-        lambda: is_over() or complaints.is_hopeless,
+        lambda: watch.is_over() or errors.is_hopeless,
         time.monotonic,
     )
     gated = dataclasses.replace(
@@ -60,44 +125,23 @@ def run_sweep(
         reuse_actors=True,
     )
     run_config = RunConfig(
-        name=facts.job,
-        storage_path=storage[1],
-        storage_filesystem=storage[0],
+        name=context.facts.job,
+        storage_path=context.storage[1],
+        storage_filesystem=context.storage[0],
         failure_config=FailureConfig(max_failures=MAX_FAILURES),
-        callbacks=[GateCallback(gate, scheduler, complaints, watch, time.monotonic)],
+        callbacks=[GateCallback(gate, scheduler, errors, watch, time.monotonic)],
         verbose=0,
     )
-    at_once = _at_once(tune_config)
-    # Unasked, Tune starts the actors of a searcher's trials one after the other.
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(at_once)
+    return gated, run_config
+
+
+def _start_barrier(expected: int) -> Any:
     here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
-    is_saved = has_saved_run(storage, facts.job)
-    # The trials that are left of a restored search may be too few to wait for each other.
-    expected = 0 if is_saved else at_once
-    line = ray.remote(StartBarrier).options(num_cpus=0, label_selector=here).remote(expected)
-    trainable = tune.with_resources(
-        tune.with_parameters(SegmentTrainable, facts=facts, line=line),
-        PlacementGroupFactory([{"CPU": 1}], bundle_label_selector=[VOLUNTEER]),
-    )
-    if not is_saved:
-        return tune.Tuner(
-            trainable, param_space=param_space, tune_config=gated, run_config=run_config
-        ).fit()
-    tuner = tune.Tuner.restore(
-        f"{storage[1]}/{facts.job}",
-        trainable=trainable,
-        param_space=param_space,
-        storage_filesystem=storage[0],
-    )
-    # Tune pickled the hooks when the search began, cut from their driver. It gets living ones, and
-    # gives them what it saved last.
-    inside: Any = tuner._local_tuner
-    inside._tune_config, inside._run_config = gated, run_config
-    return tuner.fit()
+    return ray.remote(StartBarrier).options(num_cpus=0, label_selector=here).remote(expected)
 
 
 def _at_once(tune_config: tune.TuneConfig) -> int:
-    """How many trials can begin together: at least one, for volunteers who are still to come."""
+    """How many trials can start together. At least one: volunteers may join later."""
     nodes = sum(
         node["Alive"] and VOLUNTEER.items() <= node["Labels"].items() for node in ray.nodes()
     )
@@ -106,8 +150,9 @@ def _at_once(tune_config: tune.TuneConfig) -> int:
 
 
 def has_saved_run(storage: tuple[fs.FileSystem, str], job: str) -> bool:
-    """Whether an earlier driver of a job left a state of Tune's with trials in it, and whole: a
-    driver can die while it writes."""
+    """Whether an earlier driver of the job left a whole state of Tune's with trials in it.
+
+    A driver can die while it writes the state."""
     filesystem, root = storage
     listed = filesystem.get_file_info(fs.FileSelector(f"{root}/{job}", allow_not_found=True))
     states = [info.path for info in listed if info.base_name.startswith("experiment_state-")]

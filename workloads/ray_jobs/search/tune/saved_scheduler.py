@@ -1,10 +1,10 @@
-"""A scheduler as bytes, for the next driver of its job; Tune itself saves searchers alone.
+"""Pickles a scheduler for the next driver of its job. (Tune saves searchers, not schedulers.)
 
-Schedulers keep trials among their things; another driver has other objects for the same trials. So
-a trial is written as its id and read as whatever trial has that id.
+Schedulers refer to Tune's trials. The next driver has other objects for the same trials, so a trial
+is written as its id, and read as the trial with that id.
 
 Not covered: schedulers that hold objects of the cluster (population based training, between an
-exploit and its start) or cannot be pickled. They begin afresh, as in Tune.
+exploit and its start) or cannot be pickled. They start afresh, as in Tune.
 """
 
 import io
@@ -21,7 +21,7 @@ from ray.tune.schedulers import TrialScheduler
 class _Pickler(cloudpickle.Pickler):
     def persistent_id(self, obj: Any) -> str | None:
         if isinstance(obj, ray.ObjectRef):
-            raise pickle.PicklingError("an object of this cluster, which the next one lacks")
+            raise pickle.PicklingError("refers to this cluster, which the next driver lacks")
         return obj.trial_id if isinstance(obj, Trial) else None
 
 
@@ -35,7 +35,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 def save_scheduler(scheduler: TrialScheduler) -> bytes:
-    """What `load_scheduler` makes the scheduler from; nothing if it cannot be pickled."""
+    """The scheduler as bytes for `load_scheduler`; empty if it cannot be pickled."""
     written = io.BytesIO()
     try:
         _Pickler(written).dump(scheduler)
@@ -45,6 +45,7 @@ def save_scheduler(scheduler: TrialScheduler) -> bytes:
 
 
 def load_scheduler(data: bytes, trials: Mapping[str, Trial]) -> TrialScheduler:
-    """The scheduler, on these trials by their ids. Raises `KeyError` if one of its trials is
-    missing."""
+    """The scheduler that `save_scheduler` wrote, with these trials.
+
+    `trials`: trial id -> trial. Raises `KeyError` if it refers to another one."""
     return _Unpickler(data, trials).load()

@@ -2,7 +2,6 @@
 
 import json
 import time
-from dataclasses import dataclass
 from typing import Any
 
 import ray
@@ -12,6 +11,8 @@ from ray.train._internal.session import _TrainingResult
 from gensyn_ray.operators.agent_client import AgentClient
 from workloads.core.data_cache import DataCache
 from workloads.numerics.pinned import numerics_class
+from workloads.ray_jobs.kind.context import JobFacts
+from workloads.ray_jobs.search.core.result_keys import IS_LAST, LEAF, RECEIPT
 from workloads.ray_jobs.search.tune.inline_checkpoint import (
     inline_checkpoint,
     read_inline_checkpoint,
@@ -19,33 +20,24 @@ from workloads.ray_jobs.search.tune.inline_checkpoint import (
 from workloads.ray_jobs.tasks.node_store import store_of_node
 from workloads.ray_jobs.tasks.task_run import TaskRun
 
-LEAF, RECEIPT, IS_LAST = "gensyn_leaf", "gensyn_receipt", "gensyn_is_last"
-"""Result keys: the leaf and the receipt as JSON text, and whether the run is complete."""
-
-START_TOGETHER_S = 20.0
+BARRIER_S = 20.0
 """How long the first actors wait for each other."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrialFacts:
-    """What every trial of a job is told."""
-
-    job: str
-    blobs: str
-
-
 class SegmentTrainable(tune.Trainable):
-    """Runs on a volunteer node. The trial's config comes from the authority's record of the task,
-    not from Tune, so that what is trained is what will be replayed."""
+    """Runs one trial at a time on a volunteer's node.
 
-    def setup(self, config: dict[str, Any], facts: TrialFacts, line: Any) -> None:
+    The trial's config comes from the task's spec, not from Tune: verifiers replay the spec.
+    `facts`: the job's. `barrier`: the job's `StartBarrier` actor."""
+
+    def setup(self, config: dict[str, Any], facts: JobFacts, barrier: Any) -> None:
         self._facts = facts
         self._agent = AgentClient.of_this_node()
         self._data_cache = DataCache()
         self._run: TaskRun | None = None
         self._grow_from = ""
         self._checkpoint: dict[str, Any] = {}
-        self._wait_for_the_others(line)
+        self._wait_at(barrier)
 
     def step(self) -> dict[str, Any]:
         if self._run is None:
@@ -74,38 +66,37 @@ class SegmentTrainable(tune.Trainable):
         }
 
     def save(self, checkpoint_dir: str | None = None) -> _TrainingResult:
-        """A reference into the network's store; the state itself is there already.
+        """A reference to the state, which is in the network's object store already.
 
-        Tune's own `save` would write to the run's storage from this node, which has no credentials
-        for it: this checkpoint brings its few bytes along.
-        """
+        Tune's own `save` writes to the run's storage, for which this node has no credentials."""
         reference = {"trial": self.trial_id, **self._checkpoint}
         return _TrainingResult(inline_checkpoint(reference), dict(self._last_result or {}))
 
     def load_checkpoint(self, checkpoint: str | None) -> None:
-        """The authority knows this trial's last good state better than any checkpoint does; only
-        another trial's state (PBT's exploit) is taken from here, and only as a new task's base."""
-        self._forget()
+        """Use another trial's state (PBT's exploit) as the start of a new task.
+
+        This trial's own state is ignored: the authority knows its last good one."""
+        self._close_run()
         reference = read_inline_checkpoint(checkpoint) if checkpoint else {}
         if reference.get("trial", self.trial_id) != self.trial_id:
             self._grow_from = reference.get("state", "")
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self._forget()
+        self._close_run()
         return True
 
     def cleanup(self) -> None:
-        self._forget()
+        self._close_run()
 
-    def _forget(self) -> None:
+    def _close_run(self) -> None:
         if self._run is not None:
             self._run.close()
         self._run, self._grow_from, self._checkpoint = None, "", {}
 
-    def _wait_for_the_others(self, line: Any) -> None:
-        ray.get(line.arrive.remote())
-        deadline = time.monotonic() + START_TOGETHER_S
-        while not ray.get(line.is_open.remote()):
+    def _wait_at(self, barrier: Any) -> None:
+        ray.get(barrier.arrive.remote())
+        deadline = time.monotonic() + BARRIER_S
+        while not ray.get(barrier.is_open.remote()):
             if time.monotonic() > deadline:
-                ray.get(line.open.remote())
+                ray.get(barrier.open.remote())
             time.sleep(0.1)

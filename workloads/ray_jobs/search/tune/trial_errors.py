@@ -1,12 +1,11 @@
-"""What a search's program raised on the volunteers, and when that is enough. Plain but for Tune's
-`Trial`, whose files have the error.
+"""Counts what a search's program raised on the volunteers, and decides when to give up.
 
-A trial whose program raises is started again, because one volunteer's word is not enough; a trial
-that has raised `MAX_ERRORS` times is over. Bad data and configs count like a program's error. A
-search ends when `MAX_ERRORS` trials have come to that and none has given a result: a trial alone
-may fail, a learning rate that leads to NaN for one.
+A trial whose program raises starts again, because one node can claim any error. After `MAX_ERRORS`
+such starts it is over. Bad data and bad configs count as the program's errors. A search ends when
+`MAX_ERRORS` trials are over in this way and no trial has given a result. A single trial may fail,
+for instance by a learning rate that leads to NaN.
 
-Not defended: a hostile node that gets the same trial each time can end it like this.
+Not defended: a hostile node that gets the same trial each time can end it with false errors.
 """
 
 from pathlib import Path
@@ -22,21 +21,21 @@ MAX_ERRORS = 3
 
 
 class TrialErrors:
-    """Why starts of trials ended badly."""
+    """The errors of a search's trials."""
 
     def __init__(self) -> None:
         self._times: dict[str, int] = {}
         self._works = False
         self.last = ""
-        """The newest error: of the program, with the traceback of its own frames; if it raised
-        nothing yet, why a node would not work."""
+        """The newest error of the program, with its own frames. Before there is one: the newest
+        reason why a node refused a trial."""
 
     def worked(self) -> None:
-        """Some trial gave a result: the program is not broken altogether."""
+        """A trial gave a result."""
         self._works = True
 
     def failed(self, trial: Trial) -> bool:
-        """A start of a trial has failed. Whether the next failure should be its last."""
+        """Count a trial's failed start. True if the next failure must be its last."""
         error = _error_of(trial)
         if isinstance(error, AUTHORS_FAULTS):
             self._times[trial.trial_id] = self._times.get(trial.trial_id, 0) + 1
@@ -47,13 +46,13 @@ class TrialErrors:
 
     @property
     def is_hopeless(self) -> bool:
-        """Whether the program raised in so many trials that no trial can be expected to work."""
+        """Whether `MAX_ERRORS` trials are over by the program's errors, and none gave a result."""
         over = sum(times >= MAX_ERRORS for times in self._times.values())
         return over >= MAX_ERRORS and not self._works
 
 
 def _error_of(trial: Trial) -> Exception | None:
-    """What ended a trial's last start, if it was an exception on a node."""
+    """The exception that ended a trial's last start; None if the node died instead."""
     path = trial.pickled_error_file
     if not path or not Path(path).exists():
         return None

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,13 @@ import pytest
 from gensyn_ray.domain import records, signing
 from gensyn_ray.domain.signing import SigningKey
 from ledger.core.events import Event, SlotCommitted, SlotIssued
+from workloads.core.segment import TaskSpec
 from workloads.ray_jobs.search.core.gate import Gate, Judgement
 
 JOB, GENESIS = "sweep-1", "9e" * 32
 KEY, OTHER_KEY = SigningKey(b"n" * 32), SigningKey(b"o" * 32)
 CONFIG = {"lr": 0.1}
+TEMPLATE = TaskSpec(bundle="b", config={}, seed=3, task="")
 
 
 class FakeDriver:
@@ -24,14 +27,18 @@ class FakeDriver:
         self.asked: list[tuple[Any, ...]] = []
         self.table: dict[str, dict[str, Any]] = {}
 
-    def start_task(self, *, task: str, trial: str, config: dict[str, Any], attempt: int) -> None:
-        self.asked.append(("start", task, trial, config, attempt))
+    def start_task(self, spec: TaskSpec, *, trial: str, attempt: int) -> None:
+        assert replace(spec, task="", config={}) == TEMPLATE
+        self.asked.append(("start", spec.task, trial, spec.config, attempt))
 
     def finish_task(self, task: str) -> None:
         self.asked.append(("finish", task))
 
-    def harden(self, tasks: list[str]) -> None:
-        self.asked.append(("harden", tasks))
+    def full_audit(self, tasks: list[str]) -> None:
+        self.asked.append(("full audit", tasks))
+
+    def flush(self) -> None:
+        self.asked.append(("flush",))
 
     def tasks(self) -> dict[str, dict[str, Any]]:
         return self.table
@@ -45,12 +52,18 @@ class FakeDriver:
     def says(self, task: str, *, good: int, unjudged: int = 0, unaudited: int = 0) -> None:
         self.table[task] = {"good": good, "unjudged": unjudged, "unaudited": unaudited}
 
+    @property
+    def audits(self) -> list[tuple[Any, ...]]:
+        """What was flushed, and what was to be audited fully."""
+        return [one for one in self.asked if one[0] in ("flush", "full audit")]
+
     def asked_for(self, what: str) -> list[tuple[Any, ...]]:
         return [one for one in self.asked if one[0] == what]
 
 
 def make_gate(driver: FakeDriver, **objectives: str) -> Gate:
     return Gate(
+        template=TEMPLATE,
         job=JOB,
         network_key=KEY.public,
         genesis=GENESIS,
@@ -320,10 +333,10 @@ def test_only_who_leads_at_the_end_is_audited_whole(
     held(gate, driver, "a", make_leaf(accuracy=0.5), unaudited=1)
     held(gate, driver, "b", make_leaf(task="t001", accuracy=second), unaudited=1)
     assert judge(gate, "a", "b") == [KEEP, KEEP]
-    assert driver.asked_for("harden") == []
+    assert driver.audits == []
     for _ in range(2):
         assert judge(gate, "a", "b", idle=True, over=True) == [WAIT, WAIT]
-    assert driver.asked_for("harden") == [("harden", [leader])]
+    assert driver.audits == [("full audit", [leader])]
     driver.says(leader, good=1)
     assert judge(gate, "a", "b", idle=True, over=True) == [RELEASE, RELEASE]
 
@@ -339,7 +352,7 @@ def test_with_two_objectives_everyone_on_the_front_is_audited_whole(driver: Fake
         held(gate, driver, trial, leaf, unaudited=1)
     for _ in range(2):
         judge(gate, *ends, idle=True, over=True)
-    assert driver.asked_for("harden") == [("harden", ["t000", "t001", "t003"])]
+    assert driver.audits == [("full audit", ["t000", "t001", "t003"])]
     assert gate.values("b") == {"accuracy": 0.5, "loss": 1.0}
 
 
@@ -359,7 +372,7 @@ def test_all_who_share_the_best_value_are_audited_whole(driver: FakeDriver) -> N
     judge(gate, *tasks)
     for _ in range(2):
         assert judge(gate, *tasks, idle=True, over=True) == [WAIT] * 3
-    assert driver.asked_for("harden") == [("harden", ["t000", "t002"])]
+    assert driver.audits == [("full audit", ["t000", "t002"])]
     driver.says("t000", good=1)
     assert judge(gate, *tasks, idle=True, over=True) == [WAIT] * 3
     driver.says("t002", good=1)
@@ -379,7 +392,7 @@ def test_when_the_leader_falls_it_runs_again_and_the_next_is_audited(driver: Fak
     gate.started("a", CONFIG)
     held(gate, driver, "a", make_leaf(attempt=1, accuracy=0.4), unaudited=1)
     assert judge(gate, "a", "b", idle=True, over=True) == [KEEP, WAIT]
-    assert driver.asked_for("harden") == [("harden", ["t000"]), ("harden", ["t001"])]
+    assert driver.audits == [("full audit", ["t000"]), ("full audit", ["t001"])]
 
 
 def test_a_trial_that_lost_its_last_state_is_run_again(gate: Gate, driver: FakeDriver) -> None:
@@ -400,15 +413,15 @@ def test_a_kept_trial_can_still_lose_its_states(gate: Gate, driver: FakeDriver) 
 def test_an_idle_job_has_its_last_segments_drawn_once(gate: Gate, driver: FakeDriver) -> None:
     held(gate, driver, "a", make_leaf(), unjudged=1)
     judge(gate, "a")
-    assert driver.asked_for("harden") == []
+    assert driver.audits == []
     for _ in range(3):
         judge(gate, "a", idle=True)
-    assert driver.asked_for("harden") == [("harden", [])]
+    assert driver.audits == [("flush",)]
 
 
 def test_nothing_is_read_when_nobody_is_held(gate: Gate, driver: FakeDriver) -> None:
     assert gate.judge([], is_idle=True, is_over=True) == {}
-    assert driver.asked_for("harden") == []
+    assert driver.audits == []
 
 
 def test_a_trial_that_failed_is_finished_and_no_longer_held(gate: Gate, driver: FakeDriver) -> None:
@@ -450,7 +463,7 @@ def test_the_next_driver_goes_on_with_the_authoritys_tasks(driver: FakeDriver) -
     driver.has_begun("t001.2", trial="b", attempt=0, spec="0.2")
     gate = make_gate(driver)
     gate.resume()
-    assert driver.asked == [("harden", [])], "what waits for a draw is drawn at once"
+    assert driver.asked == [("flush",)], "open batches are flushed at once"
     gate.started("b", {"lr": 0.3})
     gate.started("a", CONFIG)
     gate.started("c", CONFIG)

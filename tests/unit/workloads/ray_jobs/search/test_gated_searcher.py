@@ -7,7 +7,7 @@ from ray import tune
 from ray.tune.search.optuna import OptunaSearch
 
 from workloads.ray_jobs.search.core.gate import Gate
-from workloads.ray_jobs.search.tune.gated_search import GatedSearcher
+from workloads.ray_jobs.search.tune.gated_searcher import GatedSearcher
 
 SPACE = {"lr": tune.uniform(0.0, 1.0)}
 

@@ -17,7 +17,7 @@ from ray.tune.schedulers import (
 from ray.tune.search import BasicVariantGenerator
 
 from workloads.ray_jobs.search.core.gate import Gate
-from workloads.ray_jobs.search.tune.gated_search import GatedScheduler
+from workloads.ray_jobs.search.tune.gated_scheduler import GatedScheduler
 from workloads.ray_jobs.search.tune.inline_checkpoint import (
     inline_checkpoint,
     read_inline_checkpoint,
@@ -137,7 +137,7 @@ def test_a_trial_that_the_users_scheduler_paused_stays_so() -> None:
     for trial in again:
         after.on_trial_add(FakeController(), trial)
     assert [trial.status for trial in again] == [Trial.PAUSED, Trial.PENDING]
-    assert after.get_state()["asleep"] == ["1"]
+    assert after.get_state()["paused"] == ["1"]
 
 
 def test_a_restored_checkpoint_has_its_content_again() -> None:

@@ -1,0 +1,139 @@
+"""A job on the network, and its result."""
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from gensyn_ray.domain import canonical
+from gensyn_ray.domain.errors import OperationError, Refused, UsageError
+from gensyn_ray.jobs.names import result_name
+from gensyn_ray.object_store.blobs import Missing
+from ledger.core.refusals import Reason
+from workloads.ray_jobs.kind.summary import JobSummary
+from workloads.ray_jobs.registry import summary_from_json
+
+if TYPE_CHECKING:
+    from ray import tune
+
+    from gensyn_ray.api.network import Network
+
+POLL_S = 0.5
+WORKING = ("PENDING", "RUNNING")
+"""Ray's states of a driver that has not ended."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobResult:
+    """What a job gave.
+
+    `summary`: how it ended, with its kind's outcome. `search`: Tune's own result; None if Tune did
+    not run the job or left none. `bill`: the job's counts and amounts. `receipts`: one for each
+    settled segment."""
+
+    summary: JobSummary
+    search: "tune.ResultGrid | None"
+    bill: dict[str, Any]
+    receipts: list[dict[str, Any]] = field(repr=False)
+
+    @property
+    def grid(self) -> "tune.ResultGrid":
+        """Tune's own result. Raises `UsageError` if there is none."""
+        if self.search is None:
+            raise UsageError("Tune left no result of this job: see `summary`")
+        return self.search
+
+    @property
+    def state(self) -> str:
+        """Digest of the trained state: of a search's best trial, or of the last round.
+
+        Raises `OperationError` if the job ended before there was one."""
+        return self.outcome.trained_state(self.search)
+
+    @property
+    def outcome(self) -> Any:
+        """What the job gave: the `SearchOutcome` or `DilocoOutcome` of its kind
+        (`workloads.ray_jobs`). Raises `OperationError` if the job ended before it had one."""
+        if self.summary.outcome is None:
+            raise OperationError(f"the job ended without an outcome: {self.summary.state}")
+        return self.summary.outcome
+
+    def describe(self) -> str:
+        """How the job ended and what it gave, in a line or more, for a person."""
+        if self.summary.outcome is None:
+            return str(self.summary.state)
+        return f"{self.summary.state}: {self.summary.outcome.describe(self.search)}"
+
+
+class Job:
+    """A job that is open, or was. Reading it changes nothing."""
+
+    def __init__(self, network: "Network", job: str) -> None:
+        self._network = network
+        self.id = job
+
+    def status(self) -> dict[str, Any]:
+        """The authority's row of the job: segments, rulings, amounts. Raises `Refused`."""
+        return self._network.read("job", job=self.id)
+
+    def is_done(self) -> bool:
+        """Whether the driver has ended. Raises `OperationError` if the job failed, with the
+        program's traceback if the program raised."""
+        status, log = self._network.driver_status(self.id)
+        if status == "FAILED":
+            raise OperationError(f"job {self.id} failed: {self._reason(log)}")
+        return status in ("SUCCEEDED", "STOPPED")
+
+    def result(self, *, timeout_s: float | None = None) -> JobResult:
+        """Wait for the job's end. Raises `OperationError` if it failed, and `TimeoutError`."""
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while not self.is_done():
+            if deadline is not None and time.monotonic() > deadline:
+                raise TimeoutError(f"job {self.id} is still running after {timeout_s} s")
+            time.sleep(POLL_S)
+        try:
+            summary = self._summary()
+        except Missing:
+            raise OperationError(f"job {self.id} was stopped before it had a result") from None
+        outcome = summary.outcome
+        return JobResult(
+            summary=summary,
+            search=outcome and outcome.grid(self.id, lambda: self._network.run_files(self.id)),
+            bill=self.status(),
+            receipts=self._network.read("receipts", job=self.id),
+        )
+
+    def cancel(self, *, timeout_s: float = 300.0) -> bool:
+        """Close the job: its driver stops, committed segments are judged and paid, and the rest of
+        the budget returns. Works from any machine that has the submitter's key.
+
+        Returns when the job is closed: True, or False if it was over before. A segment that a
+        volunteer has started and not committed is not paid. Raises `Refused` for another key, and
+        `TimeoutError` if rulings are still missing; then the job closes later.
+        """
+        deadline = time.monotonic() + timeout_s
+        asked, closed = False, False
+        while not (closed and self._network.driver_status(self.id)[0] not in WORKING):
+            try:
+                closed = closed or self._network.close_job(self.id)
+            except Refused as refusal:
+                if refusal.reason != Reason.JOB_CLOSED:
+                    raise
+                if not asked:
+                    return False
+                closed = True
+            asked = True
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"job {self.id} is still closing after {timeout_s} s")
+            time.sleep(POLL_S)
+        return True
+
+    def _reason(self, log: str) -> str:
+        try:
+            return self._summary().error
+        except Missing:
+            last = [line for line in log.splitlines() if line.strip()][-1:]
+            return f"{last[0] if last else 'no log'} (whole log: `ray job logs {self.id}`)"
+
+    def _summary(self) -> JobSummary:
+        stored = self._network.store.get_file(result_name(self.id))
+        return summary_from_json(canonical.decode(stored))

@@ -1,0 +1,81 @@
+"""What a quote is made from: the program's time on this machine, and the volunteers' nodes.
+
+The program runs a few steps in this process. The self-test's speed here converts its seconds to
+reference seconds, so that they can be compared with other machines'.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from gensyn_ray.domain.errors import OperationError
+from gensyn_ray.jobs.nodes import VolunteerNode
+from workloads.core.data_cache import DataCache, Store
+from workloads.core.program import Program
+from workloads.core.program_errors import told_to_its_author
+from workloads.core.quote import REFERENCE_SPEED, Pool, mean_stay_s
+from workloads.core.segment import Runner, TaskSpec
+from workloads.numerics import self_test
+from workloads.numerics.arithmetic import arithmetic
+from workloads.ray_jobs.kind.interface import Timing
+
+TIMED_STEPS = 5
+
+
+def measured(
+    program: type[Program], template: TaskSpec, config: dict[str, Any], store: Store
+) -> Timing:
+    """Run the self-test, then a few steps of the program with this config.
+
+    Takes some seconds. `store`: where prepared data come from. Raises `OperationError` if this
+    machine fails the self-test, and `ProgramFailed` for what the program raises."""
+    here = self_test.run()
+    if here.failures:
+        raise OperationError(f"this machine cannot be compared: {here.failures[0]}")
+    spec = TaskSpec(
+        bundle=template.bundle,
+        config=config,
+        seed=template.seed,
+        task="quote",
+        numerics=template.numerics,
+        data=template.data,
+    )
+    with told_to_its_author(program.load_data.__code__.co_filename):
+        loaded = program()
+        runner = Runner(loaded, spec, DataCache().get(spec, loaded, store)[0], arithmetic)
+        return timing_of(
+            runner,
+            segment_steps=program.steps_per_segment,
+            speed=here.steps_per_second,
+            clock=time.perf_counter,
+        )
+
+
+def timing_of(
+    runner: Runner, *, segment_steps: int, speed: float, clock: Callable[[], float]
+) -> Timing:
+    """Time `TIMED_STEPS` steps and the end of a segment.
+
+    `speed`: of this machine in the self-test, in steps per second. `clock`: seconds."""
+    runner.train(1)  # compiles
+    started_s = clock()
+    runner.train(TIMED_STEPS)
+    trained_s = clock()
+    runner.finish()
+    reference = speed / REFERENCE_SPEED
+    return Timing(
+        step_s=(trained_s - started_s) / TIMED_STEPS * reference,
+        end_s=(clock() - trained_s) * reference,
+        segments=runner.segments,
+        segment_steps=segment_steps,
+    )
+
+
+def pool_of(nodes: Sequence[VolunteerNode]) -> Pool:
+    """The pool of the volunteers' nodes. Raises `OperationError` if none is there."""
+    speeds = [node.speed / REFERENCE_SPEED for node in nodes if not node.gone]
+    if not speeds:
+        raise OperationError("the network has no volunteer's node: a quote needs one at least")
+    return Pool(
+        speeds=speeds, mean_stay_s=mean_stay_s([(node.seconds, node.gone) for node in nodes])
+    )

@@ -1,0 +1,35 @@
+"""The volunteers' nodes that a quote counts with.
+
+Not defended: a node's speed is what its operator's label says. A false label makes quotes wrong and
+earns nothing.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+MILLISECONDS = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VolunteerNode:
+    """A volunteer's node, present or gone. `speed`: steps per second in the self-test, by its
+    label. `seconds`: how long it was, or has been, in the cluster."""
+
+    speed: float
+    seconds: float
+    gone: bool
+
+
+def volunteer_nodes(states: Sequence[Any], now_s: Callable[[], float]) -> list[VolunteerNode]:
+    """The volunteers among Ray's `NodeState`s. `now_s`: wall clock, seconds since 1970."""
+    found: list[VolunteerNode] = []
+    for one in states:
+        speed = float(one.labels.get("gensyn.speed", 0.0))
+        if one.labels.get("gensyn.role") != "volunteer" or speed <= 0.0:
+            continue
+        gone = one.state != "ALIVE"
+        end_s = one.end_time_ms / MILLISECONDS if gone else now_s()
+        seconds = max(0.0, end_s - one.start_time_ms / MILLISECONDS)
+        found.append(VolunteerNode(speed=speed, seconds=seconds, gone=gone))
+    return found

@@ -1,0 +1,34 @@
+"""Which of Ray's nodes are volunteers, and how long they stayed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gensyn_ray.jobs.nodes import VolunteerNode, volunteer_nodes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """Ray's `NodeState`, as far as it is asked."""
+
+    labels: Mapping[str, str]
+    state: str = "ALIVE"
+    start_time_ms: int = 10_000
+    end_time_ms: int = 0
+
+
+def volunteer(speed: float, **more: Any) -> Seen:
+    return Seen(labels={"gensyn.role": "volunteer", "gensyn.speed": str(speed)}, **more)
+
+
+def test_nodes_are_volunteers_that_are_there_or_were() -> None:
+    seen = [
+        Seen(labels={"gensyn.role": "head"}),
+        volunteer(150.0),
+        volunteer(50.0, state="DEAD", end_time_ms=40_000),
+        volunteer(0.0),  # serves pinned jobs alone
+    ]
+    assert volunteer_nodes(seen, lambda: 100.0) == [
+        VolunteerNode(speed=150.0, seconds=90.0, gone=False),
+        VolunteerNode(speed=50.0, seconds=30.0, gone=True),
+    ]

@@ -1,0 +1,106 @@
+"""What a kind of job is: the two records that each kind defines.
+
+A kind is a folder of `workloads/ray_jobs/`. Its `kind.py` has a `KindRequest` (what the job is to
+do) and an `Outcome` (what the job gave). Its `core/` has the logic that imports no Ray, and another
+folder has the Ray glue. To add a kind, add its folder and a line in `registry.py`.
+
+Job file, API, gateway and driver call these methods and know no kind by name. `kind.py` is imported
+in all of these processes, so it imports Ray Tune and Ray Train only within methods.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from workloads.core.quote import JobSize, Pool
+
+if TYPE_CHECKING:
+    from ray import tune
+
+    from workloads.ray_jobs.kind.context import JobContext
+    from workloads.ray_jobs.kind.summary import JobSummary
+
+RunFiles = Callable[[], Mapping[str, bytes]]
+"""Fetches Ray's own files of a job from the head: path -> content."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """What the program takes, measured on the submitter's machine, in reference seconds.
+
+    `step_s`: of one training step. `end_s`: of a segment's evaluation and state digest. `segments`:
+    of a whole run. `segment_steps`: steps of a segment."""
+
+    step_s: float
+    end_s: float
+    segments: int
+    segment_steps: int
+
+
+class Outcome(ABC):
+    """What a job of one kind gave. A frozen record of JSON values: the driver stores it in the
+    job's summary and the client reads it."""
+
+    __slots__ = ()
+
+    def grid(self, job: str, files: RunFiles) -> "tune.ResultGrid | None":
+        """Tune's own result, made from `files`. None if Tune did not run or left no result."""
+        return None
+
+    @abstractmethod
+    def trained_state(self, grid: "tune.ResultGrid | None") -> str:
+        """Digest of the trained state. `grid`: as `grid` gave it. Raises `OperationError` if the
+        job ended before there was a state."""
+
+    @abstractmethod
+    def describe(self, grid: "tune.ResultGrid | None") -> str:
+        """The outcome in a line or more, for a person."""
+
+
+class KindRequest(ABC):
+    """What a job of one kind is to do. A frozen record: the submitter pickles it, the driver runs
+    it.
+
+    `name`: the kind's own. `job_kinds`: the values of `kind` in job files and in `OpenJob` that
+    such a job can have. `tables`: the names in a job file that this kind reads; the first one
+    selects the kind. `outcome`: its `Outcome` class. `result_files`: how the names of the Ray files
+    begin that `Outcome.grid` needs. `driver_env`: environment variables of a driver's process."""
+
+    __slots__ = ()
+
+    name: ClassVar[str]
+    job_kinds: ClassVar[tuple[str, ...]]
+    tables: ClassVar[tuple[str, ...]]
+    outcome: ClassVar[type[Outcome]]
+    result_files: ClassVar[tuple[str, ...]] = ()
+    driver_env: ClassVar[Mapping[str, str]] = {}
+
+    @classmethod
+    @abstractmethod
+    def from_tables(
+        cls, job_kind: str, written: Mapping[str, Any], *, seed: int, segments: int
+    ) -> Self:
+        """The request that a job file describes.
+
+        `job_kind`: one of `job_kinds`. `written`: the whole parsed file. `segments`: of a whole run
+        of the program. Raises `UsageError` that names the field."""
+
+    @abstractmethod
+    def check(self) -> None:
+        """Raises `UsageError` if the request contradicts itself."""
+
+    @abstractmethod
+    def sample_config(self) -> dict[str, Any]:
+        """A config of the program that this job could use, for a timed run."""
+
+    @abstractmethod
+    def estimate(self, timing: Timing, pool: Pool) -> tuple[JobSize, Pool]:
+        """What the job computes, and at which speeds the nodes of `pool` compute it."""
+
+    @abstractmethod
+    def run(self, context: "JobContext") -> "JobSummary":
+        """Run the job on the head until it ends. The driver closes it afterwards.
+
+        Raises `ProgramFailed` for what the program raises on the volunteers, `OperationError` if
+        Ray gives up, `Refused` if the authority refuses a task."""

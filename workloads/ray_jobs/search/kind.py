@@ -1,0 +1,156 @@
+"""The kind `search`: trials of a program, chosen by Ray Tune. A sweep, or a single run.
+
+`core/gate.py` decides which results and ends of trials Tune sees; `tune/` has Tune's hooks.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from gensyn_ray.domain.errors import OperationError, UsageError
+from workloads.core.objectives import Objectives, leaders
+from workloads.core.quote import JobSize, Pool
+from workloads.ray_jobs.kind.interface import KindRequest, Outcome, RunFiles, Timing
+from workloads.ray_jobs.search.core.result_keys import LEAF
+
+if TYPE_CHECKING:
+    from ray import tune
+
+    from workloads.ray_jobs.kind.context import JobContext
+    from workloads.ray_jobs.kind.summary import JobSummary
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchOutcome(Outcome):
+    """What a search gave. `trials`: how many ended well. `failed_trials`: how many did not.
+    `metric`, `mode`: what `grid` ranks trials by. `objectives`: metric -> "min" or "max"."""
+
+    trials: int
+    failed_trials: int
+    metric: str
+    mode: str
+    objectives: dict[str, str]
+
+    def grid(self, job: str, files: RunFiles) -> "tune.ResultGrid | None":
+        from workloads.ray_jobs.search.tune.result_grid import grid_of
+
+        found = files()
+        return grid_of(found, job, self.metric, self.mode) if found else None
+
+    def trained_state(self, grid: "tune.ResultGrid | None") -> str:
+        """The end state of the best trial."""
+        if grid is None:
+            raise OperationError("Tune left no result of this job")
+        best = grid.get_best_result()
+        return json.loads((best.metrics or {})[LEAF])["state_after"]
+
+    def describe(self, grid: "tune.ResultGrid | None") -> str:
+        count = f"{self.trials} trials"
+        if self.failed_trials:
+            count += f" and {self.failed_trials} that failed"
+        if grid is None or not self.trials:
+            return count
+        best = grid.get_best_result()
+        value = (best.metrics or {})[self.metric]
+        lines = [f"{count}, best {self.metric} {value:.4f} with {best.config}"]
+        if len(self.objectives) > 1:
+            lines += self._describe_front(grid)
+        return "\n".join(lines)
+
+    def _describe_front(self, grid: "tune.ResultGrid") -> list[str]:
+        ends = {str(one.path): one for one in grid if one.metrics}
+        values = {path: one.metrics or {} for path, one in ends.items()}
+        lines = [f"the front, by {', '.join(self.objectives)}:"]
+        for path in leaders(values, self.objectives):
+            numbers = ", ".join(f"{values[path][name]:.6g}" for name in self.objectives)
+            lines.append(f"  {numbers} with {ends[path].config}")
+        return lines
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchRequest(KindRequest):
+    """A search by Tune's own means.
+
+    `param_space`: config name -> value or domain of Tune. `tune_config`: with any searcher and
+    scheduler; it names a metric and a mode. A single run is a space of one point."""
+
+    name: ClassVar[str] = "search"
+    job_kinds: ClassVar[tuple[str, ...]] = ("sweep", "finetune")
+    tables: ClassVar[tuple[str, ...]] = ("search", "space", "config")
+    outcome: ClassVar[type[Outcome]] = SearchOutcome
+    # Tune's `error.pkl` is left out: it would bring an object that a volunteer made into the
+    # client's process.
+    result_files: ClassVar[tuple[str, ...]] = (
+        "experiment_state-",
+        "result.json",
+        "params.json",
+        "error.txt",
+    )
+
+    param_space: dict[str, Any] = field(default_factory=dict[str, Any])
+    tune_config: "tune.TuneConfig"
+
+    @classmethod
+    def from_tables(
+        cls, job_kind: str, written: Mapping[str, Any], *, seed: int, segments: int
+    ) -> Self:
+        from workloads.ray_jobs.search.tune.tables import search_of
+
+        space, config = search_of(job_kind, written, seed=seed, segments=segments)
+        return cls(param_space=space, tune_config=config)
+
+    @property
+    def objectives(self) -> Objectives:
+        """Metric -> "min" or "max": of a searcher with several metrics of its own, as Optuna's may
+        have, or else the metric of `tune_config`."""
+        searcher: Any = self.tune_config.search_alg
+        if isinstance(getattr(searcher, "metric", None), list):
+            return dict(zip(searcher.metric, searcher.mode, strict=True))
+        return {str(self.tune_config.metric): str(self.tune_config.mode)}
+
+    def check(self) -> None:
+        metric, mode = self.tune_config.metric, self.tune_config.mode
+        if not metric or mode not in ("min", "max"):
+            raise UsageError("tune_config needs a metric and a mode ('min' or 'max')")
+        if self.objectives.get(metric) != mode:
+            known = ", ".join(f"{name} ({mode})" for name, mode in self.objectives.items())
+            raise UsageError(
+                f"tune_config names {metric} ({mode}), which is no objective of its searcher: "
+                f"choose from {known}"
+            )
+
+    def sample_config(self) -> dict[str, Any]:
+        """A point of the search space, drawn at random."""
+        from ray.tune.search.sample import Domain
+
+        def point(value: Any) -> Any:
+            if isinstance(value, Domain):
+                return value.sample()
+            grid = _grid(value)
+            return grid[0] if grid else value
+
+        return {name: point(value) for name, value in self.param_space.items()}
+
+    def estimate(self, timing: Timing, pool: Pool) -> tuple[JobSize, Pool]:
+        """Every trial runs to its end and takes as long as the timed one."""
+        grid_points = math.prod(len(_grid(value)) or 1 for value in self.param_space.values())
+        trials = max(1, self.tune_config.num_samples) * grid_points
+        size = JobSize(
+            tasks=trials,
+            segments=timing.segments,
+            reference_s=timing.segment_steps * timing.step_s + timing.end_s,
+            at_once=self.tune_config.max_concurrent_trials or trials,
+            paid=trials * timing.segments,
+        )
+        return size, pool
+
+    def run(self, context: "JobContext") -> "JobSummary":
+        from workloads.ray_jobs.search.tune.run_search import run_search
+
+        return run_search(self, context)
+
+
+def _grid(value: Any) -> list[Any]:
+    return list(value["grid_search"]) if isinstance(value, dict) and "grid_search" in value else []
