@@ -1,4 +1,4 @@
-"""The object store as a volunteer node reaches it."""
+"""The object store, as a volunteer's node reaches it."""
 
 from gensyn_ray.object_store.address import parse
 from gensyn_ray.object_store.blobs import Blobs
@@ -9,7 +9,9 @@ from gensyn_ray.operators.agent_client import AgentClient
 
 
 def store_of_node(uri: str, agent: AgentClient, *, job: str, trial: str) -> Blobs:
-    """A folder directly; a bucket by links for one trial's task, which the agent asks for."""
+    """The object store at `uri`: a folder directly, a bucket by presigned links.
+
+    The agent requests the links, for the objects of the task that `trial` runs."""
     if not is_bucket(uri):
         return Blobs(uri)
 

@@ -1,10 +1,10 @@
-"""One start of one task on one node: slots, segments, storage, commitments.
+"""One attempt at one task on one node: requests slots, computes segments, stores, commits.
 
-Plain: the agent, the store and the pinned class are arguments, so it is tested without Ray.
+Agent, object store and numerics class are arguments, so tests need no Ray.
 
-Storing and committing run one segment behind the training: while segment k travels, segment k + 1
-is computed. A result is handed out only with the receipt of its own segment, so nothing reaches a
-scheduler that is not acknowledged. The price is one segment of work that an early stop throws away.
+Storing and committing run one segment behind the training: while segment k is stored and committed,
+segment k + 1 is computed. A segment is reported only with its own receipt, so a scheduler sees
+acknowledged results only. If a trial stops early, the segment that was computed ahead is lost.
 """
 
 import time
@@ -29,15 +29,15 @@ from workloads.core.state import State
 from workloads.numerics.arithmetic import arithmetic
 
 REFUSED_WAIT_S = 2.0
-"""How long a caught operator's trial waits before it fails, so that its node is drained by then and
-Tune's next attempt lands elsewhere."""
+"""How long a trial of a tombstoned operator waits before it fails. Its node is drained by then, and
+Tune's next attempt starts on another node."""
 JUDGED_POLL_S = 0.5
 JUDGED_POLLS = 240
-"""How often a start with nothing left to do asks whether the last segment is judged."""
+"""How often an attempt with nothing left to compute asks whether the last segment is judged."""
 
 
 class Agent(Protocol):
-    """What a task asks of the node's agent; each call may raise `Refused`."""
+    """The part of `AgentClient` that a task uses. Each call raises `Refused`."""
 
     def identity(self) -> Identity: ...
     def task(self, *, job: str, trial: str) -> dict[str, Any]: ...
@@ -46,7 +46,7 @@ class Agent(Protocol):
 
 
 class Store(Protocol):
-    """What a task asks of the object store; reads raise `OperationError`."""
+    """The part of `Blobs` that a task uses. Reads raise `OperationError`."""
 
     def get_bundle(self, digest: str) -> Bundle: ...
     def get_spec(self, digest: str) -> TaskSpec: ...
@@ -58,8 +58,10 @@ class Store(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Acknowledged:
-    """A segment whose commitment is in the journal and whose state is stored. `receipt` is empty
-    where it went to an earlier start, and the segment was judged meanwhile."""
+    """A segment whose commitment is in the journal and whose state is stored.
+
+    `receipt`: of the commitment; empty if an earlier attempt got it and the segment is judged.
+    `segments_done`: of the task, this one included. `is_last`: whether the task is complete."""
 
     leaf: dict[str, Any]
     receipt: dict[str, Any]
@@ -68,7 +70,7 @@ class Acknowledged:
 
     @property
     def checkpoint(self) -> dict[str, Any]:
-        """Where to go on from: a reference into the store, small enough for any checkpoint."""
+        """The task and the digest of its end state, for a checkpoint."""
         return {"task": self.leaf["task"], "state": self.leaf["state_after"]}
 
 
@@ -81,20 +83,20 @@ class _Pending:
 
 
 _Ahead = _Pending | Refused | ProgramFailed | Abandoned
-"""A segment that is computed and not committed yet, or why there is none."""
+"""A segment that is computed and not committed, or the reason why there is none."""
 
 
 class TaskRun:
-    """Goes on from the task's last good state; `advance` gives one acknowledged segment a call.
+    """Continues from the task's last good state. Each `advance` gives one acknowledged segment.
 
-    Where nothing is left, because an earlier start died between its last commitment and telling of
-    it, `advance` gives that segment again once it is judged, and computes nothing.
+    An earlier attempt can die between its last commitment and its report. Then nothing is left to
+    compute, and `advance` reports that last segment once it is judged.
 
-    `pinned_class` computes this process's class. `grow_from`: digest of another task's state to
-    begin with, where this task has none of its own. `is_wanted`: asked before each step.
-    Raises `Refused` from the constructor or `advance` when the node may not go on,
-    `OperationError` if the data or the numerics differ from what was agreed, `ProgramFailed` for
-    what the program raises, and `Abandoned` once the work is not wanted; the run is over then.
+    `pinned_class`: computes this process's numerics class. `grow_from`: digest of another task's
+    state to start from, if this task has no state yet. `is_wanted`: called before each step.
+    The constructor and `advance` raise `Refused` if the node may not continue, `OperationError` if
+    the data or the numerics are not the job's, `ProgramFailed` for what the program raises, and
+    `Abandoned` once `is_wanted` is false. The run is over then.
     """
 
     def __init__(
@@ -121,7 +123,7 @@ class TaskRun:
         if spec.bundle != task["bundle"]:
             raise OperationError("the task's spec names another bundle than the job")
         if spec.numerics != task["numerics"]:
-            # Replays of a pinned run would differ among the verifiers of a reproducible job.
+            # Verifiers of a reproducible job would disagree about a pinned run.
             raise OperationError("the task's spec names other numerics than the job")
         self._numerics = pinned_class() if spec.numerics == PINNED else spec.numerics
         if self._numerics not in me.numerics.split(","):
@@ -148,9 +150,9 @@ class TaskRun:
         self._background = ThreadPoolExecutor(1, thread_name_prefix="commit")
 
     def advance(self) -> Acknowledged:
-        """Acknowledge the next segment. Raises `Refused`, `ProgramFailed` and `OperationError`."""
+        """Compute and commit the next segment. Raises as the class says."""
         if self._ahead is None and self._next_segment and self._runner.segments_done >= self._total:
-            return self._told_again()
+            return self._last_again()
         current = self._ahead if self._ahead is not None else self._try_compute()
         self._ahead = None
         if isinstance(current, (ProgramFailed, Abandoned)):
@@ -169,7 +171,7 @@ class TaskRun:
             leaf=leaf, receipt=signed, segments_done=current.segments_done, is_last=is_last
         )
 
-    def _told_again(self) -> Acknowledged:
+    def _last_again(self) -> Acknowledged:
         for _ in range(JUDGED_POLLS):
             leaf = self._agent.task(job=self._job, trial=self._trial)["leaf"]
             if leaf and leaf["state_after"] == self._state_before:
@@ -182,11 +184,11 @@ class TaskRun:
         )
 
     def close(self) -> None:
-        """Give up; a commitment under way is still sent."""
+        """End the run. A commitment in progress is still sent."""
         self._background.shutdown(wait=True)
 
     def _try_compute(self) -> _Ahead:
-        # What goes wrong ahead must not take the segment with it that is being committed.
+        # An error in the segment ahead must not lose the one that is being committed.
         try:
             return self._compute()
         except (Refused, ProgramFailed, Abandoned) as end:
