@@ -17,10 +17,10 @@ from typing import Any
 
 import torch
 
-from workloads.numerics import operators
+from workloads.numerics import operator_set
 from workloads.numerics.examples import Drawn, arguments
 from workloads.numerics.mode import BITS
-from workloads.numerics.plain.grid import NotFinite
+from workloads.numerics.reference.primitives.grid import NotFinite
 from workloads.numerics.registry import Definition, definitions
 
 EXAMPLES = 60
@@ -96,7 +96,7 @@ def measure(operator: Any, definition: Definition, bits: int | None) -> tuple[Er
         args, kwargs = arguments(definition.example, Tame(str(operator), seed))
         truth = _attempt(operator, _widened(args), _widened(kwargs))
         extra = {} if bits is None else {"bits": bits}
-        mine = _attempt(definition.plain, args, {**kwargs, **extra})
+        mine = _attempt(definition.reference, args, {**kwargs, **extra})
         theirs = _attempt(operator, args, kwargs)
         if truth is None or mine is None or theirs is None:
             continue
@@ -125,7 +125,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--quick", action="store_true", help="products and functions only")
     chosen = parser.parse_args()
-    operators.load()
+    operator_set.load()
     warnings.simplefilter("ignore")
     cases: list[dict[str, Any]] = []
     print("| operator | value | largest | stock: value | stock: largest |\n|---|---|---|---|---|")

@@ -34,8 +34,8 @@ import torch
 from benchmarks.numerics_models import TASKS, build, missing
 from workloads.core.rng import Rng
 from workloads.core.state import state_digest
-from workloads.numerics.fused import amx
-from workloads.numerics.fused.kernel import config as numba_config
+from workloads.numerics.kernels.matmul import amx
+from workloads.numerics.kernels.primitives.compilation import config as numba_config
 from workloads.numerics.mode import BITS, Precision, canonical
 from workloads.numerics.optim import AdamW
 

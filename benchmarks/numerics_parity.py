@@ -42,7 +42,7 @@ from benchmarks.numerics_matrix import Settings, ask
 from workloads.numerics.mode import BITS, canonical
 from workloads.numerics.optim import AdamW
 from workloads.numerics.pinned import PROFILES
-from workloads.numerics.plain.products import product
+from workloads.numerics.reference.operators.products import product
 
 Tensor = torch.Tensor
 

@@ -43,7 +43,7 @@ class Drawn:
         return self._rng.integers(shape, high)
 
 
-KINDS = ("plain", "plain", "rows", "edges", "ties", "tiny", "huge", "zeros")
+KINDS = ("ordinary", "ordinary", "rows", "edges", "ties", "tiny", "huge", "zeros")
 
 
 def _values(rng: Rng, kind: str, count: int, spread: float) -> "np.ndarray[Any, Any]":

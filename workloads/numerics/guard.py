@@ -17,7 +17,7 @@ import torch
 from numba import prange
 
 from gensyn_ray.domain.errors import OperationError
-from workloads.numerics.fused.kernel import config, kernel, use_threads
+from workloads.numerics.kernels.primitives.compilation import config, kernel, use_threads
 
 _TINY32, _TINY64 = 2.0**-149, 2.0**-1074
 _TORN = (1.0 + 2.0**-27, 1.0 + 2.0**-27, -(1.0 + 2.0**-26))

@@ -23,15 +23,21 @@ from typing import Any, Literal
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode_stack
 
-from workloads.numerics import guard, operators
-from workloads.numerics.registry import LATEST, Implementation, Operator, definitions, passing
+from workloads.numerics import guard, operator_set
+from workloads.numerics.registry import (
+    LATEST,
+    Implementation,
+    Operator,
+    definitions,
+    exact_stock_operators,
+)
 
 Precision = Literal["highest", "high"]
 BITS: Mapping[Precision, int] = MappingProxyType({"highest": 20, "high": 13})
 """Magnitude bits of each factor of a matrix product, relative to the largest of its row or column.
 float32 has 24 and TF32 11, but these are fixed-point: a row's small values have fewer."""
 
-Kernels = Literal["fused", "plain"]
+Backend = Literal["kernels", "reference"]
 Observer = Callable[[Operator, Implementation, tuple[Any, ...], Mapping[str, Any]], Any]
 """Stands around each operator: (name, implementation, arguments, keyword arguments) -> result. An
 operator may overwrite its arguments, so it looks at them before it calls the implementation."""
@@ -46,17 +52,17 @@ def canonical(
     precision: Precision = "highest",
     *,
     version: int = LATEST,
-    kernels: Kernels = "fused",
+    backend: Backend = "kernels",
     observer: Observer | None = None,
 ) -> Iterator[None]:
     """Within it, stock modules, losses and autograd give the same bits on every machine.
 
-    `kernels="plain"` runs the definitions themselves, slowly, on any device. Raises
+    `backend="reference"` runs the definitions themselves, slowly, on any device. Raises
     `NonCanonicalOperator` at the first operator that has no definition, `guard.UnfitMachine` where
     the machine breaks a rule of IEEE-754 that the definitions rest on, `KeyError` for an unknown
     precision or version.
     """
-    table = _table(BITS[precision], version, kernels)
+    table = _table(BITS[precision], version, backend)
     outer = _Mode.current()
     if outer is not None:
         # A second mode would hand its own implementation's operators to the first.
@@ -121,12 +127,14 @@ class _Mode(TorchDispatchMode):
 
 
 @cache
-def _table(bits: int, version: int, kernels: Kernels) -> dict[Operator, Implementation]:
+def _table(bits: int, version: int, backend: Backend) -> dict[Operator, Implementation]:
     """What runs for each operator. Grows by in-place variants as they are met."""
-    operators.load()
-    table: dict[Operator, Implementation] = {operator: operator for operator in passing(version)}
+    operator_set.load()
+    table: dict[Operator, Implementation] = {
+        operator: operator for operator in exact_stock_operators(version)
+    }
     for operator, one in definitions(version).items():
-        chosen = one.fused if kernels == "fused" and one.fused is not None else one.plain
+        chosen = one.kernel if backend == "kernels" and one.kernel is not None else one.reference
         table[operator] = partial(chosen, bits=bits) if one.takes_bits else chosen
     return table
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 
-from workloads.numerics import operators
-from workloads.numerics.plain import functions
-from workloads.numerics.plain.optimizers import ops
-from workloads.numerics.plain.random import TURN
+from workloads.numerics import operator_set
+from workloads.numerics.reference.operators.optimizers import ops
+from workloads.numerics.reference.operators.random import TURN
+from workloads.numerics.reference.primitives import functions
 from workloads.numerics.registry import definitions
 
 Tensor = torch.Tensor
@@ -78,7 +78,7 @@ class _Canonical(torch.optim.Optimizer):
         raise NotImplementedError
 
     def run(self, *arguments: Any) -> None:
-        """Inside `canonical()` the mode takes the operator over; outside, the fused update runs."""
+        """Inside `canonical()` the mode takes the operator over; outside, the kernel runs."""
         self.operator(*arguments)
 
 
@@ -265,13 +265,13 @@ def _check_below_one(*betas: float) -> None:
 
 
 def _register() -> None:
-    """Outside the mode the dispatcher finds the fused update on CPUs, else the definition."""
-    operators.load()
+    """Outside the mode the dispatcher finds the kernel on CPUs, else the reference definition."""
+    operator_set.load()
     library = torch.library.Library("gensyn", "IMPL")
     for one in (AdamW, SGD, Lion):
         definition = definitions()[one.operator]
-        library.impl(one.operator, definition.plain, "CompositeExplicitAutograd")
-        library.impl(one.operator, definition.fused, "CPU")
+        library.impl(one.operator, definition.reference, "CompositeExplicitAutograd")
+        library.impl(one.operator, definition.kernel, "CPU")
     _libraries.append(library)
 
 

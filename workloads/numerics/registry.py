@@ -56,14 +56,14 @@ class Definition:
     `takes_bits`: the implementation takes the precision of products as the keyword `bits`.
     """
 
-    plain: Implementation
+    reference: Implementation
     example: Example
     takes_bits: bool
-    fused: Implementation | None = None
+    kernel: Implementation | None = None
 
 
 _definitions: dict[Operator, dict[int, Definition]] = {}
-_passing: dict[Operator, int] = {}
+_exact_stock: dict[Operator, int] = {}
 
 
 def define(
@@ -71,37 +71,39 @@ def define(
 ) -> Callable[[Implementation], Implementation]:
     """Decorator: this function is the canonical definition of these operators."""
 
-    def register(plain: Implementation) -> Implementation:
+    def register(reference: Implementation) -> Implementation:
         for operator in operators:
             _definitions.setdefault(operator, {})[version] = Definition(
-                plain=plain, example=example, takes_bits=takes_bits
+                reference=reference, example=example, takes_bits=takes_bits
             )
-        return plain
+        return reference
 
     return register
 
 
-def fuse(*operators: Operator, version: int = 1) -> Callable[[Implementation], Implementation]:
+def kernel_for(
+    *operators: Operator, version: int = 1
+) -> Callable[[Implementation], Implementation]:
     """Decorator: this function gives the definition's bits on a CPU, faster."""
 
-    def register(fused: Implementation) -> Implementation:
+    def register(kernel: Implementation) -> Implementation:
         for operator in operators:
             known = _definitions[operator][version]
             _definitions[operator][version] = Definition(
-                plain=known.plain,
+                reference=known.reference,
                 example=known.example,
                 takes_bits=known.takes_bits,
-                fused=fused,
+                kernel=kernel,
             )
-        return fused
+        return kernel
 
     return register
 
 
-def passes(*operators: Operator, version: int = 1) -> None:
+def exact_stock(*operators: Operator, version: int = 1) -> None:
     """The stock kernels of these operators are exact."""
     for operator in operators:
-        _passing.setdefault(operator, version)
+        _exact_stock.setdefault(operator, version)
 
 
 def definitions(version: int = LATEST) -> dict[Operator, Definition]:
@@ -115,6 +117,6 @@ def definitions(version: int = LATEST) -> dict[Operator, Definition]:
     }
 
 
-def passing(version: int = LATEST) -> frozenset[Operator]:
+def exact_stock_operators(version: int = LATEST) -> frozenset[Operator]:
     """The operators whose stock kernels `version` trusts."""
-    return frozenset(operator for operator, since in _passing.items() if since <= version)
+    return frozenset(operator for operator, since in _exact_stock.items() if since <= version)

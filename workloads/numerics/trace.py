@@ -25,7 +25,7 @@ import torch
 
 from gensyn_ray.domain import canonical, merkle
 from workloads.numerics import calls
-from workloads.numerics.mode import Kernels, Precision
+from workloads.numerics.mode import Backend, Precision
 from workloads.numerics.mode import canonical as canonical_mode
 from workloads.numerics.registry import LATEST, Implementation, Operator
 
@@ -129,7 +129,7 @@ def recompute(
     *,
     precision: Precision = "highest",
     version: int = LATEST,
-    kernels: Kernels = "plain",
+    backend: Backend = "reference",
 ) -> bool:
     """Whether these are the entry's inputs and its outputs are what they give."""
     operator = calls.named(entry.operator)
@@ -143,7 +143,7 @@ def recompute(
     again = Trace()
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.set_rng_state(inputs.generator)
-        with canonical_mode(precision, version=version, kernels=kernels, observer=again):
+        with canonical_mode(precision, version=version, backend=backend, observer=again):
             operator(*args, **kwargs)
     return [one.leaf for one in again.entries] == [entry.leaf]
 

@@ -18,7 +18,7 @@ from gensyn_ray.domain.errors import UsageError
 from workloads.core.rng import Rng
 from workloads.core.state import state_digest
 from workloads.numerics.golden.folder import folder_of
-from workloads.numerics.mode import BITS, Kernels, Precision, canonical
+from workloads.numerics.mode import BITS, Backend, Precision, canonical
 from workloads.numerics.optim import SGD, AdamW, Lion
 from workloads.numerics.registry import LATEST
 
@@ -125,14 +125,14 @@ def digest(
     precision: Precision,
     *,
     version: int = LATEST,
-    kernels: Kernels = "fused",
+    backend: Backend = "kernels",
     steps: int = STEPS,
 ) -> str:
     """State digest of a training's model and its last loss after `steps` steps."""
     rng = Rng("golden-training", name)
     model, optimizer, loss_of = TRAININGS[name](rng)
     _fill(model, rng)
-    with torch.random.fork_rng(devices=[]), canonical(precision, version=version, kernels=kernels):
+    with torch.random.fork_rng(devices=[]), canonical(precision, version=version, backend=backend):
         torch.manual_seed(0)
         for _ in range(steps):
             loss = loss_of()
@@ -179,7 +179,7 @@ def verify(
     *,
     folder: Path | None = None,
     names: Iterable[str] | None = None,
-    kernels: Kernels = "fused",
+    backend: Backend = "kernels",
 ) -> list[str]:
     """What differs from the recorded digests, one line each."""
     golden = json.loads(path_of(version, folder).read_text())
@@ -187,5 +187,5 @@ def verify(
         f"training of the {name}, precision {precision}: the bits differ"
         for name in (names or golden)
         for precision, expected in golden[name].items()
-        if digest(name, precision, version=version, kernels=kernels) != expected
+        if digest(name, precision, version=version, backend=backend) != expected
     ]

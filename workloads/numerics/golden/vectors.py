@@ -15,11 +15,11 @@ import torch
 from gensyn_ray.domain import canonical
 from gensyn_ray.domain.errors import OperationError, UsageError
 from workloads.core.rng import Rng
-from workloads.numerics import calls, operators
+from workloads.numerics import calls, operator_set
 from workloads.numerics.examples import Drawn, arguments
 from workloads.numerics.golden.folder import folder_of
-from workloads.numerics.mode import BITS, Kernels, Precision
-from workloads.numerics.plain.grid import NotFinite
+from workloads.numerics.mode import BITS, Backend, Precision
+from workloads.numerics.reference.primitives.grid import NotFinite
 from workloads.numerics.registry import (
     LATEST,
     Definition,
@@ -53,14 +53,14 @@ Case = Mapping[str, Any]
 
 def missing(version: int = LATEST, folder: Path | None = None) -> list[str]:
     """Operators that are defined and have no file yet."""
-    operators.load()
+    operator_set.load()
     known = {path.stem for path in (folder or folder_of(version)).glob("*.json")}
     return sorted({str(operator) for operator in definitions(version)} - known)
 
 
 def record(name: str, version: int = LATEST, folder: Path | None = None) -> Path:
     """Write an operator's file. Raises `UsageError` for an unknown operator or one that has a file,
-    `OperationError` if its fused implementation does not give its definition's bits."""
+    `OperationError` if its kernel does not give its definition's bits."""
     folder = folder or folder_of(version)
     path = folder / f"{name}.json"
     if path.exists():
@@ -73,11 +73,11 @@ def record(name: str, version: int = LATEST, folder: Path | None = None) -> Path
         raise UsageError(f"no operator of version {version} is called {name}")
     operator, definition = known[name]
     cases = [
-        {**case, "gives": dict(_results(operator, definition, case, "plain"))}
+        {**case, "gives": dict(_results(operator, definition, case, "reference"))}
         for case in (*_chosen(operator, definition), *_long_cases(name))
     ]
     for number, case in enumerate(cases):
-        for problem in _problems(operator, definition, case, ("fused",)):
+        for problem in _problems(operator, definition, case, ("kernels",)):
             raise OperationError(f"{name} case {number}, {problem}: not recorded")
     folder.mkdir(exist_ok=True)
     lines = ",\n".join(canonical.encode(case).decode() for case in cases)
@@ -156,7 +156,7 @@ def verify(
     version: int = LATEST,
     *,
     folder: Path | None = None,
-    kernels: Iterable[Kernels] = ("plain", "fused"),
+    backends: Iterable[Backend] = ("reference", "kernels"),
     names: Iterable[str] | None = None,
     quick: bool = False,
 ) -> list[str]:
@@ -173,21 +173,21 @@ def verify(
         for number, case in enumerate(json.loads(path.read_text())["cases"]):
             if quick and "length" in case:
                 continue
-            for problem in _problems(operator, definition, case, kernels):
+            for problem in _problems(operator, definition, case, backends):
                 differing.append(f"{path.stem} case {number}, {problem}")
     return differing
 
 
 def _by_name(version: int) -> dict[str, tuple[Operator, Definition]]:
-    operators.load()
+    operator_set.load()
     return {str(operator): (operator, one) for operator, one in definitions(version).items()}
 
 
 def _problems(
-    operator: Operator, definition: Definition, case: Case, kernels: Iterable[Kernels]
+    operator: Operator, definition: Definition, case: Case, backends: Iterable[Backend]
 ) -> Iterator[str]:
-    for kind in kernels:
-        if kind == "fused" and definition.fused is None:
+    for kind in backends:
+        if kind == "kernels" and definition.kernel is None:
             continue
         for precision, given in _results(operator, definition, case, kind):
             if given != case["gives"][precision]:
@@ -195,11 +195,13 @@ def _problems(
 
 
 def _results(
-    operator: Operator, definition: Definition, case: Case, kernels: Kernels
+    operator: Operator, definition: Definition, case: Case, backend: Backend
 ) -> Iterator[tuple[str, Any]]:
     """For each precision that the operator knows, or `any`: digests of the outputs, or the name of
     the error."""
-    chosen = definition.fused if kernels == "fused" and definition.fused else definition.plain
+    chosen = (
+        definition.kernel if backend == "kernels" and definition.kernel else definition.reference
+    )
     runs: dict[Precision | str, Implementation] = (
         {precision: partial(chosen, bits=bits) for precision, bits in BITS.items()}
         if definition.takes_bits

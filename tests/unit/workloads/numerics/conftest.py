@@ -5,17 +5,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from workloads.numerics.fused import gemm, memory, wide_attention
+from workloads.numerics.kernels.attention import float64_route
+from workloads.numerics.kernels.matmul import routes
+from workloads.numerics.kernels.primitives import scratch
 
 
 @pytest.fixture
 def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
     """Kept memory begins as NaN, or -1: fresh pages are 0, and would hide what is read early."""
 
-    def kept(name: str, shape: tuple[int, ...], dtype: Any, *, spare: int = 0) -> Any:
-        array = memory.kept(name, shape, dtype, spare=spare)
+    def poison(name: str, shape: tuple[int, ...], dtype: Any, *, spare: int = 0) -> Any:
+        array = scratch.scratch(name, shape, dtype, spare=spare)
         array.view(np.uint8)[...] = 0xFF
         return array
 
-    for module in (gemm, wide_attention):
-        monkeypatch.setattr(module, "kept", kept)
+    for module in (routes, float64_route):
+        monkeypatch.setattr(module, "scratch", poison)

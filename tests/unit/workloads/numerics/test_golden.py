@@ -39,9 +39,9 @@ def test_every_operator_gives_the_recorded_bits(version: int) -> None:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize("kernels", ["fused", "plain"])
-def test_every_training_gives_the_recorded_bits(version: int, kernels: Any) -> None:
-    assert trainings.verify(version, kernels=kernels) == []
+@pytest.mark.parametrize("backend", ["kernels", "reference"])
+def test_every_training_gives_the_recorded_bits(version: int, backend: Any) -> None:
+    assert trainings.verify(version, backend=backend) == []
 
 
 def cases(folder: Path, name: str) -> list[dict[str, Any]]:
@@ -77,18 +77,20 @@ def test_a_definition_that_rounds_otherwise_is_found(
 ) -> None:
     operator = torch.ops.aten.exp.default
     known = registry.definitions(1)[operator]
-    worse = replace(known, plain=lambda x: torch.nextafter(known.plain(x), x * 0), fused=None)
+    worse = replace(
+        known, reference=lambda x: torch.nextafter(known.reference(x), x * 0), kernel=None
+    )
     monkeypatch.setitem(registry._definitions, operator, {1: worse})
     assert vectors.verify(1, folder=folder, names=["aten.exp.default"])
     assert vectors.verify(1, folder=folder, names=["aten.add.Tensor"]) == []
 
 
-def test_a_fused_kernel_that_differs_cannot_be_recorded(
+def test_a_kernel_that_differs_cannot_be_recorded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     operator = torch.ops.aten.exp.default
     known = registry.definitions(1)[operator]
-    wrong = replace(known, fused=lambda x: known.plain(x) + 1.0)
+    wrong = replace(known, kernel=lambda x: known.reference(x) + 1.0)
     monkeypatch.setitem(registry._definitions, operator, {1: wrong})
     with pytest.raises(OperationError, match="not recorded"):
         vectors.record("aten.exp.default", folder=tmp_path)

@@ -17,7 +17,7 @@ FLUSHING_POOL = """
 import numpy as np, torch
 torch.set_num_threads(2)
 from workloads.numerics import guard
-from workloads.numerics.fused.kernel import use_threads
+from workloads.numerics.kernels.primitives.compilation import use_threads
 use_threads()
 torch.set_flush_denormal(True)
 START

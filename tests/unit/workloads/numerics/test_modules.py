@@ -1,5 +1,5 @@
-"""Stock modules and losses train under `canonical()`: fused and plain kernels give equal bits, both
-precisions stay close to stock float32."""
+"""Stock modules and losses train under `canonical()`: kernels and reference definitions give equal
+bits, both precisions stay close to stock float32."""
 
 import math
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from workloads.core.state import state_digest
-from workloads.numerics.mode import Kernels, NonCanonicalOperator, Precision, canonical
+from workloads.numerics.mode import Backend, NonCanonicalOperator, Precision, canonical
 from workloads.numerics.optim import SGD, AdamW
 
 WIDTH = 16
@@ -143,23 +143,25 @@ def _train(build: Callable[[], nn.Module], loss_of: Any, mode: Any) -> tuple[str
     return state_digest(model.state_dict()), loss
 
 
-def _canonical(precision: str, kernels: str = "fused") -> Callable[[], Any]:
-    return lambda: canonical(cast("Precision", precision), kernels=cast("Kernels", kernels))
+def _canonical(precision: str, backend: str = "kernels") -> Callable[[], Any]:
+    return lambda: canonical(cast("Precision", precision), backend=cast("Backend", backend))
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_a_model_trains_to_equal_bits_with_fused_and_plain_kernels(model: str) -> None:
+def test_a_model_trains_to_equal_bits_by_kernels_and_by_reference_definitions(model: str) -> None:
     for precision in ("highest", "high"):
-        fused = _train(MODELS[model], LOSSES["cross_entropy"], _canonical(precision))
-        plain = _train(MODELS[model], LOSSES["cross_entropy"], _canonical(precision, "plain"))
-        assert fused == plain
-        assert math.isfinite(fused[1])
+        by_kernels = _train(MODELS[model], LOSSES["cross_entropy"], _canonical(precision))
+        by_reference = _train(
+            MODELS[model], LOSSES["cross_entropy"], _canonical(precision, "reference")
+        )
+        assert by_kernels == by_reference
+        assert math.isfinite(by_kernels[1])
 
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_losses_train_to_equal_bits_and_high_is_close_to_highest(loss: str) -> None:
     highest = _train(MODELS["mlp"], LOSSES[loss], _canonical("highest"))
-    assert highest == _train(MODELS["mlp"], LOSSES[loss], _canonical("highest", "plain"))
+    assert highest == _train(MODELS["mlp"], LOSSES[loss], _canonical("highest", "reference"))
     high = _train(MODELS["mlp"], LOSSES[loss], _canonical("high"))
     assert high[0] != highest[0]
     assert high[1] == pytest.approx(highest[1], rel=1e-3)

@@ -14,7 +14,7 @@ from torch.optim import lr_scheduler
 from workloads.core.program import Config, Metrics, Program
 from workloads.core.rng import Rng
 from workloads.core.state import State, state_digest
-from workloads.numerics.mode import Kernels, canonical
+from workloads.numerics.mode import Backend, canonical
 from workloads.numerics.optim import NEGLIGIBLE, SGD, AdamW, Lion, cosine, power
 
 Build = Callable[[Any], torch.optim.Optimizer]
@@ -75,14 +75,14 @@ def test_lion_takes_the_steps_of_its_paper() -> None:
 @pytest.mark.parametrize("name", OURS)
 def test_bits_are_equal_inside_with_either_kernels_and_outside(name: str) -> None:
     found: list[str] = []
-    kinds: tuple[Kernels | None, ...] = ("fused", "plain", None)
-    for kernels in kinds:
+    kinds: tuple[Backend | None, ...] = ("kernels", "reference", None)
+    for backend in kinds:
         params = _weights()
         optimizer = OURS[name](params)
-        if kernels is None:
+        if backend is None:
             _descend(params, optimizer)
         else:
-            with canonical(kernels=kernels):
+            with canonical(backend=backend):
                 _descend(params, optimizer)
         found.append(state_digest({str(at): p.detach() for at, p in enumerate(params)}))
     assert len(set(found)) == 1

@@ -11,8 +11,8 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 from tests.kits.drawn import bits_of
-from workloads.numerics.mode import Kernels, canonical
-from workloads.numerics.plain import random
+from workloads.numerics.mode import Backend, canonical
+from workloads.numerics.reference.operators import random
 
 ALL_ONES = 2**64 - 1
 PI = (0x299F31D0_A4093822, 0x03707344_13198A2E, 0x85A308D3_243F6A88 - 2**64)
@@ -78,12 +78,12 @@ def test_philox_gives_its_known_answers(given: tuple[int, int, int]) -> None:
 
 
 @pytest.mark.parametrize("draw", DRAWS)
-def test_fused_and_plain_kernels_draw_equal_bits(draw: str) -> None:
+def test_kernels_and_reference_definitions_draw_equal_bits(draw: str) -> None:
     drawn: list[Any] = []
-    kinds: tuple[Kernels, ...] = ("fused", "plain")
-    for kernels in kinds:
+    kinds: tuple[Backend, ...] = ("kernels", "reference")
+    for backend in kinds:
         torch.manual_seed(3)
-        with canonical(kernels=kernels):
+        with canonical(backend=backend):
             drawn.append((bits_of(DRAWS[draw]()), bits_of(torch.get_rng_state())))
     assert drawn[0] == drawn[1]
 

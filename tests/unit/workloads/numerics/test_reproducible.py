@@ -151,7 +151,7 @@ with one_thread():
 """
 
 
-def test_the_first_fused_step_of_a_process_leaves_torch_on_one_thread() -> None:
+def test_the_first_kernel_of_a_process_leaves_torch_on_one_thread() -> None:
     """Numba's OpenMP, when it begins, sets the number of threads of torch's: a program in pinned
     mode went on with two, in other bits, and on a loaded machine hundreds of times slower."""
     done = subprocess.run(

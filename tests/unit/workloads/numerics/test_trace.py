@@ -107,10 +107,10 @@ def test_precision_is_part_of_what_is_recomputed() -> None:
     assert not recompute(trace.entries[index], trace.kept, precision="high")
 
 
-@pytest.mark.parametrize("kernels", ["fused", "plain"])
-def test_both_implementations_recompute(kernels: str) -> None:
+@pytest.mark.parametrize("backend", ["kernels", "reference"])
+def test_both_implementations_recompute(backend: str) -> None:
     names = [entry.operator for entry in traced().entries]
     index = names.index("aten.native_layer_norm_backward.default")
     trace = traced(keep=index)
     assert trace.kept is not None
-    assert recompute(trace.entries[index], trace.kept, kernels=kernels)  # type: ignore[arg-type]
+    assert recompute(trace.entries[index], trace.kept, backend=backend)  # type: ignore[arg-type]

@@ -1,0 +1,335 @@
+"""Snaps vectors to their grids and cuts the integers into slices of signed bytes, tile by tile.
+
+q = d2 * 128^2 + d1 * 128 + d0 with -64 <= d0, d1 < 64 and |d2| <= 64 carries |q| <= 2^20 in three
+slices; two carry 2^13. Small digits stay exact even where int8 products saturate in int16_pairs.
+
+A *panel* is 16 vectors. Its slices lie as [k / 64][slice][1024 bytes]: for the left factor 16 rows
+of 64 k; for the right factor 16 rows of 4 k, each row holding 16 vectors times those 4 k.
+"""
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import prange, types
+
+from workloads.numerics.kernels.primitives.compilation import inlined, intrinsic, keep_alive, kernel
+from workloads.numerics.kernels.primitives.grid import (
+    MAGIC32,
+    column_magnitudes,
+    exponent_of,
+    fill_scales,
+    larger_magnitude,
+    scale_of,
+    unit_of,
+)
+
+WIDTH = 16
+"""Vectors in a panel."""
+DEPTH = 64
+"""Elements of each vector in a tile."""
+SLICES = {20: 3, 13: 2}
+"""Slices that carry so many bits."""
+BITS = {3: 20, 2: 13}
+_INT = ir.IntType(32)
+_MAGIC32_BITS = 0x4B400000
+
+
+def _snap(builder: Any, x: Any, scale: Any, lanes: int) -> Any:
+    """Nearest integers (even on ties) of x * scale, at most 2^21 in magnitude.
+
+    In float32: scale is a power of two and the sum is rounded once, so it is exact as in float64.
+    """
+    magic = ir.Constant(ir.VectorType(ir.FloatType(), lanes), [float(MAGIC32)] * lanes)
+    shifted = builder.fadd(builder.fmul(x, scale), magic)
+    bits = builder.bitcast(shifted, ir.VectorType(_INT, lanes))
+    return builder.sub(bits, _whole(_MAGIC32_BITS, lanes))
+
+
+def _whole(value: int, lanes: int) -> Any:
+    return ir.Constant(ir.VectorType(_INT, lanes), [value] * lanes)
+
+
+def _digits(builder: Any, q: Any, slices: int, lanes: int) -> list[Any]:
+    """Signed digits of q, highest first: the lower ones within -64 .. 63."""
+    digits = []
+    for _ in range(slices - 1):
+        lifted = builder.shl(q, _whole(25, lanes))
+        digits.append(builder.ashr(lifted, _whole(25, lanes)))
+        q = builder.ashr(builder.add(q, _whole(64, lanes)), _whole(7, lanes))
+    return [q, *reversed(digits)]
+
+
+def _splat(builder: Any, value: Any, lanes: int) -> Any:
+    empty = ir.Constant(ir.VectorType(value.type, lanes), ir.Undefined)
+    first = builder.insert_element(empty, value, _INT(0))
+    return builder.shuffle_vector(first, empty, _whole(0, lanes))
+
+
+def _store_digits(builder: Any, digits: list[Any], address: Any) -> None:
+    """Each slice 1024 bytes after the one before."""
+    for s, digit in enumerate(digits):
+        target = builder.add(address, ir.Constant(ir.IntType(64), 1024 * s))
+        builder.store(digit, builder.inttoptr(target, digit.type.as_pointer()), align=64)
+
+
+def _read(builder: Any, address: Any, kind: Any, lanes: int) -> Any:
+    pointer = builder.inttoptr(address, ir.VectorType(kind, lanes).as_pointer())
+    return builder.load(pointer, align=4)
+
+
+def _snap_float64(builder: Any, x: Any, bits: int, lanes: int) -> Any:
+    """Nearest integers of float64 x * 2^bits, |x| <= 1."""
+    kind = ir.VectorType(ir.DoubleType(), lanes)
+    scaled = builder.fmul(x, ir.Constant(kind, [2.0**bits] * lanes))
+    shifted = builder.fadd(scaled, ir.Constant(kind, [1.5 * 2.0**52] * lanes))
+    # The low half of MAGIC's bits is 0: the low half of the sum's bits is the integer.
+    whole = builder.bitcast(shifted, ir.VectorType(ir.IntType(64), lanes))
+    return builder.trunc(whole, ir.VectorType(_INT, lanes))
+
+
+def _pack(builder: Any, rows: list[list[Any]], lanes: int) -> list[Any]:
+    """Digits of four rows, as the bytes of one int32 for each slice."""
+    packed: list[Any] = [_whole(0, lanes)] * len(rows[0])
+    for j, digits in enumerate(rows):
+        for s, digit in enumerate(digits):
+            byte = builder.shl(builder.and_(digit, _whole(255, lanes)), _whole(8 * j, lanes))
+            packed[s] = builder.or_(packed[s], byte)
+    return packed
+
+
+@intrinsic
+def split_row_tile(context: Any, x: Any, scale: Any, out: Any, slices: Any) -> Any:
+    """64 float32 at address x, cut into 64 bytes at `out` and each 1024 bytes further."""
+    count, cut = slices.literal_value, ir.VectorType(ir.IntType(8), DEPTH)
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        values = _read(builder, args[0], ir.FloatType(), DEPTH)
+        q = _snap(builder, values, _splat(builder, args[1], DEPTH), DEPTH)
+        digits = [builder.trunc(one, cut) for one in _digits(builder, q, count, DEPTH)]
+        _store_digits(builder, digits, args[2])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.float32, types.int64, slices), generate
+
+
+@intrinsic
+def split_weight_row(context: Any, x: Any, out: Any, slices: Any) -> Any:
+    """As `split_row_tile`, of 64 float64 within 0 .. 1, on the grid that `slices` slices carry."""
+    count, cut = slices.literal_value, ir.VectorType(ir.IntType(8), DEPTH)
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        values = _read(builder, args[0], ir.DoubleType(), DEPTH)
+        q = _snap_float64(builder, values, BITS[count], DEPTH)
+        digits = [builder.trunc(one, cut) for one in _digits(builder, q, count, DEPTH)]
+        _store_digits(builder, digits, args[1])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, slices), generate
+
+
+@intrinsic
+def split_column_words(
+    context: Any, x: Any, stride: Any, scales: Any, out: Any, slices: Any
+) -> Any:
+    """16 columns of four lines of float32, `stride` bytes apart: one row of a right tile, in which
+    each int32 holds a column's four digits."""
+    count = slices.literal_value
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        scale = _read(builder, args[2], ir.FloatType(), WIDTH)
+        rows, address = [], args[0]
+        for _ in range(4):
+            values = _read(builder, address, ir.FloatType(), WIDTH)
+            rows.append(_digits(builder, _snap(builder, values, scale, WIDTH), count, WIDTH))
+            address = builder.add(address, args[1])
+        _store_digits(builder, _pack(builder, rows, WIDTH), args[3])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64, types.int64, slices), generate
+
+
+@intrinsic
+def split_weight_columns(context: Any, x: Any, stride: Any, out: Any, slices: Any) -> Any:
+    """As `split_column_words`, of float64 within 0 .. 1, on the grid that `slices` slices carry."""
+    count = slices.literal_value
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        rows, address = [], args[0]
+        for _ in range(4):
+            values = _read(builder, address, ir.DoubleType(), WIDTH)
+            q = _snap_float64(builder, values, BITS[count], WIDTH)
+            rows.append(_digits(builder, q, count, WIDTH))
+            address = builder.add(address, args[1])
+        _store_digits(builder, _pack(builder, rows, WIDTH), args[2])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64, slices), generate
+
+
+@intrinsic
+def transpose_words(context: Any, source: Any, target: Any) -> Any:
+    """16 x 16 int32 at one address (aligned to 64), transposed to another."""
+    row = ir.VectorType(_INT, 16)
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        start = builder.inttoptr(args[0], row.as_pointer())
+        rows = [builder.load(builder.gep(start, [_INT(i)]), align=64) for i in range(16)]
+        for step in (1, 2, 4, 8):  # swap blocks of `step` rows and columns
+            rows = _swap(builder, rows, step)
+        end = builder.inttoptr(args[1], row.as_pointer())
+        for i, one in enumerate(rows):
+            builder.store(one, builder.gep(end, [_INT(i)]), align=64)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), generate
+
+
+def _swap(builder: Any, rows: list[Any], step: int) -> list[Any]:
+    kind = ir.VectorType(_INT, 16)
+    swapped = list(rows)
+    for i in range(16):
+        if i & step:
+            continue
+        upper, lower = rows[i], rows[i + step]
+        first = [j if not j & step else 16 + j - step for j in range(16)]
+        second = [j + step if not j & step else 16 + j for j in range(16)]
+        swapped[i] = builder.shuffle_vector(upper, lower, ir.Constant(kind, first))
+        swapped[i + step] = builder.shuffle_vector(upper, lower, ir.Constant(kind, second))
+    return swapped
+
+
+@inlined
+def split_row(x, scale, slices, out):
+    """One vector, contiguous float32, into one row of each of its tiles.
+
+    `out`: address of that row in the first tile."""
+    whole = x.size // DEPTH
+    for tile in range(whole):
+        if slices == 3:
+            split_row_tile(x[tile * DEPTH :].ctypes.data, scale, out, 3)
+        else:
+            split_row_tile(x[tile * DEPTH :].ctypes.data, scale, out, 2)
+        out += slices * 1024
+    if x.size > whole * DEPTH or x.size == 0:
+        last = np.zeros(DEPTH, dtype=np.float32)
+        last[: x.size - whole * DEPTH] = x[whole * DEPTH :]
+        if slices == 3:
+            split_row_tile(last.ctypes.data, scale, out, 3)
+        else:
+            split_row_tile(last.ctypes.data, scale, out, 2)
+        keep_alive(last)
+
+
+@inlined
+def aligned(count):
+    """int8 (count,) at an address that 64 divides."""
+    room = np.empty(count + 64, dtype=np.int8)
+    skip = (-room.ctypes.data) & 63
+    return room[skip : skip + count]
+
+
+@inlined
+def split_row_panel(x, first, slices, bits, right, tiles, units):
+    """Rows `first` to `first + 16` of x, (n, K) float32 with contiguous rows, as one panel.
+
+    tiles: int8 (K tiles, slices, 1024); units: float64 (16,), filled with 2^(exponent - bits).
+    `right`: lay tiles out for the right factor. Returns how many rows are not finite.
+    """
+    size = tiles.size
+    scratch = aligned(size if right else 0)
+    end = tiles.ctypes.data
+    start = scratch.ctypes.data if right else end
+    nothing = np.zeros(x.shape[1], dtype=np.float32)
+    broken = 0
+    for i in range(WIDTH):
+        line = x[first + i] if first + i < x.shape[0] else nothing
+        largest = np.int32(0)
+        for k in range(line.size):
+            largest = larger_magnitude(largest, line[k])
+        exponent = exponent_of(largest)
+        broken += exponent > 128
+        units[i] = unit_of(exponent, bits)
+        split_row(line, scale_of(exponent, bits), slices, start + i * DEPTH)
+    if right:
+        for at in range(0, size, 1024):
+            transpose_words(start + at, end + at)
+    keep_alive(scratch)
+    return broken
+
+
+@kernel
+def split_rows(x, slices, bits, right, tiles, units):
+    """Vectors are the rows of x, (n, K) float32 contiguous.
+
+    tiles: int8 (panels, K tiles, slices, 1024), units: float64 (panels * 16,). Returns how many
+    rows are not finite."""
+    broken = 0
+    for panel in prange(tiles.shape[0]):
+        at = np.int64(panel) * WIDTH
+        broken += split_row_panel(x, at, slices, bits, right, tiles[panel], units[at : at + WIDTH])
+    return broken
+
+
+@inlined
+def split_column_tile(x, scales, tile, slices, right, tiles):
+    """64 rows of x, (K, n) float32 with contiguous rows, into tile number `tile` of every panel.
+
+    `scales` has 16 numbers for each panel of tiles, int8 (panels, K tiles, slices, 1024)."""
+    depth, n = x.shape
+    scratch = aligned(slices * 1024)
+    start = scratch.ctypes.data
+    edge = np.zeros((4, WIDTH), dtype=np.float32)
+    for panel in range(tiles.shape[0]):
+        at = panel * WIDTH
+        width = min(WIDTH, n - at)
+        end = tiles[panel, tile].ctypes.data
+        target = end if right else start
+        for row in range(16):
+            k = tile * DEPTH + 4 * row
+            lines, stride = x[k:, at:].ctypes.data, x.strides[0]
+            if width < WIDTH or k + 4 > depth:
+                edge[:] = 0
+                for j in range(min(4, depth - k)):
+                    edge[j, :width] = x[k + j, at : at + width]
+                lines, stride = edge.ctypes.data, 4 * WIDTH
+            if slices == 3:
+                split_column_words(lines, stride, scales[at:].ctypes.data, target + 64 * row, 3)
+            else:
+                split_column_words(lines, stride, scales[at:].ctypes.data, target + 64 * row, 2)
+        if not right:
+            for s in range(slices):
+                transpose_words(start + 1024 * s, end + 1024 * s)
+    keep_alive(scratch)
+    keep_alive(edge)
+
+
+@inlined
+def split_rows_serially(x, slices, bits, right, tiles, units):
+    """As `split_rows`, on one thread."""
+    broken = 0
+    for panel in range(tiles.shape[0]):
+        at = panel * WIDTH
+        broken += split_row_panel(x, at, slices, bits, right, tiles[panel], units[at : at + WIDTH])
+    return broken
+
+
+@inlined
+def split_columns_serially(x, slices, bits, right, tiles, units):
+    """`column_scales` and `split_columns`, on one thread."""
+    n = x.shape[1]
+    largest = np.zeros(n, dtype=np.int32)
+    scales = np.ones(tiles.shape[0] * WIDTH, dtype=np.float32)
+    column_magnitudes(x, 0, x.shape[0], largest)
+    broken = fill_scales(largest, bits, scales, units)
+    for tile in range(tiles.shape[1]):
+        split_column_tile(x, scales, tile, slices, right, tiles)
+    keep_alive(scales)
+    return broken
+
+
+@kernel
+def split_columns(x, scales, slices, right, tiles):
+    """Vectors are the columns of x, (K, n) float32 contiguous; tiles as in `split_rows`."""
+    for tile in prange(tiles.shape[1]):
+        split_column_tile(x, scales, np.int64(tile), slices, right, tiles)
