@@ -17,6 +17,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache, partial
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -37,6 +38,7 @@ BITS: Mapping[Precision, int] = MappingProxyType({"highest": 20, "high": 13})
 """Magnitude bits of each factor of a matrix product, relative to the largest of its row or column.
 float32 has 24 and TF32 11, but these are fixed-point: a row's small values have fewer."""
 
+_PACKAGE = str(Path(__file__).parent)
 Backend = Literal["kernels", "reference"]
 Observer = Callable[[Operator, Implementation, tuple[Any, ...], Mapping[str, Any]], Any]
 """Stands around each operator: (name, implementation, arguments, keyword arguments) -> result. An
@@ -190,6 +192,6 @@ def _explain(func: Operator) -> str:
 def _caller() -> str:
     """The innermost frame outside torch and this package."""
     for frame in reversed(traceback.extract_stack(sys._getframe())):
-        if "/torch/" not in frame.filename and "/workloads/numerics/" not in frame.filename:
+        if "/torch/" not in frame.filename and not frame.filename.startswith(_PACKAGE):
             return f"in {frame.name}, line {frame.lineno} of {frame.filename.rpartition('/')[2]}"
     return "from a backward pass"
