@@ -22,7 +22,7 @@ def test_the_map_lists_the_folders_of_the_contracts_in_their_order() -> None:
     section = PAGE.split("## The map of folders")[1].split("\n## ")[0]
     listed = re.findall(r"^\| `([\w/]+?)(?:/|\.py)` \| .+ \|$", section, re.MULTILINE)
     in_contracts = [
-        f"{container}/{folder}"
+        f"{container.replace('.', '/')}/{folder}"
         for contract in CONTRACTS
         for container in contract.get("containers", [])
         for layer in contract["layers"]
