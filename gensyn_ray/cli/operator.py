@@ -10,6 +10,6 @@ def agent(config: Path) -> None:
     ----------
     config: The agent's configuration, a file in canonical JSON.
     """
-    from gensyn_ray.operators.agent import main
+    from gensyn_ray.operators.agent_daemon import main
 
     main(config)

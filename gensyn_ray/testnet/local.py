@@ -423,7 +423,7 @@ class LocalNetwork:
     def _start_agent(self, member: Member) -> Path:
         socket = self.home / f"{member.name}.sock"
         path = self.write_agent_config(member, socket)
-        command = [sys.executable, "-m", "gensyn_ray.operators.agent", str(path)]
+        command = [sys.executable, "-m", "gensyn_ray.operators.agent_daemon", str(path)]
         child = self._start(f"agent {member.name}", command, {})
         child.wait_until(socket.exists, timeout_s=START_S)
         return socket

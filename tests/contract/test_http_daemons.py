@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from starlette.types import ASGIApp
 
-import gensyn_ray.operators.agent
+import gensyn_ray.operators.agent_daemon
 import gensyn_ray.services.presigner
 import ledger.service.app
 from gensyn_ray.domain.signing import Envelope
@@ -54,9 +54,9 @@ def presigner() -> Daemon:
 
 def agent() -> Daemon:
     return Daemon(
-        app=gensyn_ray.operators.agent.make_app(make_agent(FakeLedger())),
+        app=gensyn_ray.operators.agent_daemon.make_app(make_agent(FakeLedger())),
         path="/slot",
-        limit_bytes=gensyn_ray.operators.agent.BODY_LIMIT,
+        limit_bytes=gensyn_ray.operators.agent_daemon.BODY_LIMIT,
     )
 
 

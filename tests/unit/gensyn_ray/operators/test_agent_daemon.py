@@ -30,8 +30,8 @@ from gensyn_ray.domain.errors import (
     UsageError,
 )
 from gensyn_ray.domain.ids import Slot
-from gensyn_ray.operators.agent import main, make_app
 from gensyn_ray.operators.agent_client import AgentClient
+from gensyn_ray.operators.agent_daemon import main, make_app
 from gensyn_ray.operators.agent_requests import NAME_LIMIT
 from ledger.core.refusals import Reason
 from ledger.service.app import make_app as ledger_app
@@ -261,7 +261,7 @@ AGENT = """
 import sys
 from pathlib import Path
 from gensyn_ray.domain.errors import GensynError
-from gensyn_ray.operators.agent import main
+from gensyn_ray.operators.agent_daemon import main
 
 try:
     main(Path(sys.argv[1]))
