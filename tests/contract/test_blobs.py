@@ -14,6 +14,7 @@ from gensyn_ray.object_store.blobs import Blobs
 from gensyn_ray.object_store.bucket import Bucket
 from gensyn_ray.object_store.folder import Folder
 from gensyn_ray.object_store.objects import Missing, Objects
+from tests.kits.memory_store import MemoryObjects
 from tests.kits.places import address_of, presigned
 from tests.kits.s3_servers import S3Server
 from workloads.core.bundle import Bundle
@@ -28,7 +29,7 @@ BUNDLE = Bundle(entry="P", source="x = 1\n", libraries={"torch": "2.13.0"})
 SPEC = TaskSpec(bundle=BUNDLE.digest, config={"lr": 0.1}, seed=1, task="t000")
 
 
-PLACES = ["folder", "moto", "ceph", "moto links", "ceph links"]
+PLACES = ["memory", "folder", "moto", "ceph", "moto links", "ceph links"]
 WHOLE_PLACES = [place for place in PLACES if not place.startswith("moto")]
 """Stores whose readers may come while an object is stored. moto 5.2 reads an object for its ETag,
 in the thread that stores it, without the lock that its readers take: some then get nothing."""
@@ -41,6 +42,9 @@ def place(
     """Opens one empty store, as often as one likes."""
     if request.param == "folder":
         return lambda: Folder(tmp_path / "store")
+    if request.param == "memory":
+        objects = MemoryObjects()
+        return lambda: objects
     server: S3Server = request.getfixturevalue(request.param.split()[0])
     for name, value in server.credentials.items():
         monkeypatch.setenv(name, value)

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from tests.kits import small_programs
-from tests.kits.replay_kit import FakeStore, request, work
+from tests.kits.memory_store import ProgramStore
+from tests.kits.replay_kit import request, work
 from verifier_actors.actors.actor import IN_FLIGHT, Auditor
 from verifier_actors.core.outcome import UNAVAILABLE_RESULT, result_digest
 from verifier_actors.replay.replay import ReplayRequest, Verifier, replay
@@ -19,7 +20,7 @@ from workloads.numerics.arithmetic import arithmetic
 
 @pytest.mark.parametrize("program", small_programs.ALL)
 def test_an_honest_segment_replays_to_the_claimed_result(program: type[Program]) -> None:
-    store = FakeStore(program, lr=0.2)
+    store = ProgramStore(program, lr=0.2)
     before = ""
     for computed in work(store, program, 3):
         claimed = result_digest(computed.state_after, computed.metrics)
@@ -28,7 +29,7 @@ def test_an_honest_segment_replays_to_the_claimed_result(program: type[Program])
 
 
 def test_a_segment_cut_short_does_not_replay() -> None:
-    store = FakeStore(small_programs.Small, lr=0.2)
+    store = ProgramStore(small_programs.Small, lr=0.2)
     one = small_programs.Small()
     runner = Runner(one, store.spec, one.load_data(), arithmetic)
     runner.train(2)
@@ -39,7 +40,7 @@ def test_a_segment_cut_short_does_not_replay() -> None:
 
 
 def test_a_forged_metric_does_not_replay() -> None:
-    store = FakeStore(small_programs.Small, lr=0.2)
+    store = ProgramStore(small_programs.Small, lr=0.2)
     (honest,) = work(store, small_programs.Small, 1)
     forged = {**honest.metrics, "accuracy": honest.metrics["accuracy"] + 2**-50}
     missing = {"loss": honest.metrics["loss"]}
@@ -50,7 +51,7 @@ def test_a_forged_metric_does_not_replay() -> None:
 
 
 def test_a_program_that_changes_its_data_replays_twice_in_one_process() -> None:
-    store, cache = FakeStore(small_programs.InPlace, lr=0.2), DataCache()
+    store, cache = ProgramStore(small_programs.InPlace, lr=0.2), DataCache()
     (first,) = work(store, small_programs.InPlace, 1)
     claimed = result_digest(first.state_after, first.metrics)
     for _ in range(2):
@@ -58,7 +59,7 @@ def test_a_program_that_changes_its_data_replays_twice_in_one_process() -> None:
 
 
 def test_another_predecessor_does_not_replay() -> None:
-    store = FakeStore(small_programs.Small, lr=0.2)
+    store = ProgramStore(small_programs.Small, lr=0.2)
     first, second = work(store, small_programs.Small, 2)
     claimed = result_digest(second.state_after, second.metrics)
     assert replay(request(store, first.state_after), store, DataCache()) == claimed
@@ -67,44 +68,43 @@ def test_another_predecessor_does_not_replay() -> None:
 
 
 def test_a_lost_predecessor_is_unavailable() -> None:
-    store = FakeStore(small_programs.Small, lr=0.2)
+    store = ProgramStore(small_programs.Small, lr=0.2)
     assert replay(request(store, "0" * 64), store, DataCache()) == UNAVAILABLE_RESULT
 
 
 def test_a_lost_spec_or_bundle_is_unavailable() -> None:
-    store = FakeStore(small_programs.Small, lr=0.2)
+    store = ProgramStore(small_programs.Small, lr=0.2)
     asked = request(store)
-    store.bundles.clear()
+    store.lose("bundles")
     assert replay(asked, store, DataCache()) == UNAVAILABLE_RESULT
-    store.specs.clear()
+    store.lose("specs")
     assert replay(asked, store, DataCache()) == UNAVAILABLE_RESULT
 
 
 def test_a_program_that_raises_has_that_as_its_result() -> None:
-    store = FakeStore(small_programs.Raising, lr=0.2)
+    store = ProgramStore(small_programs.Raising, lr=0.2)
     assert replay(request(store), store, DataCache()) == "failed: ArithmeticError"
 
 
 def test_a_program_without_its_config_has_that_as_its_result() -> None:
-    store = FakeStore(small_programs.Small)
+    store = ProgramStore(small_programs.Small)
     assert replay(request(store), store, DataCache()) == "failed: KeyError"
 
 
 def test_a_state_that_becomes_nan_has_that_as_its_result() -> None:
-    store = FakeStore(small_programs.Poisoned, poison="nan", metric=1.0)
+    store = ProgramStore(small_programs.Poisoned, poison="nan", metric=1.0)
     assert replay(request(store), store, DataCache()) == "failed: NotANumber"
 
 
 def test_a_state_of_another_program_has_that_as_its_result() -> None:
-    store = FakeStore(small_programs.Averaged, lr=0.2)
-    store.states["other"] = work(FakeStore(small_programs.Small, lr=0.2), small_programs.Small, 1)[
-        0
-    ].state
-    assert replay(request(store, "other"), store, DataCache()) == "failed: KeyError"
+    store = ProgramStore(small_programs.Averaged, lr=0.2)
+    (other,) = work(ProgramStore(small_programs.Small, lr=0.2), small_programs.Small, 1)
+    store.put_state(other.state_after, other.state)
+    assert replay(request(store, other.state_after), store, DataCache()) == "failed: KeyError"
 
 
 def test_a_verifier_signs_what_it_computed() -> None:
-    store = FakeStore(small_programs.Small, lr=0.2)
+    store = ProgramStore(small_programs.Small, lr=0.2)
     (honest,) = work(store, small_programs.Small, 1)
     signed: list[tuple[str, str, str]] = []
     Verifier(store, lambda job, slot, result: signed.append((job, slot, result))).handle(
@@ -264,9 +264,8 @@ def test_every_audit_is_answered_in_the_end() -> None:
 
 def test_a_bundle_that_raises_when_loaded_has_that_as_its_result() -> None:
     """Regression: an error while the bundle was loaded ended the verifier."""
-    store = FakeStore(small_programs.Small, lr=0.2)
+    store = ProgramStore(small_programs.Small, lr=0.2)
     broken = Bundle(entry="P", source="raise RuntimeError\n", libraries={})
-    store.bundles[broken.digest] = broken
-    store.spec = TaskSpec(bundle=broken.digest, config={}, seed=5, task="t000")
-    store.specs = {store.spec.digest: store.spec}
+    store.put_bundle(broken)
+    store.use(TaskSpec(bundle=broken.digest, config={}, seed=5, task="t000"))
     assert replay(request(store), store, DataCache()) == "failed: RuntimeError"

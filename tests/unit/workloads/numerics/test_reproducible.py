@@ -13,8 +13,9 @@ import torch
 from gensyn_ray.domain.errors import OperationError
 from gensyn_ray.domain.numerics import PINNED, REPRODUCIBLE, classes_in, pinned_class
 from tests.kits import small_programs
+from tests.kits.memory_store import ProgramStore
 from tests.kits.other_processor import OTHER_CPU, PROGRAMS, results
-from tests.kits.replay_kit import FakeStore, request
+from tests.kits.replay_kit import request
 from verifier_actors.core.outcome import UNAVAILABLE_RESULT, result_digest
 from verifier_actors.replay.replay import replay
 from workloads.core.data_cache import DataCache
@@ -80,53 +81,33 @@ def test_modes_are_different_arithmetic() -> None:
 
 def test_replay_runs_in_the_specs_own_mode() -> None:
     for mode in (REPRODUCIBLE, HIGH, PINNED):
-        store = FakeStore(small_programs.Dropout, lr=0.2)
-        store.spec = TaskSpec(
-            bundle=store.bundle.digest, config={"lr": 0.2}, seed=5, task="t000", numerics=mode
-        )
-        store.specs[store.spec.digest] = store.spec
+        store = ProgramStore(small_programs.Dropout, lr=0.2, numerics=mode)
         first, second = small_computed(store)
         assert replay(request(store), store, DataCache()) == first
         assert replay(request(store, store_state(store)), store, DataCache()) == second
 
 
-def small_computed(store: FakeStore) -> list[str]:
+def small_computed(store: ProgramStore) -> list[str]:
     """What an honest operator claims for two segments; the first one's state is stored."""
     one = small_programs.Dropout()
     runner = Runner(one, store.spec, one.load_data(), arithmetic)
     done = [runner.run_segment() for _ in range(2)]
-    store.states = {done[0].state_after: done[0].state}
+    store.put_state(done[0].state_after, done[0].state)
     return [result_digest(computed.state_after, computed.metrics) for computed in done]
 
 
-def store_state(store: FakeStore) -> str:
-    (digest,) = store.states
+def store_state(store: ProgramStore) -> str:
+    (digest,) = store.names("states")
     return digest
 
 
 def test_a_verifier_that_lacks_the_version_finds_nothing_out() -> None:
-    store = FakeStore(small_programs.Small, lr=0.2)
-    store.spec = TaskSpec(
-        bundle=store.bundle.digest,
-        config={"lr": 0.2},
-        seed=5,
-        task="t000",
-        numerics="reproducible/v999/highest",
-    )
-    store.specs[store.spec.digest] = store.spec
+    store = ProgramStore(small_programs.Small, lr=0.2, numerics="reproducible/v999/highest")
     assert replay(request(store), store, DataCache()) == UNAVAILABLE_RESULT
 
 
 def test_an_operator_without_a_definition_fails_every_replay_alike() -> None:
-    store = FakeStore(small_programs.Adam, lr=0.2)
-    store.spec = TaskSpec(
-        bundle=store.bundle.digest,
-        config={"lr": 0.2},
-        seed=5,
-        task="t000",
-        numerics=REPRODUCIBLE,
-    )
-    store.specs[store.spec.digest] = store.spec
+    store = ProgramStore(small_programs.Adam, lr=0.2, numerics=REPRODUCIBLE)
     assert replay(request(store), store, DataCache()) == "failed: NonCanonicalOperator"
 
 

@@ -14,6 +14,7 @@ from gensyn_ray.domain.numerics import PINNED, REPRODUCIBLE
 from gensyn_ray.operators.agent_requests import Identity
 from ledger.core.refusals import Reason
 from tests.kits import small_programs
+from tests.kits.memory_store import MemoryStore
 from workloads.core.bundle import Bundle, bundle_of
 from workloads.core.data_cache import DataCache
 from workloads.core.program import Program
@@ -96,28 +97,12 @@ class FakeAgent:
         return {"for": segment}
 
 
-class FakeStore:
-    """A store in memory."""
-
-    def __init__(self) -> None:
-        self.bundles = {BUNDLE.digest: BUNDLE}
-        self.specs = {SPEC.digest: SPEC}
-        self.states: dict[str, State] = {}
-
-    def get_bundle(self, digest: str) -> Bundle:
-        return self.bundles[digest]
-
-    def get_spec(self, digest: str) -> TaskSpec:
-        return self.specs[digest]
-
-    def get_state(self, digest: str) -> dict[str, torch.Tensor]:
-        if digest not in self.states:
-            raise OperationError(f"no state {digest}")
-        return dict(self.states[digest])
-
-    def put_state(self, digest: str, state: State) -> None:
-        assert state_digest(state) == digest
-        self.states[digest] = state
+def make_store() -> MemoryStore:
+    """A store with the program and the spec of the task."""
+    store = MemoryStore()
+    store.put_bundle(BUNDLE)
+    store.put_spec(SPEC)
+    return store
 
 
 class CountedData:
@@ -140,7 +125,7 @@ class CountedData:
 
 def start(
     agent: FakeAgent,
-    store: FakeStore | None = None,
+    store: MemoryStore | None = None,
     *,
     numerics: str = NUMERICS,
     cache: Any = None,
@@ -152,7 +137,7 @@ def start(
         job="job",
         trial="trial",
         agent=agent,
-        store=store or FakeStore(),
+        store=store or make_store(),
         pinned_class=lambda: numerics,
         data_cache=cache or DataCache(),
         grow_from=grow_from,
@@ -178,7 +163,7 @@ def by_hand(segments: int, spec: TaskSpec = SPEC, state: State | None = None) ->
 
 
 def test_a_whole_run_acknowledges_every_segment_in_order() -> None:
-    agent, store = FakeAgent(), FakeStore()
+    agent, store = FakeAgent(), make_store()
     done = run_to_end(start(agent, store))
     assert [slot.segment for slot in agent.slots] == [0, 1, 2, 3]
     assert {(slot.job, slot.task, slot.attempt) for slot in agent.slots} == {("job", "t001", 2)}
@@ -202,12 +187,12 @@ def test_a_whole_run_acknowledges_every_segment_in_order() -> None:
         assert one.checkpoint == {"task": "t001", "state": computed.state_after}
         before = computed.state_after
     assert agent.leaves == [one.leaf for one in done]
-    assert set(store.states) == {one.leaf["state_after"] for one in done}
+    assert set(store.names("states")) == {one.leaf["state_after"] for one in done}
 
 
-def _finished_elsewhere() -> tuple[FakeAgent, FakeStore, dict[str, Any]]:
+def _finished_elsewhere() -> tuple[FakeAgent, MemoryStore, dict[str, Any]]:
     """A task of which nothing is left; its last segment is not judged yet."""
-    store = FakeStore()
+    store = make_store()
     leaf = run_to_end(start(FakeAgent(), store))[-1].leaf
     return FakeAgent(good=4, state=leaf["state_after"], attempt=3, leaf={}), store, leaf
 
@@ -236,11 +221,11 @@ def test_an_end_that_is_not_judged_is_left_to_another_start() -> None:
 
 
 def test_a_state_is_stored_before_it_is_committed() -> None:
-    store = FakeStore()
+    store = make_store()
 
     class Checking(FakeAgent):
         def commit(self, leaf: Mapping[str, Any]) -> dict[str, Any]:
-            assert leaf["state_after"] in store.states
+            assert leaf["state_after"] in store.names("states")
             return super().commit(leaf)
 
     agent = Checking()
@@ -279,7 +264,7 @@ def test_the_last_segment_computes_nothing_ahead() -> None:
 
 
 def test_a_task_goes_on_from_its_last_good_state() -> None:
-    store, computed = FakeStore(), by_hand(4)
+    store, computed = make_store(), by_hand(4)
     store.put_state(computed[1].state_after, computed[1].state)
     agent = FakeAgent(good=2, state=computed[1].state_after, attempt=5)
     done = run_to_end(start(agent, store))
@@ -296,7 +281,7 @@ def test_a_task_whose_state_is_lost_fails_at_its_start() -> None:
 
 
 def test_a_new_task_grows_from_the_state_of_another() -> None:
-    store = FakeStore()
+    store = make_store()
     parent = by_hand(2, TaskSpec(bundle=BUNDLE.digest, config={"lr": 0.9}, seed=3, task="t000"))[1]
     store.put_state(parent.state_after, parent.state)
     agent = FakeAgent()
@@ -306,11 +291,11 @@ def test_a_new_task_grows_from_the_state_of_another() -> None:
     assert [one.segments_done for one in done] == [3, 4]
     grown = by_hand(2, state=parent.state)
     assert [one.leaf["state_after"] for one in done] == [one.state_after for one in grown]
-    assert int(store.states[done[-1].leaf["state_after"]][STEP]) == 12
+    assert int(store.get_state(done[-1].leaf["state_after"])[STEP]) == 12
 
 
 def test_a_state_of_its_own_counts_more_than_one_to_grow_from() -> None:
-    store, computed = FakeStore(), by_hand(3)
+    store, computed = make_store(), by_hand(3)
     for one in computed:
         store.put_state(one.state_after, one.state)
     agent = FakeAgent(good=1, state=computed[0].state_after)
@@ -384,15 +369,15 @@ def test_a_node_of_another_numerics_class_is_stopped_before_it_asks_for_work() -
     assert agent.events == []
 
 
-def reproducible(store: FakeStore) -> TaskSpec:
+def reproducible(store: MemoryStore) -> TaskSpec:
     """The same task in canonical arithmetic, stored."""
     spec = replace(SPEC, numerics=REPRODUCIBLE)
-    store.specs[spec.digest] = spec
+    store.put_spec(spec)
     return spec
 
 
 def test_a_reproducible_task_is_committed_in_its_mode_by_a_node_of_any_class() -> None:
-    store = FakeStore()
+    store = make_store()
     spec = reproducible(store)
     agent = FakeAgent(joined=f"other,{REPRODUCIBLE}", spec=spec.digest, numerics=REPRODUCIBLE)
     done = run_to_end(start(agent, store))
@@ -403,7 +388,7 @@ def test_a_reproducible_task_is_committed_in_its_mode_by_a_node_of_any_class() -
 
 
 def test_a_node_that_did_not_join_as_reproducible_is_stopped() -> None:
-    store = FakeStore()
+    store = make_store()
     agent = FakeAgent(spec=reproducible(store).digest, numerics=REPRODUCIBLE)
     with pytest.raises(OperationError, match="join again"):
         start(agent, store)
@@ -412,7 +397,7 @@ def test_a_node_that_did_not_join_as_reproducible_is_stopped() -> None:
 
 @pytest.mark.parametrize("job", [PINNED, "reproducible/v1/high"])
 def test_a_spec_of_other_numerics_than_the_job_is_refused(job: str) -> None:
-    store = FakeStore()
+    store = make_store()
     joined = f"{NUMERICS},{REPRODUCIBLE},{job}"
     agent = FakeAgent(joined=joined, spec=reproducible(store).digest, numerics=job)
     with pytest.raises(OperationError, match="other numerics than the job"):
@@ -493,8 +478,9 @@ class Raising(Program):
 def start_raising(where: str, agent: FakeAgent) -> TaskRun:
     bundle = Bundle(entry="Raising", source=f"FAILS = {where!r}\n{RAISING}", libraries={})
     spec = replace(SPEC, bundle=bundle.digest, config={})
-    store = FakeStore()
-    store.bundles[bundle.digest], store.specs[spec.digest] = bundle, spec
+    store = make_store()
+    store.put_bundle(bundle)
+    store.put_spec(spec)
     agent.fits(spec=spec.digest, bundle=bundle.digest)
     return start(agent, store)
 
