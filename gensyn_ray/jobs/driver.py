@@ -11,6 +11,8 @@ Not defended: the request, with both secrets, is in the object store, where memb
 cluster can read it. A thief can reveal links early or close the job, and cannot take money.
 """
 
+import json
+import os
 import signal
 import sys
 import threading
@@ -21,6 +23,7 @@ from dataclasses import replace
 from typing import Any
 
 import cloudpickle
+from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
 
 from gensyn_ray.cluster import connection, placement
 from gensyn_ray.domain import canonical
@@ -224,9 +227,18 @@ def _in_background(action: Callable[[], None]) -> None:
     threading.Thread(target=repeat, name="reveal", daemon=True).start()
 
 
+def _keep_environment_from_workers() -> None:
+    """What the gateway sets is for the driver. A worker with variables of its own needs a new
+    process; without them it is one that its node has started already, and loaded."""
+    if RAY_JOB_CONFIG_JSON_ENV_VAR in os.environ:
+        config = json.loads(os.environ[RAY_JOB_CONFIG_JSON_ENV_VAR])
+        os.environ[RAY_JOB_CONFIG_JSON_ENV_VAR] = json.dumps({**config, "runtime_env": {}})
+
+
 def main(job: str, blobs_uri: str) -> None:
     """Entry point of the Ray job. Ends with code 1 if the job failed."""
     blobs = Blobs(blobs_uri)
+    _keep_environment_from_workers()
     connection.attach("auto")
     stop = StopSignal()
     # After Ray's own handler. `ray job stop` and the gateway send this signal, and wait.

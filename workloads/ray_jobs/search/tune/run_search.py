@@ -79,7 +79,7 @@ def fit(
             SegmentTrainable,
             facts=context.facts,
             # The trials that are left of a restored search may be too few to wait for each other.
-            barrier=_start_barrier(0 if is_saved else at_once),
+            barrier=StartBarrier(job=job, expected=0 if is_saved else at_once),
         ),
         PlacementGroupFactory([{"CPU": 1}], bundle_label_selector=[VOLUNTEER]),
     )
@@ -133,11 +133,6 @@ def _gated(
         verbose=0,
     )
     return gated, run_config
-
-
-def _start_barrier(expected: int) -> Any:
-    here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
-    return ray.remote(StartBarrier).options(num_cpus=0, label_selector=here).remote(expected)
 
 
 def _at_once(tune_config: tune.TuneConfig) -> int:
