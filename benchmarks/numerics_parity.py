@@ -41,7 +41,7 @@ from benchmarks import numerics_models as models
 from benchmarks.numerics_matrix import Settings, ask
 from workloads.numerics.mode import BITS, canonical
 from workloads.numerics.optim import AdamW
-from workloads.numerics.pinned import PROFILES
+from workloads.numerics.profiles import PROFILES
 from workloads.numerics.reference.operators.products import product
 
 Tensor = torch.Tensor

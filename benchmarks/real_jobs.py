@@ -44,7 +44,7 @@ from workloads.core.dataset import DataSet, Prepared
 from workloads.core.objectives import leaders
 from workloads.core.segment import Runner, TaskSpec
 from workloads.numerics.arithmetic import arithmetic
-from workloads.numerics.pinned import best_profiles
+from workloads.numerics.profiles import best_profiles
 from workloads.programs import recipes
 from workloads.programs.fashion import Fashion
 from workloads.ray_jobs.diloco.kind import DilocoOutcome

@@ -40,7 +40,7 @@ from ledger.core.journal import parse_entry
 from ledger.storage.sqlite import SqliteJournal
 from workloads.core.segment import Runner, TaskSpec
 from workloads.numerics.arithmetic import arithmetic
-from workloads.numerics.pinned import best_profiles
+from workloads.numerics.profiles import best_profiles
 from workloads.programs.digits import Digits
 from workloads.ray_jobs.kind.context import VOLUNTEER
 

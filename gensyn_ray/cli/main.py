@@ -1,7 +1,10 @@
 """`gensyn-ray`: the command line. Exit codes: 0 done, 1 failed, 2 wrong usage."""
 
 import os
+import signal
 import sys
+import threading
+from types import FrameType
 
 from cyclopts import App, CycloptsError
 
@@ -23,9 +26,16 @@ app.command("gensyn_ray.cli.submitter:submit", name="submit")
 app.command("gensyn_ray.cli.submitter:watch", name="watch")
 
 
+def _end(number: int, frame: FrameType | None) -> None:
+    """SIGTERM ends a command as Ctrl-C does: what it started is stopped."""
+    raise KeyboardInterrupt
+
+
 def run(*tokens: str) -> None:
     """Entry point: user errors are one line on stderr, never a traceback. `tokens`: instead of the
     process's own arguments."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _end)
     try:
         app(tokens or None, exit_on_error=False, print_error=False)
     except CycloptsError as error:

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from gensyn_ray.domain.money import MICRO_PER_CREDIT
 from gensyn_ray.testnet.local import Adversary, LocalNetwork, Member
-from workloads.numerics.pinned import best_profiles
+from workloads.numerics.profiles import best_profiles
 
 VOLUNTEERS = ("volunteer-1", "volunteer-2", "volunteer-3")
 CHEAT = "volunteer-2"

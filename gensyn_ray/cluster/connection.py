@@ -2,8 +2,10 @@
 
 import logging
 import os
+import signal
 import socket
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -36,7 +38,7 @@ def attach(address: str) -> None:
     try:
         if address.startswith(CLIENT_SCHEME):
             _show_token(address)
-        with _quiet_stderr():
+        with _quiet_stderr(), _own_sigterm():
             _init(address)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError, RayError) as error:
         raise Unreachable(_why(address, error)) from None
@@ -78,6 +80,16 @@ def use_token(token: str) -> None:
     os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=token)
     _raylet.Config.initialize("")  # pyright: ignore[reportAttributeAccessIssue]
     _raylet.AuthenticationTokenLoader.instance().reset_cache()  # pyright: ignore[reportAttributeAccessIssue]
+
+
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Keep the handler of SIGTERM that the process has set. Ray replaces it by one that ends the
+    process before its context managers have stopped what they started."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    if callable(before) and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

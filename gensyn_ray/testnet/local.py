@@ -36,8 +36,8 @@ from ledger.client import LedgerClient, Signer
 from ledger.core.commands import Approve, Bond, Command, Deposit, Join
 from verifier_actors.actors.actor import VerifierSeat
 from workloads.core.bundle import bundle_of
-from workloads.numerics.pinned import PROFILES
-from workloads.numerics.self_test import Node, node_in
+from workloads.numerics.node_test import Node, node_in
+from workloads.numerics.profiles import PROFILES
 from workloads.programs.catalog import PROGRAMS
 
 Adversary = Literal["none", "lazy"]
@@ -207,8 +207,14 @@ class LocalNetwork:
         # One thread each: all nodes share this machine, and threads that wait for a core spin.
         env = {"OMP_NUM_THREADS": "1", **self._credentials}
         labels = {"gensyn.role": "verifier"}
-        self._start_node("verifier", num_cpus=0, labels=labels, env=env, host=Host(ip=self._ip))
-        self._start_control()
+        with ThreadPoolExecutor(1) as pool:
+            # On the head: they start while the verifier's node does.
+            control = pool.submit(self._start_control)
+            self._start_node("verifier", num_cpus=0, labels=labels, env=env, host=Host(ip=self._ip))
+            control.result()
+        for seat in self._seats:
+            agent = self._children[f"agent {seat.name}"]
+            agent.wait_until(Path(seat.socket).exists, timeout_s=START_S)
 
     def _start_control(self) -> None:
         keeper = start_control(self.facts, self._seats)
@@ -257,8 +263,9 @@ class LocalNetwork:
             adversary=adversary,
         )
         self.enrol(member, funds_micro=stake_micro, stake_micro=stake_micro)
-        socket = self._start_agent(member)
-        self.start_volunteer_node(member, profile, socket, host)
+        agent = self._start_agent(member)  # while its node starts
+        self.start_volunteer_node(member, profile, self._socket_of(member), host)
+        agent.wait_until(self._socket_of(member).exists, timeout_s=START_S)
         return member
 
     def start_volunteer_node(
@@ -426,18 +433,21 @@ class LocalNetwork:
         profiles |= dict.fromkeys(self._nodes[own].classes, own)
         member = Member(name=name, role="verifier", key=self.key(name), numerics=",".join(profiles))
         self.enrol(member, funds_micro=0)
-        socket = self._start_agent(member)
+        self._start_agent(member)
         return VerifierSeat(
-            party=member.key.party, name=name, socket=str(socket), profiles=profiles
+            party=member.key.party,
+            name=name,
+            socket=str(self._socket_of(member)),
+            profiles=profiles,
         )
 
-    def _start_agent(self, member: Member) -> Path:
-        socket = self.home / f"{member.name}.sock"
-        path = self.write_agent_config(member, socket)
+    def _socket_of(self, member: Member) -> Path:
+        return self.home / f"{member.name}.sock"
+
+    def _start_agent(self, member: Member) -> Child:
+        path = self.write_agent_config(member, self._socket_of(member))
         command = [sys.executable, "-m", "gensyn_ray.operators.agent_daemon", str(path)]
-        child = self._start(f"agent {member.name}", command, {})
-        child.wait_until(socket.exists, timeout_s=START_S)
-        return socket
+        return self._start(f"agent {member.name}", command, {})
 
     def write_agent_config(self, member: Member, socket: Path) -> Path:
         """The configuration file of a member's agent, readable by its owner alone."""

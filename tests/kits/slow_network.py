@@ -9,7 +9,7 @@ from gensyn_ray.testnet.local import BucketStore, Host, LocalNetwork
 from gensyn_ray.testnet.slow_hosts import SlowHost
 from tests.kits.ray_network import STAKE_MICRO
 from tests.kits.s3_servers import running_moto
-from workloads.numerics.pinned import best_profiles
+from workloads.numerics.profiles import best_profiles
 
 
 @contextmanager

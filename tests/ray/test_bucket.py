@@ -19,7 +19,7 @@ from tests.kits.laptop import population_based
 from tests.kits.places import address_of
 from tests.kits.ray_network import STAKE_MICRO
 from tests.kits.s3_servers import BUCKET, S3Server, running_ceph
-from workloads.numerics.pinned import best_profiles
+from workloads.numerics.profiles import best_profiles
 from workloads.programs.digits import Digits
 
 pytestmark = pytest.mark.soak

@@ -17,7 +17,7 @@ from gensyn_ray.object_store.blobs import Blobs
 from gensyn_ray.testnet.local import LocalNetwork, wait_for
 from tests.kits.ray_network import STAKE_MICRO
 from workloads.core.rng import Rng
-from workloads.numerics.pinned import best_profiles
+from workloads.numerics.profiles import best_profiles
 from workloads.programs.gpt import Pretraining
 from workloads.programs.recipes import passages
 from workloads.ray_jobs.diloco.core.plan import Plan

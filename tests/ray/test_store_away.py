@@ -16,7 +16,7 @@ from tests.kits.faulty_proxy import Fault, FaultyProxy
 from tests.kits.laptop import BUDGET
 from tests.kits.ray_network import STAKE_MICRO
 from tests.kits.s3_servers import S3Server, running_moto
-from workloads.numerics.pinned import best_profiles
+from workloads.numerics.profiles import best_profiles
 from workloads.programs.digits import Digits
 
 pytestmark = pytest.mark.soak

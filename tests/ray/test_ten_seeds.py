@@ -12,7 +12,7 @@ from gensyn_ray.cli.submitter import AUDIT, digits_space, tpe_with_asha
 from gensyn_ray.domain.money import MICRO_PER_CREDIT
 from gensyn_ray.testnet.local import LocalNetwork, wait_for
 from verifier_actors.core.draw import detection_probability
-from workloads.numerics.pinned import best_profiles
+from workloads.numerics.profiles import best_profiles
 from workloads.programs.digits import Digits
 
 SEEDS = range(1, 11)

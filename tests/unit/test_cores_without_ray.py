@@ -87,11 +87,13 @@ def test_the_block_works() -> None:
     assert all("is blocked" in message for message in found["failed"].values())
 
 
-def test_actors_that_hold_facts_start_without_torch() -> None:
-    """Each is a process of its own on the head, for every job: torch and Tune would cost it seconds
-    of a processor that the job waits for."""
+def test_processes_that_hold_facts_start_without_torch() -> None:
+    """Each of them starts beside a job or a network: torch and pandas would take seconds of the
+    processor that the first segment needs."""
     names = (
         "ledger.actor",
+        "verifier_actors.actors.actor",
+        "workloads.numerics.node_test",
         "workloads.ray_jobs.diloco.core.exchange",
         "workloads.ray_jobs.search.core.start_barrier",
     )

@@ -16,13 +16,13 @@ import ray
 from ray.exceptions import RayError
 
 from gensyn_ray.domain.errors import GensynError, Refused
-from gensyn_ray.object_store.blobs import Blobs
 from gensyn_ray.operators.agent_client import SOCKET_VARIABLE, AgentClient
 from ledger.client import LedgerClient
-from verifier_actors.replay.replay import ReplayRequest, Verifier
-from workloads.numerics.pinned import PROFILES, numerics_class
+from verifier_actors.replay.request import ReplayRequest
+from workloads.numerics.profiles import PROFILES
 
 POLL_S = 0.1
+REPRODUCIBLE_PREFIX = "reproducible/"
 IN_FLIGHT = 1
 """Replays of each kind, urgent and other, handed to a party for one numerics class at a time: so
 the urgent wait for one other at most, and the others for one urgent. The rest stay with the
@@ -30,10 +30,17 @@ authority, which forgets those that a ruling makes needless."""
 
 
 class VerifierActor:
-    """Replays in the numerics class of its process."""
+    """Replays in the numerics class of its process.
+
+    What replaying needs is imported here and not by the module: the auditor, which imports it to
+    start these actors, runs without torch."""
 
     def __init__(self, blobs_uri: str) -> None:
-        self.numerics = numerics_class()
+        from gensyn_ray.object_store.blobs import Blobs
+        from verifier_actors.replay.replay import Verifier
+        from workloads.numerics import guard
+
+        guard.check()  # loads the kernels' compiler before the first replay is due
         agent = AgentClient.of_this_node()
         self._verifier = Verifier(
             Blobs(blobs_uri),
@@ -41,7 +48,10 @@ class VerifierActor:
         )
 
     def numerics_class(self) -> str:
-        return self.numerics
+        """The class of stock kernels that this process computes."""
+        from workloads.numerics.pinned import numerics_class
+
+        return numerics_class()
 
     def replay(self, request: ReplayRequest) -> str:
         """Empty when the verdict was sent or is no longer wanted, otherwise what went wrong."""
@@ -136,9 +146,12 @@ class ActorPool:
         return ended
 
     def warm_up(self, party: str) -> None:
-        """Start a party's actors before they are needed."""
+        """Start what replays reproducible segments, before the first one is drawn. An actor of
+        another class starts with its first replay: jobs in pinned numerics are rare, and each
+        actor's start takes seconds of a processor."""
         for numerics in self._seats[party].profiles:
-            self._actor(party, numerics)
+            if numerics.startswith(REPRODUCIBLE_PREFIX):
+                self._actor(party, numerics)
 
     def _actor(self, party: str, numerics: str) -> Any:
         seat = self._seats.get(party)

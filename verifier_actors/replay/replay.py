@@ -6,13 +6,13 @@ process of the operator's class.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 
 from gensyn_ray.domain.errors import OperationError, Unreachable
 from verifier_actors.core.outcome import UNAVAILABLE_RESULT, result_digest
+from verifier_actors.replay.request import ReplayRequest
 from workloads.core.bundle import Bundle, load_program
 from workloads.core.data_cache import DataCache
 from workloads.core.dataset import Manifest
@@ -28,16 +28,6 @@ class Store(Protocol):
     def get_state(self, digest: str) -> dict[str, torch.Tensor]: ...
     def get_manifest(self, digest: str) -> Manifest: ...
     def get_data(self, digest: str) -> bytes: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReplayRequest:
-    """What to replay. `state_before` is empty where the segment also replays `init`."""
-
-    job: str
-    slot: str
-    spec: str
-    state_before: str
 
 
 def replay(request: ReplayRequest, store: Store, cache: DataCache) -> str:

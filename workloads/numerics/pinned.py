@@ -7,7 +7,7 @@ transcendental functions, reductions).
 Canonical arithmetic, equal on every machine, is `workloads.numerics.mode`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 
@@ -17,25 +17,6 @@ from torch.nn import functional
 
 from workloads.core.rng import Rng
 from workloads.core.state import state_digest
-
-PROFILES: Mapping[str, Mapping[str, str]] = {
-    "avx512": {
-        "ATEN_CPU_CAPABILITY": "avx512",
-        "ONEDNN_MAX_CPU_ISA": "AVX512_CORE",
-        "MKL_ENABLE_INSTRUCTIONS": "AVX512",
-    },
-    "avx2": {
-        "ATEN_CPU_CAPABILITY": "avx2",
-        "ONEDNN_MAX_CPU_ISA": "AVX2",
-        "MKL_ENABLE_INSTRUCTIONS": "AVX2",
-    },
-    "baseline": {
-        "ATEN_CPU_CAPABILITY": "default",
-        "ONEDNN_MAX_CPU_ISA": "SSE41",
-        "MKL_ENABLE_INSTRUCTIONS": "SSE4_2",
-    },
-}
-"""Environment of `ray start`, by name. Without the instructions a machine falls a class lower."""
 
 
 @contextmanager
@@ -74,9 +55,3 @@ def _train() -> str:
         loss.backward()  # pyright: ignore[reportUnknownMemberType]
         optimizer.step()
     return state_digest(model.state_dict())
-
-
-def best_profiles() -> tuple[str, str]:
-    """The two best instruction sets of this processor, best first."""
-    best = torch.backends.cpu.get_cpu_capability()
-    return ("avx512", "avx2") if best == "AVX512" else ("avx2", "baseline")

@@ -6,20 +6,17 @@ Rules of arithmetic, golden vectors of every operator, a short training; what th
 node's benchmark. A few seconds once the kernels are compiled, about a minute before.
 """
 
-import os
-import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 from gensyn_ray.domain import canonical
-from gensyn_ray.domain.errors import OperationError
-from gensyn_ray.domain.records import BadRecord, from_json, to_json
+from gensyn_ray.domain.records import to_json
 from workloads.numerics import guard
 from workloads.numerics.arithmetic import served
 from workloads.numerics.golden import trainings, vectors
+from workloads.numerics.node_test import Node, SelfTest
 from workloads.numerics.pinned import numerics_class
 from workloads.numerics.registry import LATEST
 
@@ -28,33 +25,6 @@ TRAINING = "transformer"
 ROUNDS = 3
 REASONS = 3
 """More differences than these are counted, not told."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SelfTest:
-    """`steps_per_second`: of a tiny transformer, 0 if the test failed. `seconds`: of all of it."""
-
-    numerics: str
-    failures: list[str]
-    seconds: float
-    steps_per_second: float
-
-    @property
-    def passed(self) -> bool:
-        return not self.failures
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Node:
-    """What a node computes: its class of stock kernels, and whether canonical arithmetic holds."""
-
-    pinned: str
-    reproducible: SelfTest
-
-    @property
-    def classes(self) -> list[str]:
-        """The numerics classes that it may join with."""
-        return [self.pinned, *(served(LATEST) if self.reproducible.passed else ())]
 
 
 def run(folder: Path | None = None) -> SelfTest:
@@ -96,25 +66,13 @@ def _steps_per_second() -> float:
 
 def node() -> Node:
     """Test this process in both modes."""
-    return Node(pinned=numerics_class(), reproducible=run())
+    return node_of(pinned=numerics_class(), reproducible=run())
 
 
-def node_in(environment: Mapping[str, str]) -> Node:
-    """Test this machine under further environment variables. Raises `OperationError`.
-
-    With one thread unless they say otherwise, as Ray's workers of one CPU have: several self-tests
-    at once would wait for each other's threads, and the speed is to be a worker's."""
-    done = subprocess.run(
-        [sys.executable, "-m", "workloads.numerics.self_test"],
-        env={"OMP_NUM_THREADS": "1", **os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    try:
-        return from_json(Node, canonical.decode(done.stdout.strip().encode()))
-    except (canonical.NotCanonical, BadRecord):
-        raise OperationError(f"the self-test broke off: {done.stderr.strip()[-300:]}") from None
+def node_of(*, pinned: str, reproducible: SelfTest) -> Node:
+    """A node that may join with the canonical classes if the test of their arithmetic passed."""
+    classes = [pinned, *(served(LATEST) if reproducible.passed else ())]
+    return Node(pinned=pinned, reproducible=reproducible, classes=classes)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from gensyn_ray.testnet.local import LocalNetwork, Member
 from tests.kits import raising
 from tests.kits.ray_network import STAKE_MICRO, VOLUNTEERS
 from workloads.core.bundle import bundle_of
-from workloads.numerics.pinned import best_profiles
+from workloads.numerics.profiles import best_profiles
 
 
 @pytest.fixture(scope="package")

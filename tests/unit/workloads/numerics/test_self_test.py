@@ -12,6 +12,7 @@ from workloads.numerics import guard, self_test
 from workloads.numerics.arithmetic import served
 from workloads.numerics.golden import trainings, vectors
 from workloads.numerics.mode import BITS
+from workloads.numerics.node_test import node_in
 from workloads.numerics.pinned import numerics_class, one_thread
 from workloads.numerics.registry import LATEST
 
@@ -56,7 +57,7 @@ def test_a_sound_machine_passes_and_is_timed(folder: Path) -> None:
 
 
 def test_it_may_join_with_every_precision_and_its_own_class(folder: Path) -> None:
-    node = self_test.Node(pinned="c0ffee", reproducible=self_test.run(folder))
+    node = self_test.node_of(pinned="c0ffee", reproducible=self_test.run(folder))
     assert node.classes == ["c0ffee", *served(LATEST)]
 
 
@@ -69,7 +70,7 @@ def test_a_training_with_other_bits_fails_by_name(folder: Path, tmp_path: Path) 
 
 def test_a_node_that_fails_keeps_its_pinned_class_alone(folder: Path, tmp_path: Path) -> None:
     failed = self_test.run(with_change(folder, tmp_path, "training.json"))
-    assert self_test.Node(pinned="c0ffee", reproducible=failed).classes == ["c0ffee"]
+    assert self_test.node_of(pinned="c0ffee", reproducible=failed).classes == ["c0ffee"]
 
 
 def test_wrong_operators_are_counted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,7 +104,7 @@ def test_an_installation_without_its_golden_files_fails(tmp_path: Path) -> None:
 
 
 def test_a_node_is_tested_in_its_own_environment() -> None:
-    default = self_test.node_in({"ATEN_CPU_CAPABILITY": "default", "OMP_NUM_THREADS": "1"})
+    default = node_in({"ATEN_CPU_CAPABILITY": "default", "OMP_NUM_THREADS": "1"})
     assert len(default.pinned) == 12
     assert default.pinned != numerics_class()
     assert default.reproducible.passed, default.reproducible.failures
@@ -112,4 +113,4 @@ def test_a_node_is_tested_in_its_own_environment() -> None:
 
 def test_a_self_test_that_breaks_off_says_so() -> None:
     with pytest.raises(OperationError, match="broke off"):
-        self_test.node_in({"PYTHONHOME": "/nonexistent"})
+        node_in({"PYTHONHOME": "/nonexistent"})

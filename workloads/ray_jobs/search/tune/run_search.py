@@ -10,6 +10,7 @@ import ray
 from pyarrow import fs
 from ray import tune
 from ray.tune import FailureConfig, PlacementGroupFactory, RunConfig
+from ray.tune.execution import class_cache
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
@@ -73,6 +74,7 @@ def fit(
     at_once = _at_once(request.tune_config)
     # Without this variable, Tune starts the actors of a searcher's trials one after the other.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(at_once)
+    _keep_environment_here()
     is_saved = has_saved_run(storage, job)
     trainable = tune.with_resources(
         tune.with_parameters(
@@ -133,6 +135,14 @@ def _gated(
         verbose=0,
     )
     return gated, run_config
+
+
+def _keep_environment_here() -> None:
+    """Stop Tune from setting variables of this process in the trials' workers on volunteers' nodes:
+    an object store's credentials are among them. Without variables a trial also takes a worker that
+    its node has started already."""
+    class_cache.DEFAULT_ENV_VARS.clear()
+    class_cache.ENV_VARS_TO_PROPAGATE = set[str]()
 
 
 def _at_once(tune_config: tune.TuneConfig) -> int:

@@ -1,0 +1,36 @@
+"""A search's first actors begin together, and a missing one does not hold them for ever."""
+
+from workloads.ray_jobs.search.core.start_barrier import StartBarrier
+
+
+class Keys(set[str]):
+    """`SharedKeys` in memory; `add` is the set's own."""
+
+    def count(self, prefix: str) -> int:
+        return sum(key.startswith(prefix) for key in self)
+
+
+def test_it_opens_when_as_many_actors_arrived_as_are_expected() -> None:
+    keys, barrier = Keys(), StartBarrier(job="sweep-1", expected=2)
+    barrier.arrive(keys, "a")
+    barrier.arrive(keys, "a")
+    assert not barrier.is_open(keys)
+    barrier.arrive(keys, "b")
+    assert barrier.is_open(keys)
+
+
+def test_it_can_be_opened_without_the_missing() -> None:
+    keys, barrier = Keys(), StartBarrier(job="sweep-1", expected=3)
+    barrier.arrive(keys, "a")
+    barrier.open(keys)
+    assert barrier.is_open(keys)
+
+
+def test_a_restored_search_expects_none() -> None:
+    assert StartBarrier(job="sweep-1", expected=0).is_open(Keys())
+
+
+def test_jobs_do_not_count_each_others_arrivals() -> None:
+    keys = Keys()
+    StartBarrier(job="sweep-1", expected=1).arrive(keys, "a")
+    assert not StartBarrier(job="sweep-2", expected=1).is_open(keys)
