@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.process_trace import ProcessTrace
-from gensyn_ray.api.network import Audit, Budget, Network
+from gensyn_ray.api.network import Network
+from gensyn_ray.api.terms import Audit, Budget
 from gensyn_ray.cluster import connection
 from gensyn_ray.domain.money import MICRO_PER_CREDIT
 from gensyn_ray.testnet.local import LocalNetwork
@@ -49,7 +50,7 @@ def bare_driver(address: str) -> None:
     from ray.tune import PlacementGroupFactory, RunConfig
 
     from benchmarks.sweep_overhead import BareTrainable, grid
-    from workloads.ray_jobs.search.tune.run_search import VOLUNTEER
+    from workloads.ray_jobs.kind.context import VOLUNTEER
 
     class FirstResult(tune.Callback):
         """Prints when the first result arrives, and ends the search."""
