@@ -99,9 +99,10 @@ def test_ledger_verify_passes_and_fails_after_a_change(
 
 
 def test_no_one_byte_of_the_journal_can_change_unseen(report: dict[str, Any]) -> None:
+    """Bytes of most entries; `tests/soak/test_tamper.py` changes every byte of a journal."""
     books = report["ledger"]
     data, key = Path(books["journal"]).read_bytes(), bytes.fromhex(books["public_key"])
-    for position in range(0, len(data), 50):
+    for position in range(0, len(data), 500):
         changed = bytearray(data)
         changed[position] ^= 1
         with pytest.raises(ValueError, match=r"\w"):
