@@ -9,9 +9,9 @@ from typing import Any, Protocol
 from gensyn_ray.domain.errors import OperationError, Refused, UsageError
 from gensyn_ray.queries.network_state import NetworkState
 from gensyn_ray.queries.readings import NoSuchThing
+from gensyn_ray.settlement.checks import problem_with
 from ledger.client import LedgerClient
 from ledger.core.checkpoint import read as read_checkpoint
-from ledger.core.events import Recorded
 from ledger.core.journal import CorruptJournal, Entry
 from ledger.export.flat import Verified, verify
 
@@ -92,9 +92,7 @@ def check_file(
 
     def follow(entry: Entry) -> None:
         for event in entry.events if draws else ():
-            if not isinstance(event, Recorded) or event.kind != "draw":
-                continue
-            if problem := state.settlement.check_draw(event.content):
+            if problem := problem_with(state.settlement, event, entry.time_ms):
                 raise CorruptJournal(f"entry {entry.index}: {problem}")
         state.settlement.fold(entry.events, entry.time_ms)
         state.trail.fold(entry)

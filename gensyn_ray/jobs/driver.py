@@ -28,6 +28,7 @@ from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
 from gensyn_ray.cluster import connection, placement
 from gensyn_ray.domain import canonical
 from gensyn_ray.domain.errors import GensynError, Refused
+from gensyn_ray.domain.evidence import Flush, FullAudit, Reveal
 from gensyn_ray.domain.signing import SigningKey
 from gensyn_ray.jobs.names import request_name, result_name, runs_of
 from gensyn_ray.jobs.request import JobRequest
@@ -79,10 +80,10 @@ class JobDriver:
         self._send(FinishTask(job=self._request.job, task=task))
 
     def full_audit(self, tasks: list[str]) -> None:
-        self._send(Record(kind="harden", content={"job": self._request.job, "tasks": tasks}))
+        self._send(Record(evidence=FullAudit(job=self._request.job, tasks=tasks)))
 
     def flush(self) -> None:
-        self._send(Record(kind="harden", content={"job": self._request.job, "tasks": []}))
+        self._send(Record(evidence=Flush(job=self._request.job)))
 
     def tasks(self) -> dict[str, dict[str, Any]]:
         return self._ledger.read("tasks", job=self._request.job)
@@ -101,8 +102,8 @@ class JobDriver:
             return
         for index, batch in enumerate(batches, self.job()["revealed"] + 1):
             link = beacon.link_of(self._request.secret_seed, SECRET_LINKS, index)
-            content = {"job": self._request.job, "round": batch, "link": link.hex()}
-            self._send(Record(kind="reveal", content=content))
+            reveal = Reveal(job=self._request.job, batch=batch, link=link.hex())
+            self._send(Record(evidence=reveal))
 
     def close_when_judged(self, sleep: Callable[[float], None]) -> None:
         """Flush open batches, wait until every segment is settled, close the job."""

@@ -9,10 +9,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gensyn_ray.domain import canonical, merkle, records
+from gensyn_ray.domain import merkle, records
 from gensyn_ray.domain.clock import Clock
 from gensyn_ray.domain.errors import OperationError, Refused, Unreachable
+from gensyn_ray.domain.evidence import Verdict
 from gensyn_ray.domain.ids import Slot
+from gensyn_ray.domain.leaf import Leaf
 from gensyn_ray.domain.money import format_credits
 from gensyn_ray.object_store import grants
 from gensyn_ray.object_store.grants import REQUEST_LIFE_MS, Grant, GrantClient, ObjectRequest
@@ -112,9 +114,7 @@ class Agent:
 
     def slot(self, slot: Slot) -> None:
         """Request a slot and remember that it may be answered. Raises `Refused`."""
-        self._send(
-            RequestSlot(job=slot.job, task=slot.task, segment=slot.segment, attempt=slot.attempt)
-        )
+        self._send(RequestSlot.of(slot))
         with self._lock:
             self._open.add(str(slot))
 
@@ -122,22 +122,23 @@ class Agent:
         """Sign for a slot that is open here, once; returns the network's receipt. Raises
         `Refused`."""
         try:
-            slot = str(records.from_json(Slot, {key: leaf.get(key) for key in Slot.__slots__}))
+            signed = Leaf.parse(dict(leaf))
         except records.BadRecord as error:
             raise Refused(Reason.WRONG_LEAF, str(error)) from None
-        if leaf.get("operator") != self._signer.party:
+        slot = str(signed.slot)
+        if signed.operator != self._signer.party:
             raise Refused(Reason.NOT_YOUR_SLOT, "the leaf names another operator")
         with self._lock:
             if slot not in self._open:
                 raise Refused(Reason.NOT_YOUR_SLOT, f"{slot} is not open at this agent")
             self._open.discard(slot)
-        root = merkle.root_of([canonical.encode(leaf)]).hex()
-        return self._send(Commit(root=root, leaves=[dict(leaf)]))
+        root = merkle.root_of([signed.encode()]).hex()
+        return self._send(Commit(root=root, leaves=[signed]))
 
     def verdict(self, request: VerdictRequest) -> None:
         """Sign and send the result of a replay. Raises `Refused`."""
-        content = {"job": request.job, "slot": request.slot, "result": request.result}
-        self._send(Record(kind="verdict", content=content))
+        verdict = Verdict(job=request.job, slot=request.slot, result=request.result)
+        self._send(Record(evidence=verdict))
 
     def link(self, request: LinkRequest) -> Grant:
         """A presigned link to one object of a trial's task. Raises `Refused`."""

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from gensyn_ray.queries import proofs, readings
 from gensyn_ray.queries.readings import NoSuchThing
 from gensyn_ray.queries.subject_index import SubjectIndex
@@ -39,7 +41,8 @@ class NetworkState:
         line: Callable[[int], bytes],
         note: Callable[[], str],
     ) -> Any:
-        """A reading. `line(i)`: bytes of entry i; `note()`: the signed head of what is durable.
+        """A reading as a JSON value. `line(i)`: bytes of entry i; `note()`: the signed head of what
+        is durable.
 
         Raises `NoSuchThing` if the view or what it should show does not exist.
         """
@@ -53,11 +56,13 @@ class NetworkState:
             )
             return proofs.VIEWS[view](log, parameters)
         if view in readings.VIEWS:
-            return readings.VIEWS[view](self.journal, self.settlement, parameters)
+            return msgspec.to_builtins(
+                readings.VIEWS[view](self.journal, self.settlement, parameters)
+            )
         names = ", ".join((*readings.VIEWS, *proofs.VIEWS))
         raise NoSuchThing(f"there is no view {view[:64]!r}; there are {names}")
 
     def _is_final(self, slot: str) -> bool:
         """Whether no verifier will be asked about a segment any more."""
-        job = self.settlement.jobs[slot.split("/", 1)[0]]
-        return job.closed or job.segments[slot].outcome is not None
+        job = self.settlement.job_of(slot)
+        return job.is_closed or job.segments[slot].audit.outcome is not None

@@ -18,6 +18,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from gensyn_ray.domain import signing
+from gensyn_ray.domain.evidence import (
+    Batch,
+    Draw,
+    Flush,
+    FullAudit,
+    RefereeCall,
+    Reveal,
+    Ruling,
+    Verdict,
+)
 from gensyn_ray.domain.merkle import MerkleTree, verify_inclusion
 from gensyn_ray.domain.money import format_credits
 from gensyn_ray.queries.readings import NoSuchThing
@@ -208,11 +218,11 @@ def _words(event: Event, subject: str) -> str:
             return f"slot issued to {event.operator}"
         case SlotCommitted():
             return (
-                f"committed: state {str(event.leaf.get('state_after'))[:16]} "
-                f"after {str(event.leaf.get('state_before'))[:16] or 'init'}"
+                f"committed: state {event.leaf.state_after[:16]} "
+                f"after {event.leaf.state_before[:16] or 'init'}"
             )
         case Recorded():
-            return _told_record(event, subject)
+            return _told_evidence(event, subject)
         case SlotSettled():
             return f"{'paid' if event.paid else 'not paid'}: {event.reason}"
         case Tombstoned():
@@ -232,31 +242,34 @@ def _words(event: Event, subject: str) -> str:
             return ""
 
 
-def _told_record(event: Recorded, subject: str) -> str:
-    content = event.content
-    match event.kind:
-        case "round":
-            return f"waits for a draw in {content['round']} at {content['rate_ppm']} ppm"
-        case "draw":
-            chosen = [one for one in content["drawn"] if one["slot"] == subject]
-            return f"drawn for {chosen[0]['verifier']}" if chosen else f"draw of {content['round']}"
-        case "verdict":
-            return f"{event.party} replayed it: {str(content['result'])[:16]}"
-        case "referee_call":
-            return f"differs: {content['referee']} is to replay it"
-        case "ruling":
-            return f"ruling: {content['outcome']}, claimed {str(content['claimed'])[:16]}"
-        case _:
-            return event.kind
+def _told_evidence(event: Recorded, subject: str) -> str:
+    match event.evidence:
+        case Batch() as batch:
+            return f"waits for a draw in {batch.batch} at {batch.rate_ppm} ppm"
+        case Draw() as draw:
+            chosen = [one for one in draw.drawn if one.slot == subject]
+            return f"drawn for {chosen[0].verifier}" if chosen else f"draw of {draw.batch}"
+        case Verdict() as verdict:
+            return f"{event.party} replayed it: {verdict.result[:16]}"
+        case RefereeCall() as call:
+            return f"disputed: {call.referee} is to replay it, too"
+        case Ruling() as ruling:
+            return f"ruling: {ruling.outcome}, claimed {ruling.claimed[:16]}"
+        case Reveal() as reveal:
+            return f"the submitter's link for {reveal.batch}"
+        case FullAudit() as audit:
+            return f"every segment of {', '.join(audit.tasks)} is to be audited"
+        case Flush():
+            return "what waits for a batch goes into one"
 
 
 def _hides_claims(one: Entry, log: Log) -> bool:
     """Whether this entry tells something that a verifier may still have to find out blindly."""
     slots = [event.slot for event in one.events if isinstance(event, SlotCommitted)]
     slots += [
-        event.content["slot"]
+        event.evidence.slot
         for event in one.events
-        if isinstance(event, Recorded) and event.kind == "verdict"
+        if isinstance(event, Recorded) and isinstance(event.evidence, Verdict)
     ]
     return not all(log.is_final(slot) for slot in slots)
 

@@ -1,17 +1,36 @@
-"""What people and nodes may read of the authority's state. Pure: state in, JSON values out.
+"""What people and nodes may read of the authority's state. Pure: state in, records out.
 
-What the log itself says, with proofs, is in `proofs`. Claims of segments that are not judged yet
-are never shown: replay is blind only while nobody can read what it is going to be compared with.
+What the log itself says, with proofs, is in `proofs`. Claims of segments that are not judged are
+never shown: replay is blind only while no verifier can read what it is compared with.
 """
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from gensyn_ray.domain.ids import Slot
-from gensyn_ray.settlement.state import Job, Segment, Settlement, Task
+from gensyn_ray.domain.leaf import Leaf
+from gensyn_ray.queries.rows import (
+    AccountRow,
+    AssignedTask,
+    Balance,
+    JobStatus,
+    ObjectRights,
+    OpenJobRow,
+    OperatorRow,
+    ReplayOrder,
+    RulingRow,
+    SegmentCounts,
+    SegmentReceipt,
+    Statement,
+    TaskRow,
+)
+from gensyn_ray.settlement.state import Job, Pay, Segment, Settlement
 from ledger.core import accounts
 from ledger.core.book_state import Standing
 from ledger.core.journal import Journal
+from verifier_actors.core.audit import IN_REPLAY, Audit, AuditState
+from verifier_actors.core.audits import ruling_of
+from verifier_actors.core.lineage import Task
 from verifier_actors.core.outcome import Outcome
 
 Parameters = Mapping[str, str]
@@ -21,29 +40,28 @@ class NoSuchThing(LookupError):
     """The reading's parameters name nothing."""
 
 
-def task_of_trial(journal: Journal, settlement: Settlement, parameters: Parameters) -> Any:
-    """The task that a trial runs now: its attempt, spec and last good state, and the leaf of that
-    state once it is judged."""
+def task_of_trial(journal: Journal, settlement: Settlement, parameters: Parameters) -> AssignedTask:
+    """The task that a trial runs now. Parameters: `job`, `trial`."""
     job = _job(settlement, parameters)
     name, task = _task(job, parameters)
-    return {
-        "task": name,
-        "spec": task.spec,
-        "attempt": task.attempt,
-        "good": len(task.good),
-        "state": _tip(job, task),
-        "leaf": _judged_leaf(job, task),
-        "bundle": job.opened.bundle,
-        "data_digest": job.opened.data_digest,
-        "numerics": job.opened.numerics,
-        "vetted": job.opened.bundle in settlement.vetted,
-    }
+    return AssignedTask(
+        task=name,
+        spec=task.spec,
+        attempt=task.attempt,
+        good=len(task.good),
+        state=job.lineage.tip(name),
+        leaf=_judged_leaf(job, task),
+        bundle=job.opened.bundle,
+        data_digest=job.opened.data_digest,
+        numerics=job.opened.numerics,
+        vetted=job.opened.bundle in settlement.vetted,
+    )
 
 
-def object_rights(journal: Journal, settlement: Settlement, parameters: Parameters) -> Any:
-    """What a party may do in the object store for the task that a trial runs now: whether it may
-    read the object `digest` of a `kind`, and the open slots whose end states it may store. Of
-    `data`, those that the job's `manifest` names, which whoever asks must look up."""
+def object_rights(journal: Journal, settlement: Settlement, parameters: Parameters) -> ObjectRights:
+    """What a party may do in the object store for the task that a trial runs now. Parameters:
+    `job`, `trial`, `party`, and the object's `kind` and `digest`. Whether a data object is named by
+    the job's manifest is for the caller to look up."""
     job = _job(settlement, parameters)
     name, task = _task(job, parameters)
     entry = journal.book.jobs[job.opened.job].tasks[name]
@@ -53,7 +71,7 @@ def object_rights(journal: Journal, settlement: Settlement, parameters: Paramete
         known is not None
         and known.joined.role == "operator"
         and known.standing is Standing.ACTIVE
-        and not job.closed
+        and not job.is_closed
     )
     has_task = works and not entry.finished and entry.operator in ("", party)
     digest, kind = parameters.get("digest", ""), parameters.get("kind", "")
@@ -63,204 +81,201 @@ def object_rights(journal: Journal, settlement: Settlement, parameters: Paramete
         "manifests": works and digest == job.opened.data_digest,
         "data": works,
         "specs": has_task and digest == task.spec,
-        "states": has_task and (digest in task.inputs or _is_predecessor(job, task, digest)),
+        "states": has_task and (digest in task.inputs or _is_predecessor(job, name, digest)),
     }
     slots = sorted(map(Slot.parse, entry.issued)) if has_task and entry.operator == party else []
-    return {
-        "reads": reads.get(kind, False),
-        "manifest": job.opened.data_digest,
-        "open_slots": [str(slot) for slot in slots],
-    }
+    return ObjectRights(
+        reads=reads.get(kind, False),
+        manifest=job.opened.data_digest,
+        open_slots=[str(slot) for slot in slots],
+    )
 
 
-def tasks(journal: Journal, settlement: Settlement, parameters: Parameters) -> Any:
-    """Per task: its trial, spec and newest attempt; how many segments are good, and how many of
-    those still wait for a judgement; its last good state, and that state's leaf and metrics once
-    they are judged."""
+def tasks(journal: Journal, settlement: Settlement, parameters: Parameters) -> dict[str, TaskRow]:
+    """The tasks of a job by name. Parameter: `job`."""
     job = _job(settlement, parameters)
-    return {
-        name: {
-            "trial": task.trial,
-            "spec": task.spec,
-            "attempt": task.attempt,
-            "good": len(task.good),
-            "unjudged": sum(not job.segments[slot].is_judged for slot in task.good),
-            "unaudited": sum(job.segments[slot].outcome is None for slot in task.good),
-            "state": _tip(job, task),
-            "leaf": _judged_leaf(job, task),
-            "metrics": _judged_leaf(job, task).get("metrics", {}),
-        }
-        for name, task in job.tasks.items()
-    }
+    return {name: _task_row(job, name, task) for name, task in job.tasks.items()}
 
 
-def _judged_leaf(job: Job, task: Task) -> dict[str, Any]:
+def _task_row(job: Job, name: str, task: Task) -> TaskRow:
+    chain = [job.segments[slot] for slot in task.good]
+    leaf = _judged_leaf(job, task)
+    return TaskRow(
+        trial=task.trial,
+        spec=task.spec,
+        attempt=task.attempt,
+        good=len(chain),
+        unjudged=sum(not segment.is_judged for segment in chain),
+        unaudited=sum(segment.audit.outcome is None for segment in chain),
+        state=job.lineage.tip(name),
+        leaf=leaf,
+        metrics=leaf.metrics if leaf is not None else {},
+    )
+
+
+def _judged_leaf(job: Job, task: Task) -> Leaf | None:
     last = job.segments[task.good[-1]] if task.good else None
-    return last.leaf if last is not None and last.is_judged else {}
+    return last.leaf if last is not None and last.is_judged else None
 
 
-def open_jobs(journal: Journal, settlement: Settlement, parameters: Parameters) -> Any:
-    """Jobs that are not closed, oldest first: what a driver of each is started with."""
+def open_jobs(journal: Journal, settlement: Settlement, parameters: Parameters) -> list[OpenJobRow]:
+    """Jobs that are not closed, oldest first."""
     return [
-        {"job": name, "kind": job.opened.kind, "submitter": job.opened.submitter}
+        OpenJobRow(job=name, kind=job.opened.kind, submitter=job.opened.submitter)
         for name, job in settlement.open_jobs.items()
     ]
 
 
-def job(journal: Journal, settlement: Settlement, parameters: Parameters) -> Any:
-    """Counts of segments, rulings, money."""
+def job(journal: Journal, settlement: Settlement, parameters: Parameters) -> JobStatus:
+    """Counts of segments, rulings, money. Parameter: `job`."""
     one = _job(settlement, parameters)
-    name = one.opened.job
-    segments = list(one.segments.values())
-    book = journal.book
-    return {
-        "id": name,
-        "closed": one.closed,
-        "segments": _counts(segments),
-        "rulings": _rulings(one),
-        "revealed": one.revealed,
-        "tombstoned": sorted(settlement.tombstoned),
-        "price_micro": one.opened.price_micro,
-        "audit_ppm": one.opened.audit_ppm,
-        "budget_micro": one.opened.budget_micro,
-        "escrow_micro": book.balances[accounts.escrow(name)],
-        "free_micro": book.balances[accounts.escrow(name)] - book.jobs[name].promised_micro,
-        "slashed_micro": sum(
+    name, book = one.opened.job, journal.book
+    escrow_micro = book.balances[accounts.escrow(name)]
+    return JobStatus(
+        id=name,
+        closed=one.is_closed,
+        segments=_counts(list(one.segments.values())),
+        rulings=_rulings(one),
+        revealed=one.audits.revealed,
+        tombstoned=sorted(settlement.tombstoned),
+        price_micro=one.opened.price_micro,
+        audit_ppm=one.opened.audit_ppm,
+        budget_micro=one.opened.budget_micro,
+        escrow_micro=escrow_micro,
+        free_micro=escrow_micro - book.jobs[name].promised_micro,
+        slashed_micro=sum(
             slash.proven.slashed_micro
             for slash in book.slashes.values()
             if slash.proven.job == name
         ),
-        "paid_micro": sum(s.price_micro for s in book.jobs[name].slots.values() if s.paid),
-        "tasks": len(one.tasks),
-    }
+        paid_micro=sum(slot.price_micro for slot in book.jobs[name].slots.values() if slot.paid),
+        tasks=len(one.tasks),
+    )
 
 
-def unrevealed(journal: Journal, settlement: Settlement, parameters: Parameters) -> Any:
-    """Rounds of a job that wait for a link of the submitter's chain, oldest first."""
-    job = _job(settlement, parameters)
-    return [round_.id for round_ in job.rounds.values() if round_.secret is None]
+def unrevealed(journal: Journal, settlement: Settlement, parameters: Parameters) -> list[str]:
+    """Batches of a job that wait for a link of the submitter's chain, oldest first. Parameter:
+    `job`."""
+    audits = _job(settlement, parameters).audits
+    return [batch for batch in audits.batches if audits.awaits_reveal(batch)]
 
 
-def operators(journal: Journal, settlement: Settlement, parameters: Parameters) -> Any:
-    """Each operator's money, work and standing; with `job`, work in that job alone."""
+def operators(
+    journal: Journal, settlement: Settlement, parameters: Parameters
+) -> list[OperatorRow]:
+    """Each operator's money, work, standing; with the parameter `job`, work in that job alone."""
     book = journal.book
     chosen = parameters.get("job")
     jobs = [job for name, job in settlement.jobs.items() if chosen in (None, name)]
-    listed: list[dict[str, Any]] = []
+    listed: list[OperatorRow] = []
     for party, entry in book.parties.items():
         if entry.joined.role != "operator":
             continue
         mine = [s for job in jobs for s in job.segments.values() if s.operator == party]
+        outcomes = [segment.audit.outcome for segment in mine]
         reserved = sum(
             book.balances[accounts.reserved_stake(party, name)] for name in settlement.jobs
         )
         held = sum(book.balances[accounts.holdback(name, party)] for name in settlement.jobs)
         listed.append(
-            {
-                "id": party,
-                "name": entry.joined.name,
-                "numerics": entry.joined.numerics,
-                "available_micro": book.balances[accounts.available(party)],
-                "held_micro": held,
-                "earned_micro": _earned_micro(journal, party, [job.opened.job for job in jobs]),
-                "stake_micro": book.balances[accounts.free_stake(party)] + reserved,
-                "slashed_micro": entry.slashed_micro,
-                "state": entry.standing.value,
-                "committed": len(mine),
-                "accepted": sum(s.outcome is Outcome.ACCEPT for s in mine),
-                "rejected": sum(s.outcome is Outcome.REJECT for s in mine),
-                "paid": sum(s.paid for s in mine),
-            }
+            OperatorRow(
+                id=party,
+                name=entry.joined.name,
+                numerics=entry.joined.numerics,
+                available_micro=book.balances[accounts.available(party)],
+                held_micro=held,
+                earned_micro=_earned_micro(journal, party, [job.opened.job for job in jobs]),
+                stake_micro=book.balances[accounts.free_stake(party)] + reserved,
+                slashed_micro=entry.slashed_micro,
+                state=entry.standing.value,
+                committed=len(mine),
+                accepted=outcomes.count(Outcome.ACCEPT),
+                rejected=outcomes.count(Outcome.REJECT),
+                paid=sum(segment.pay is Pay.PAID for segment in mine),
+            )
         )
     return listed
 
 
-def audits(journal: Journal, settlement: Settlement, parameters: Parameters) -> Any:
-    """Replays that wait for a verifier or referee, the urgent first: challenges, and tasks on whose
-    word a job waits. Nothing here says what was claimed."""
-    waiting: list[dict[str, Any]] = []
-    for job in settlement.jobs.values():
-        if job.closed:
-            continue
-        for slot, segment in job.unjudged.items():
-            if not segment.drawn or segment.outcome is not None:
-                continue
-            if segment.operator in settlement.tombstoned:
-                continue
-            task = job.tasks[segment.slot.task]
-            urgent = task.hardened or slot in settlement.questioned
-            for party, given in (
-                (segment.verifier, segment.verdict),
-                (segment.referee, segment.ruling),
-            ):
-                if party and given is None:
-                    waiting.append(
-                        {
-                            "job": segment.slot.job,
-                            "slot": slot,
-                            "party": party,
-                            "numerics": segment.leaf["numerics"],
-                            "spec": task.spec,
-                            "state_before": segment.leaf["state_before"],
-                            "urgent": urgent or party == segment.referee,
-                        }
-                    )
-    return sorted(waiting, key=lambda audit: not audit["urgent"])
+def audits(journal: Journal, settlement: Settlement, parameters: Parameters) -> list[ReplayOrder]:
+    """Replays that wait for a verifier or a referee, the urgent first: disputes, full audits and
+    challenges. Nothing here says what was claimed."""
+    orders = [
+        _replay_order(job, audit)
+        for job in settlement.open_jobs.values()
+        for audit in job.audits.open.values()
+        if audit.state in IN_REPLAY and audit.operator not in settlement.tombstoned
+    ]
+    return sorted(orders, key=lambda order: not order.urgent)
 
 
-def receipts(journal: Journal, settlement: Settlement, parameters: Parameters) -> Any:
-    """Each judged segment of a job: who did it, what was paid, why."""
+def _replay_order(job: Job, audit: Audit) -> ReplayOrder:
+    task = job.tasks[audit.task]
+    is_demanded = task.full_audit or audit.slot in job.audits.challenged
+    return ReplayOrder(
+        job=job.opened.job,
+        slot=audit.slot,
+        party=audit.asked,
+        numerics=audit.numerics,
+        spec=task.spec,
+        state_before=job.segments[audit.slot].leaf.state_before,
+        urgent=is_demanded or audit.state is AuditState.DISPUTED,
+    )
+
+
+def receipts(
+    journal: Journal, settlement: Settlement, parameters: Parameters
+) -> list[SegmentReceipt]:
+    """Each settled segment of a job: who did it, what was paid, why. Parameter: `job`."""
     job = _job(settlement, parameters)
     return [
-        {
-            "slot": slot,
-            "operator": segment.operator,
-            "paid_micro": job.opened.price_micro if segment.paid else 0,
-            "audited": bool(segment.drawn),
-            "outcome": segment.outcome.value if segment.outcome else "",
-            "void": segment.void,
-        }
+        SegmentReceipt(
+            slot=slot,
+            operator=segment.operator,
+            paid_micro=job.opened.price_micro if segment.pay is Pay.PAID else 0,
+            audited=segment.audit.was_drawn,
+            outcome=segment.audit.outcome.value if segment.audit.outcome else "",
+            void=segment.is_void,
+        )
         for slot, segment in job.segments.items()
-        if segment.settled
+        if segment.pay is not Pay.OPEN
     ]
 
 
-def balance(journal: Journal, settlement: Settlement, parameters: Parameters) -> Any:
-    """A party's standing: what it may spend, what it has bonded, what one job reserves."""
+def balance(journal: Journal, settlement: Settlement, parameters: Parameters) -> Balance:
+    """A party's standing: what it may spend, what it has bonded. Parameter: `party`."""
     party = parameters.get("party", "")
-    known = journal.book.parties.get(party)
-    free = journal.book.balances[accounts.free_stake(party)]
-    reserved = sum(
-        journal.book.balances[accounts.reserved_stake(party, name)] for name in settlement.jobs
+    book = journal.book
+    free = book.balances[accounts.free_stake(party)]
+    reserved = sum(book.balances[accounts.reserved_stake(party, name)] for name in settlement.jobs)
+    return Balance(
+        joined=party in book.parties,
+        available_micro=book.balances[accounts.available(party)],
+        free_stake_micro=free,
+        unbonding_micro=book.balances[accounts.unbonding_stake(party)],
+        stake_micro=free + reserved,
+        reserve_micro=book.parameters.reserve_micro,
     )
-    return {
-        "joined": known is not None,
-        "available_micro": journal.book.balances[accounts.available(party)],
-        "free_stake_micro": free,
-        "unbonding_micro": journal.book.balances[accounts.unbonding_stake(party)],
-        "stake_micro": free + reserved,
-        "reserve_micro": journal.book.parameters.reserve_micro,
-    }
 
 
-def statement(journal: Journal, settlement: Settlement, parameters: Parameters) -> Any:
-    """Every account that holds something of a party's or of a job's, and the party's standing."""
+def statement(journal: Journal, settlement: Settlement, parameters: Parameters) -> Statement:
+    """Every account that holds something of a party's or of a job's. Parameter: `owner`."""
     owner = parameters.get("owner", "")
     book = journal.book
     party = book.parties.get(owner)
     if party is None and owner not in book.jobs:
         raise NoSuchThing(f"no party and no job is called {owner[:64]!r}")
-    return {
-        "owner": owner,
-        "name": party.joined.name if party else owner,
-        "role": party.joined.role if party else "job",
-        "standing": party.standing.value if party else book.jobs[owner].state.value,
-        "accounts": [
-            {"account": account, "amount_micro": amount_micro}
+    return Statement(
+        owner=owner,
+        name=party.joined.name if party else owner,
+        role=party.joined.role if party else "job",
+        standing=party.standing.value if party else book.jobs[owner].state.value,
+        accounts=[
+            AccountRow(account=account, amount_micro=amount_micro)
             for account, amount_micro in book.balances
             if amount_micro and owner in account.split("/")
         ],
-    }
+    )
 
 
 VIEWS: dict[str, Callable[[Journal, Settlement, Parameters], Any]] = {
@@ -293,56 +308,45 @@ def _task(job: Job, parameters: Parameters) -> tuple[str, Task]:
     raise NoSuchThing("no task has been started for this trial")
 
 
-def _is_predecessor(job: Job, task: Task, digest: str) -> bool:
+def _is_predecessor(job: Job, task: str, digest: str) -> bool:
     """Whether a task may go on from a state: its own last good one; before it has any, a good one
     of any task of its job (PBT's exploit)."""
-    if task.good:
-        return digest == _tip(job, task)
-    return any(
-        job.segments[slot].leaf["state_after"] == digest
-        for other in job.tasks.values()
-        for slot in other.good
+    if job.tasks[task].good:
+        return digest == job.lineage.tip(task)
+    return job.lineage.is_good_state(digest)
+
+
+def _counts(segments: list[Segment]) -> SegmentCounts:
+    outcomes = [segment.audit.outcome for segment in segments]
+    return SegmentCounts(
+        committed=len(segments),
+        drawn=sum(segment.audit.was_drawn for segment in segments),
+        audited=sum(outcome is not None for outcome in outcomes),
+        accepted=outcomes.count(Outcome.ACCEPT),
+        rejected=outcomes.count(Outcome.REJECT),
+        inconclusive=outcomes.count(Outcome.INCONCLUSIVE),
+        unavailable=outcomes.count(Outcome.UNAVAILABLE),
+        settled=sum(segment.pay is not Pay.OPEN for segment in segments),
+        void=sum(segment.is_void for segment in segments),
     )
 
 
-def _tip(job: Job, task: Task) -> str:
-    return job.segments[task.good[-1]].leaf["state_after"] if task.good else ""
-
-
-def _counts(segments: list[Segment]) -> dict[str, int]:
-    outcomes = [segment.outcome for segment in segments]
-    return {
-        "committed": len(segments),
-        "drawn": sum(bool(segment.drawn) for segment in segments),
-        "audited": sum(outcome is not None for outcome in outcomes),
-        "accepted": outcomes.count(Outcome.ACCEPT),
-        "rejected": outcomes.count(Outcome.REJECT),
-        "inconclusive": outcomes.count(Outcome.INCONCLUSIVE),
-        "unavailable": outcomes.count(Outcome.UNAVAILABLE),
-        "settled": sum(segment.settled for segment in segments),
-        "void": sum(segment.void for segment in segments),
-    }
-
-
-def _rulings(job: Job) -> list[dict[str, Any]]:
-    return [
-        {
-            "task": segment.slot.task,
-            "segment": segment.slot.segment,
-            "at_fault": segment.operator if segment.outcome is Outcome.REJECT else "",
-            "evidence": {
-                "slot": slot,
-                "outcome": segment.outcome,
-                "claimed": segment.claimed,
-                "verifier": segment.verifier,
-                "verdict": segment.verdict,
-                "referee": segment.referee,
-                "ruling": segment.ruling,
-            },
-        }
-        for slot, segment in job.segments.items()
-        if segment.outcome in (Outcome.REJECT, Outcome.INCONCLUSIVE)
-    ]
+def _rulings(job: Job) -> list[RulingRow]:
+    rows: list[RulingRow] = []
+    for segment in job.segments.values():
+        outcome = segment.audit.outcome
+        if outcome is Outcome.REJECT or outcome is Outcome.INCONCLUSIVE:
+            ruling = ruling_of(segment.audit, outcome)
+            slot = segment.slot
+            rows.append(
+                RulingRow(
+                    task=slot.task,
+                    segment=slot.segment,
+                    at_fault=ruling.at_fault,
+                    evidence=ruling,
+                )
+            )
+    return rows
 
 
 def _earned_micro(journal: Journal, party: str, jobs: list[str]) -> int:

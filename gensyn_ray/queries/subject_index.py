@@ -4,10 +4,10 @@ It holds numbers only. What an entry says is read from the entry itself, and pro
 """
 
 from array import array
-from dataclasses import fields
 from functools import cache, lru_cache
 from typing import Any, cast
 
+from gensyn_ray.domain.evidence import Assignment
 from ledger.core.events import Event, Moved, Recorded, TaskFinished, TaskStarted
 from ledger.core.journal import Entry
 
@@ -47,8 +47,8 @@ def _name(event: Event, named: set[str]) -> None:
     for name in _fields_of(type(event)):
         _name_value(getattr(event, name), named)
     if isinstance(event, Recorded):
-        for name in (*_SUBJECTS, *_LISTS):
-            _name_value(event.content.get(name), named)
+        for name in _fields_of(type(event.evidence)):
+            _name_value(getattr(event.evidence, name), named)
     if isinstance(event, TaskStarted | TaskFinished):
         named.add(f"{event.job}/{event.task}")
 
@@ -60,15 +60,13 @@ def _name_value(value: Any, named: set[str]) -> None:
     elif isinstance(value, list):
         for one in cast("list[Any]", value):
             _name_value(one, named)
-    elif isinstance(value, dict):
-        for text in cast("dict[str, Any]", value).values():
-            if isinstance(text, str) and text:
-                named.add(text)
+    elif isinstance(value, Assignment):
+        named.update((value.slot, value.verifier))
 
 
 @cache
-def _fields_of(kind: type[Event]) -> tuple[str, ...]:
-    return tuple(one.name for one in fields(kind) if one.name in (*_SUBJECTS, *_LISTS))
+def _fields_of(kind: type) -> tuple[str, ...]:
+    return tuple(name for name in kind.__annotations__ if name in (*_SUBJECTS, *_LISTS))
 
 
 @lru_cache(4096)

@@ -1,22 +1,43 @@
-"""Which orders settlement refuses, before the book's answer becomes an entry.
+"""Orders that settlement refuses before the book's answer becomes an entry.
 
 The ledger's core knows money, slots and signers. What it cannot judge is refused here: a segment
-that does not follow its task's last good state, a verdict from whoever was not asked for one, a
-link that does not follow the chain, contents that the fold could not read.
+that does not follow its task's last good state, a verdict from a party that was not asked for one,
+a link that does not follow the chain, evidence that the signer's role does not give.
 """
 
-from typing import Any, cast
-
+from gensyn_ray.domain.evidence import (
+    Batch,
+    Draw,
+    Evidence,
+    Flush,
+    FullAudit,
+    RefereeCall,
+    Reveal,
+    Ruling,
+    Verdict,
+)
+from gensyn_ray.domain.leaf import Leaf
 from gensyn_ray.domain.numerics import classes_in
 from gensyn_ray.settlement.state import Job, Settlement
 from ledger.core.commands import Commit, Record, RequestSlot
-from ledger.core.orders import Order
+from ledger.core.orders import Header, Order
 from ledger.core.refusals import Reason, Rejected
-from verifier_actors.core import beacon
+
+GIVEN_BY: dict[type[Evidence], str] = {
+    Batch: "network",
+    Draw: "network",
+    RefereeCall: "network",
+    Ruling: "network",
+    Reveal: "driver",
+    FullAudit: "driver",
+    Flush: "driver",
+    Verdict: "verifier",
+}
+"""The role that each kind of evidence comes from."""
 
 
 def admit(settlement: Settlement, order: Order) -> Rejected | None:
-    """Refuse what the ledger's core cannot judge: chains of states, who gives a verdict."""
+    """The refusal of an order that the ledger's core would take; None if there is none."""
     match order.command:
         case RequestSlot() as request:
             return _admit_slot(settlement, order.header.party, request)
@@ -25,7 +46,7 @@ def admit(settlement: Settlement, order: Order) -> Rejected | None:
                 if (no := _admit_leaf(settlement, order.header.party, leaf)) is not None:
                     return no
         case Record() as record:
-            return _admit_record(settlement, order, record)
+            return _admit_evidence(settlement, order.header, record.evidence)
         case _:
             pass
     return None
@@ -37,7 +58,7 @@ def _admit_slot(settlement: Settlement, operator: str, request: RequestSlot) -> 
     if request.segment not in (len(task.good), len(task.good) + 1):
         return Rejected(reason=Reason.WRONG_PREDECESSOR, detail=f"{len(task.good)} are good")
     classes = _classes(settlement, operator, job)
-    if not any(settlement.verifiers(one, not_of=operator) for one in classes):
+    if not any(settlement.panel.serving(one, not_of=operator) for one in classes):
         why = ", ".join(classes) or f"this node does not serve {job.opened.numerics}"
         return Rejected(reason=Reason.NO_VERIFIER, detail=why)
     return None
@@ -48,79 +69,48 @@ def _classes(settlement: Settlement, operator: str, job: Job) -> list[str]:
     return classes_in(settlement.parties[operator].numerics, job.opened.numerics)
 
 
-def _admit_leaf(settlement: Settlement, operator: str, leaf: dict[str, Any]) -> Rejected | None:
-    job = settlement.jobs[leaf["job"]]
-    task = job.tasks[leaf["task"]]
-    texts = ("state_before", "state_after", "numerics")
-    if not all(isinstance(leaf.get(name), str) for name in texts) or not isinstance(
-        leaf.get("metrics"), dict
-    ):
-        return Rejected(reason=Reason.WRONG_LEAF, detail="fields are missing")
-    if leaf["numerics"] not in _classes(settlement, operator, job):
+def _admit_leaf(settlement: Settlement, operator: str, leaf: Leaf) -> Rejected | None:
+    job = settlement.jobs[leaf.job]
+    task = job.tasks[leaf.task]
+    if leaf.numerics not in _classes(settlement, operator, job):
         return Rejected(reason=Reason.WRONG_LEAF, detail="not a class that the node joined as")
-    if leaf["segment"] != len(task.good):
+    if leaf.segment != len(task.good):
         return Rejected(reason=Reason.WRONG_PREDECESSOR, detail=f"{len(task.good)} are good")
     if task.good:
-        before = job.segments[task.good[-1]].leaf["state_after"]
-        allowed = leaf["state_before"] == before
+        follows = leaf.state_before == job.lineage.tip(leaf.task)
     else:
-        allowed = leaf["state_before"] == "" or _is_good_state(settlement, leaf)
-    return None if allowed else Rejected(reason=Reason.WRONG_PREDECESSOR)
+        # A task may grow from a good state of another task of its job (PBT's exploit).
+        follows = leaf.state_before == "" or job.lineage.is_good_state(leaf.state_before)
+    return None if follows else Rejected(reason=Reason.WRONG_PREDECESSOR)
 
 
-def _is_good_state(settlement: Settlement, leaf: dict[str, Any]) -> bool:
-    """A task may grow from a good state of another task of its job (PBT's exploit)."""
-    job = settlement.jobs[leaf["job"]]
-    return any(
-        job.segments[slot].leaf["state_after"] == leaf["state_before"]
-        for task in job.tasks.values()
-        for slot in task.good
-    )
-
-
-def _admit_record(settlement: Settlement, order: Order, record: Record) -> Rejected | None:
-    content, role = record.content, order.header.role
-    kinds = {
-        "network": ("round", "draw", "referee_call", "ruling"),
-        "driver": ("reveal", "harden"),
-        "verifier": ("verdict",),
-    }
-    if record.kind not in kinds[role]:
-        return Rejected(reason=Reason.ROLE_NOT_ALLOWED, detail=f"{role}, {record.kind}")
-    if role == "network":
+def _admit_evidence(settlement: Settlement, header: Header, evidence: Evidence) -> Rejected | None:
+    role = GIVEN_BY[type(evidence)]
+    if header.role != role:
+        detail = f"{type(evidence).__name__} comes from {role}, not from {header.role}"
+        return Rejected(reason=Reason.ROLE_NOT_ALLOWED, detail=detail)
+    if isinstance(evidence, (Batch, Draw, RefereeCall, Ruling)):
         return None
-    name = content.get("job")
-    job = settlement.jobs.get(name) if isinstance(name, str) else None
+    job = settlement.jobs.get(evidence.job)
     if job is None:
         return Rejected(reason=Reason.UNKNOWN_JOB)
-    if role == "verifier":
-        slot = content.get("slot")
-        segment = job.segments.get(slot) if isinstance(slot, str) else None
-        mine = segment is not None and order.header.party in (segment.verifier, segment.referee)
-        if not mine or not isinstance(content.get("result"), str):
-            return Rejected(reason=Reason.NOT_YOUR_SLOT, detail="not assigned to you")
-        return None
-    if job.opened.driver_key != order.header.key:
+    if isinstance(evidence, Verdict):
+        return _admit_verdict(job, header, evidence)
+    if job.opened.driver_key != header.key:
         return Rejected(reason=Reason.NOT_YOUR_JOB)
-    return _check_reveal(job, content) if record.kind == "reveal" else _check_harden(content)
+    return _admit_reveal(job, evidence) if isinstance(evidence, Reveal) else None
 
 
-def _check_reveal(job: Job, content: dict[str, Any]) -> Rejected | None:
-    name = content.get("round")
-    round_ = job.rounds.get(name) if isinstance(name, str) else None
-    if round_ is None or round_.secret is not None:
-        return Rejected(reason=Reason.UNKNOWN_SLOT, detail="no round waits for this link")
-    try:
-        link = bytes.fromhex(content["link"])
-    except (KeyError, TypeError, ValueError):
-        return Rejected(reason=Reason.MALFORMED, detail="link")
-    if not beacon.follows(link, bytes.fromhex(job.last_secret)):
-        return Rejected(reason=Reason.MALFORMED, detail="the link does not follow the last one")
+def _admit_verdict(job: Job, header: Header, verdict: Verdict) -> Rejected | None:
+    segment = job.segments.get(verdict.slot)
+    if segment is None or header.party not in (segment.audit.verifier, segment.audit.referee):
+        return Rejected(reason=Reason.NOT_YOUR_SLOT, detail="not assigned to you")
     return None
 
 
-def _check_harden(content: dict[str, Any]) -> Rejected | None:
-    tasks: object = content.get("tasks")
-    if isinstance(tasks, list) and all(isinstance(one, str) for one in cast("list[Any]", tasks)):
-        return None
-    return Rejected(reason=Reason.MALFORMED, detail="tasks is a list of names")
+def _admit_reveal(job: Job, reveal: Reveal) -> Rejected | None:
+    if not job.audits.awaits_reveal(reveal.batch):
+        return Rejected(reason=Reason.UNKNOWN_SLOT, detail="no batch waits for this link")
+    if problem := job.audits.problem_with_reveal(reveal):
+        return Rejected(reason=Reason.MALFORMED, detail=problem)
+    return None

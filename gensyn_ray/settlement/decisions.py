@@ -1,17 +1,18 @@
 """What the network must do next: settlement's state in, commands of the network out.
 
-Pure. The authority journals each duty under the network's key, folds it, and asks again; whoever
-holds the journal can see which duties it calls for. `due` follows from what has just happened,
+Pure. The authority journals each decision under the network's key, folds it, and asks again. The
+journal alone shows which decisions it calls for. `due` follows from what has just happened,
 `overdue` from nothing but time passing.
 
-Not covered: a challenge about a segment that was ruled on already, or whose job is closed. It waits
-for people (`ResolveChallenge`, `ReverseSlash`) and ends with its bond returned if nobody answers.
+Not covered: a challenge of a segment that was ruled on, or whose job is closed. It waits for people
+(`ResolveChallenge`, `ReverseSlash`), and its bond returns if none of them answers.
 """
 
 from collections.abc import Callable
 from itertools import islice
 
-from gensyn_ray.settlement.state import Job, Segment, Settlement
+from gensyn_ray.domain.evidence import Evidence, RefereeCall, Ruling
+from gensyn_ray.settlement.state import Job, Pay, Settlement
 from ledger.core.book import Book
 from ledger.core.book_state import ChallengeEntry, ChallengeState, SlashState
 from ledger.core.commands import (
@@ -27,158 +28,78 @@ from ledger.core.commands import (
     SettleItem,
     Slash,
 )
-from verifier_actors.core import draw
-from verifier_actors.core.outcome import Outcome, compare
+from verifier_actors.core.audit import AuditState
+from verifier_actors.core.outcome import Outcome
 
-ROUND_WAIT_MS = 30_000
-"""A round that does not fill closes this long after its first commitment."""
-REVEAL_WAIT_MS = 5_000
-"""A submitter who withholds a link for this long has everything drawn."""
 RELEASE_BATCH = 64
+"""Slots whose pay one `Release` command frees at the most."""
 
 Link = Callable[[int], bytes]
-"""Returns link i of the beacon's chain."""
+"""Returns link i of the network's beacon chain."""
 
 
 def due(settlement: Settlement, now_ms: int, link: Link) -> list[Command]:
     """Network commands that the present state calls for; `link(i)` is beacon link i.
 
-    Ask again after each batch has been folded, until the list is empty.
+    Ask again after each list has been folded, until it is empty.
     """
     for job in settlement.open_jobs.values():
-        if found := _rulings(settlement, job):
-            return found
-        if found := _settlements(settlement, job):
-            return found
-        if found := _draws(settlement, job, now_ms, link):
-            return found
-        if found := _rounds(settlement, job, now_ms):
-            return found
+        if commands := _ruling(settlement, job) or _settlement(settlement, job):
+            return commands
+        evidence = _draw(settlement, job, now_ms, link) or job.audits.next_batch(
+            settlement.tombstoned, now_ms
+        )
+        if evidence is not None:
+            return [Record(evidence=evidence)]
     return []
 
 
-def _rulings(settlement: Settlement, job: Job) -> list[Command]:
-    for slot, segment in job.answered.items():
-        if segment.verdict is None or segment.operator in settlement.tombstoned:
-            continue
-        outcome = compare(segment.claimed, segment.verdict, segment.ruling)
-        if outcome is None:
-            if segment.referee:
-                continue
-            value = draw.draw_value(
-                link=bytes.fromhex(settlement.last_link),
-                root=bytes.fromhex(segment.root),
-                secret=b"referee",
-                leaf_index=segment.leaf_index,
-            )
-            others = [
-                one
-                for one in settlement.verifiers(segment.leaf["numerics"], not_of=segment.operator)
-                if one != segment.verifier
-            ]
-            if others:
-                referee = draw.choose(value, others)
-                return [Record(kind="referee_call", content={"slot": slot, "referee": referee})]
-            outcome = Outcome.INCONCLUSIVE
-        return _rule(settlement, job, slot, segment, outcome)
-    return []
+def _ruling(settlement: Settlement, job: Job) -> list[Command]:
+    """The next referee call or ruling, with the slash that a rejection brings."""
+    found = job.audits.next_ruling(settlement.panel, settlement.beacon, settlement.tombstoned)
+    match found:
+        case None:
+            return []
+        case RefereeCall():
+            return [Record(evidence=found)]
+        case Ruling():
+            slash = _slash(settlement, job, found)
+            return [Record(evidence=found), *([slash] if slash else [])]
 
 
-def _rule(
-    settlement: Settlement, job: Job, slot: str, segment: Segment, outcome: Outcome
-) -> list[Command]:
-    rejected = outcome is Outcome.REJECT
-    ruling = Record(
-        kind="ruling",
-        content={
-            "slot": slot,
-            "outcome": outcome.value,
-            "at_fault": segment.operator if rejected else "",
-            "claimed": segment.claimed,
-            "verifier": segment.verifier,
-            "verdict": segment.verdict,
-            "referee": segment.referee,
-            "ruling": segment.ruling or "",
-        },
-    )
-    if not rejected or job.opened.bundle not in settlement.vetted:
-        return [ruling]
+def _slash(settlement: Settlement, job: Job, ruling: Ruling) -> Slash | None:
+    """Only programs that the network has vetted can lead to a slash."""
+    if ruling.outcome != Outcome.REJECT or job.opened.bundle not in settlement.vetted:
+        return None
+    operator = ruling.at_fault
+    bad = [ruling.slot, *(slot for slot in settlement.doomed(operator) if slot in job.segments)]
     spoilt = [
-        fallen
-        for fallen in settlement.grown_from([slot, *settlement.doomed(segment.operator)])
-        if settlement.segment(fallen).operator != segment.operator
-        and settlement.segment(fallen).slot.job == job.opened.job
+        slot for slot in job.lineage.grown_from(bad) if job.segments[slot].operator != operator
     ]
-    return [
-        ruling,
-        Slash(job=job.opened.job, operator=segment.operator, evidence=slot, spoilt=sorted(spoilt)),
-    ]
+    return Slash(job=job.opened.job, operator=operator, evidence=ruling.slot, spoilt=sorted(spoilt))
 
 
-def _settlements(settlement: Settlement, job: Job) -> list[Command]:
+def _settlement(settlement: Settlement, job: Job) -> list[Command]:
+    """Pay or refuse every segment whose verification is over, or whose operator is a cheat."""
     items: list[SettleItem] = []
-    for slot, segment in job.decided.items():
-        if segment.outcome is Outcome.REJECT:
+    for slot, segment in job.settleable.items():
+        outcome = segment.audit.outcome
+        if outcome is Outcome.REJECT:
             items.append(SettleItem(slot=slot, pay=False, reason="rejected by ruling"))
         elif segment.operator in settlement.tombstoned:
             items.append(SettleItem(slot=slot, pay=False, reason="operator tombstoned"))
-        elif segment.outcome is not None:
-            reason = f"audited: {segment.outcome.value}"
-            items.append(SettleItem(slot=slot, pay=True, reason=reason))
-        elif segment.drawn is False:
+        elif outcome is not None:
+            items.append(SettleItem(slot=slot, pay=True, reason=f"audited: {outcome.value}"))
+        elif segment.audit.state is AuditState.SKIPPED:
             items.append(SettleItem(slot=slot, pay=True, reason="not drawn"))
     return [Settle(job=job.opened.job, items=items)] if items else []
 
 
-def _rounds(settlement: Settlement, job: Job, now_ms: int) -> list[Command]:
-    for operator, slots in job.waiting.items():
-        if not slots:
-            continue
-        full = len(slots) >= job.opened.draw_batch
-        old = now_ms - job.segments[slots[0]].committed_ms >= ROUND_WAIT_MS
-        if full or old or job.flush or operator in settlement.tombstoned:
-            return [_round(job, slots, job.opened.audit_ppm)]
-    unaudited = [
-        slot
-        for task in job.tasks.values()
-        if task.hardened
-        for slot in task.good
-        if job.segments[slot].drawn is False
-    ]
-    unaudited += [
-        slot
-        for slot in sorted(settlement.questioned & job.segments.keys())
-        if job.segments[slot].drawn is False and slot not in unaudited
-    ]
-    return [_round(job, unaudited, draw.PPM)] if unaudited else []
-
-
-def _round(job: Job, slots: list[str], rate_ppm: int) -> Command:
-    number = f"{job.opened.job}/round-{job.rounds_closed}"
-    content = {
-        "job": job.opened.job,
-        "round": number,
-        "slots": list(slots),
-        "rate_ppm": rate_ppm,
-    }
-    return Record(kind="round", content=content)
-
-
-def _draws(settlement: Settlement, job: Job, now_ms: int, link: Link) -> list[Command]:
-    for round_ in job.rounds.values():
-        withheld = now_ms - round_.closed_ms >= REVEAL_WAIT_MS
-        if round_.secret is None and not withheld:
-            continue
-        index = settlement.links_shown + 1
-        content = {
-            "job": job.opened.job,
-            "round": round_.id,
-            "index": index,
-            "link": link(index).hex(),
-            "secret": round_.secret or "",
-        }
-        return [Record(kind="draw", content={**content, "drawn": settlement.drawn_by(content)})]
-    return []
+def _draw(settlement: Settlement, job: Job, now_ms: int, link: Link) -> Evidence | None:
+    if not job.audits.batches:
+        return None
+    next_link = link(settlement.beacon.index + 1)
+    return job.audits.next_draw(settlement.panel, settlement.beacon, next_link, now_ms)
 
 
 def overdue(settlement: Settlement, book: Book, now_ms: int) -> list[Command]:
@@ -224,8 +145,8 @@ def _end_of_time(book: Book, name: str, job: Job) -> list[Command]:
         return []
     items = [
         SettleItem(slot=slot, pay=True, reason="not judged within the job's time")
-        for slot, segment in job.unjudged.items()
-        if not segment.settled and not book.parties[segment.operator].tombstoned
+        for slot, segment in job.segments.items()
+        if segment.pay is Pay.OPEN and not book.parties[segment.operator].tombstoned
     ]
     settle: list[Command] = [Settle(job=name, items=items)] if items else []
     return [*settle, ExpireJob(job=name)]
@@ -234,13 +155,13 @@ def _end_of_time(book: Book, name: str, job: Job) -> list[Command]:
 def _challenge_ends(
     settlement: Settlement, challenge: ChallengeEntry, now_ms: int
 ) -> list[Command]:
-    """What an audit that the challenge caused has found, or that nobody found anything in time."""
+    """What an audit that the challenge caused has found, or that its time is over."""
     opened = challenge.opened
-    segment = settlement.segment(opened.slot)
-    audited_since = opened.slot in settlement.questioned and segment.outcome is not None
-    if audited_since and segment.outcome is not None:
-        upheld = segment.outcome is Outcome.REJECT
-        reason = f"audited: {segment.outcome.value}"
+    audits = settlement.job_of(opened.slot).audits
+    outcome = audits.audits[opened.slot].outcome
+    if opened.slot in audits.challenged and outcome is not None:
+        upheld = outcome is Outcome.REJECT
+        reason = f"audited: {outcome.value}"
         return [ResolveChallenge(challenge=opened.challenge, upheld=upheld, reason=reason)]
     if now_ms >= opened.expires_ms:
         return [ExpireChallenge(challenge=opened.challenge)]

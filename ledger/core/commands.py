@@ -11,8 +11,11 @@ and closes the job. It moves credits only as the job's rules say.
 """
 
 from dataclasses import dataclass, field
-from typing import Any, get_args
+from typing import get_args
 
+from gensyn_ray.domain.evidence import Evidence
+from gensyn_ray.domain.ids import Slot
+from gensyn_ray.domain.leaf import Leaf
 from gensyn_ray.domain.numerics import PINNED
 from ledger.core.parameters import Parameters
 
@@ -193,12 +196,23 @@ class FinishTask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestSlot:
-    """Asks for the right to run one segment; reserves stake and escrow for it."""
+    """Asks for the right to run one segment; reserves stake and escrow for it. Its fields are those
+    of the slot."""
 
     job: str
     task: str
     segment: int
     attempt: int
+
+    @classmethod
+    def of(cls, slot: Slot) -> "RequestSlot":
+        """The request for a slot."""
+        return cls(job=slot.job, task=slot.task, segment=slot.segment, attempt=slot.attempt)
+
+    @property
+    def slot(self) -> Slot:
+        """The slot that is asked for."""
+        return Slot(job=self.job, task=self.task, segment=self.segment, attempt=self.attempt)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,7 +220,7 @@ class Commit:
     """Answers slots with leaves. `root`: Merkle root over their canonical bytes in order, hex."""
 
     root: str
-    leaves: list[dict[str, Any]]
+    leaves: list[Leaf]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,8 +230,7 @@ class Record:
     The ledger checks the signer's role. Settlement checks what the record says.
     """
 
-    kind: str
-    content: dict[str, Any]
+    evidence: Evidence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -146,6 +146,4 @@ def _check_signer(book: Book, order: Order) -> Rejected | None:
 
 
 def _record(header: Header, command: Record) -> Decision:
-    return accept(
-        Recorded(kind=command.kind, role=header.role, party=header.party, content=command.content)
-    )
+    return accept(Recorded(evidence=command.evidence, role=header.role, party=header.party))

@@ -8,6 +8,8 @@ decided, so that folding needs no clock.
 from dataclasses import dataclass
 from typing import Any, get_args
 
+from gensyn_ray.domain.evidence import Evidence
+from gensyn_ray.domain.leaf import Leaf
 from ledger.core.parameters import Parameters
 
 
@@ -184,17 +186,16 @@ class SlotCommitted:
     operator: str
     root: str
     index: int
-    leaf: dict[str, Any]
+    leaf: Leaf
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recorded:
     """Evidence, as its signer `party` recorded it in `role`."""
 
-    kind: str
+    evidence: Evidence
     role: str
     party: str
-    content: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

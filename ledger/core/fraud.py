@@ -9,11 +9,7 @@ evidence is valid, a slash takes free and unbonding stake up to the same amount.
 more than the stake that backed the job.
 """
 
-from typing import Any
-
-from gensyn_ray.domain import canonical
-from gensyn_ray.domain.ids import Slot
-from gensyn_ray.domain.records import BadRecord, from_json
+from gensyn_ray.domain.leaf import Leaf
 from gensyn_ray.domain.signing import Envelope
 from ledger.core import accounts, orders
 from ledger.core.book import Book
@@ -62,7 +58,7 @@ def report_equivocation(
 def _equivocator(command: ReportEquivocation, *, network: str, genesis: str) -> str | Rejected:
     """The party that signed both answers, or the refusal."""
     signers: list[str] = []
-    answers: list[bytes] = []
+    answers: list[Leaf] = []
     for value in (command.first, command.second):
         try:
             order = orders.read(Envelope.from_json(value))
@@ -76,24 +72,16 @@ def _equivocator(command: ReportEquivocation, *, network: str, genesis: str) -> 
         if leaf is None:
             return reject(Reason.NOT_EQUIVOCATION, "a commitment does not answer this slot")
         signers.append(order.header.party)
-        answers.append(canonical.encode(leaf))
+        answers.append(leaf)
     # The same leaf under another root is no fraud: an agent batches again after a lost link.
     if signers[0] != signers[1] or answers[0] == answers[1]:
         return reject(Reason.NOT_EQUIVOCATION)
     return signers[0]
 
 
-def _leaf_for(command: object, slot: str) -> dict[str, Any] | None:
-    if not isinstance(command, Commit):
-        return None
-    for leaf in command.leaves:
-        try:
-            at = from_json(Slot, {key: leaf.get(key) for key in Slot.__slots__})
-        except BadRecord:
-            continue
-        if str(at) == slot:
-            return leaf
-    return None
+def _leaf_for(command: object, slot: str) -> Leaf | None:
+    leaves = command.leaves if isinstance(command, Commit) else []
+    return next((leaf for leaf in leaves if str(leaf.slot) == slot), None)
 
 
 def _take_stake(book: Book, command: Slash, now_ms: int) -> Decision:

@@ -1,8 +1,8 @@
 """Jobs, tasks and slots: open a job, start its tasks, issue slots, take commitments."""
 
-from gensyn_ray.domain import canonical, merkle
-from gensyn_ray.domain.ids import Slot, is_safe_id
-from gensyn_ray.domain.records import BadRecord, from_json
+from gensyn_ray.domain import merkle
+from gensyn_ray.domain.ids import is_safe_id
+from gensyn_ray.domain.leaf import Leaf
 from ledger.core import accounts
 from ledger.core.book import Book
 from ledger.core.book_state import SlotState, Standing
@@ -130,14 +130,7 @@ def request_slot(book: Book, header: Header, command: RequestSlot, now_ms: int) 
         return reject(Reason.STALE_ATTEMPT)
     if task.operator not in ("", header.party):
         return reject(Reason.ATTEMPT_TAKEN)
-    slot = str(
-        Slot(
-            job=command.job,
-            task=command.task,
-            segment=command.segment,
-            attempt=command.attempt,
-        )
-    )
+    slot = str(command.slot)
     if command.segment < 0:
         return reject(Reason.UNKNOWN_SLOT, "segments count from 0")
     if slot in job.slots:
@@ -172,16 +165,12 @@ def commit(book: Book, header: Header, command: Commit) -> Decision:
         return reject(Reason.WRONG_LEAF, "no leaves")
     slots: list[str] = []
     for leaf in command.leaves:
-        try:
-            slot = from_json(Slot, {key: leaf.get(key) for key in Slot.__slots__})
-        except BadRecord as error:
-            return reject(Reason.WRONG_LEAF, str(error))
-        if (no := _check_commit(book, header, slot, leaf)) is not None:
+        if (no := _check_commit(book, header, leaf)) is not None:
             return no
-        slots.append(str(slot))
+        slots.append(str(leaf.slot))
     if len(set(slots)) != len(slots):
         return reject(Reason.WRONG_LEAF, "a slot is answered twice")
-    root = merkle.root_of(canonical.encode(leaf) for leaf in command.leaves).hex()
+    root = merkle.root_of(leaf.encode() for leaf in command.leaves).hex()
     if root != command.root:
         return reject(Reason.WRONG_ROOT)
     return Accepted(
@@ -192,21 +181,20 @@ def commit(book: Book, header: Header, command: Commit) -> Decision:
     )
 
 
-def _check_commit(
-    book: Book, header: Header, slot: Slot, leaf: dict[str, object]
-) -> Rejected | None:
-    job = open_job_of(book, slot.job)
+def _check_commit(book: Book, header: Header, leaf: Leaf) -> Rejected | None:
+    slot = str(leaf.slot)
+    job = open_job_of(book, leaf.job)
     if isinstance(job, Rejected):
         return job
-    entry = job.slots.get(str(slot))
+    entry = job.slots.get(slot)
     if entry is None:
-        return reject(Reason.UNKNOWN_SLOT, str(slot)[:200])
+        return reject(Reason.UNKNOWN_SLOT, slot[:200])
     if entry.operator != header.party:
-        return reject(Reason.NOT_YOUR_SLOT, str(slot))
+        return reject(Reason.NOT_YOUR_SLOT, slot)
     if entry.state is not SlotState.ISSUED:
         return reject(Reason.SLOT_NOT_OPEN, entry.state.value)
-    if leaf.get("operator") != header.party:
+    if leaf.operator != header.party:
         return reject(Reason.WRONG_LEAF, "the leaf names another operator")
-    if leaf.get("data_digest") != job.opened.data_digest:
+    if leaf.data_digest != job.opened.data_digest:
         return reject(Reason.WRONG_LEAF, "the leaf names other data than the job")
     return None

@@ -1,15 +1,10 @@
 """What an audit finds, from the results that were signed.
 
-A verifier signs the digest of what it computed, never whether it agrees: comparing is the
-authority's. One replay that differs from the claim opens a dispute; the referee's own replay, made
-by another key, settles it.
+A verifier signs the digest of what it computed, never whether it agrees: the authority compares. A
+result that differs from the claim opens a dispute; a referee's own replay settles it.
 """
 
-from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any
-
-from gensyn_ray.domain import canonical
 
 
 class Outcome(StrEnum):
@@ -22,16 +17,11 @@ class Outcome(StrEnum):
 
 
 UNAVAILABLE_RESULT = "unavailable"
-"""What a verifier signs when the stored predecessor cannot be had."""
+"""The result that a verifier signs when the stored predecessor cannot be had."""
 
 
-def result_digest(state_after: str, metrics: Mapping[str, Any]) -> str:
-    """What a replay is compared by: the end state's digest and the metrics, to the bit."""
-    return canonical.digest({"state_after": state_after, "metrics": dict(metrics)})
-
-
-def compare(claimed: str, verifier: str, referee: str | None) -> Outcome | None:
-    """The outcome, or None while the referee's replay is still needed.
+def compare(claimed: str, verifier_result: str, referee_result: str) -> Outcome | None:
+    """The outcome, or None while the referee's result is needed and missing (empty).
 
     | verifier    | referee              | outcome |
     |-------------|----------------------|---------|
@@ -42,10 +32,10 @@ def compare(claimed: str, verifier: str, referee: str | None) -> Outcome | None:
     | differs     | a third result       | INCONCLUSIVE |
     | differs     | unavailable          | UNAVAILABLE |
     """
-    if verifier == claimed:
+    if verifier_result == claimed:
         return Outcome.ACCEPT
-    if UNAVAILABLE_RESULT in (verifier, referee):
+    if UNAVAILABLE_RESULT in (verifier_result, referee_result):
         return Outcome.UNAVAILABLE
-    if referee is None:
+    if not referee_result:
         return None
-    return Outcome.REJECT if referee == verifier else Outcome.INCONCLUSIVE
+    return Outcome.REJECT if referee_result == verifier_result else Outcome.INCONCLUSIVE

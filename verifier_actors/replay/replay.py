@@ -11,7 +11,8 @@ from typing import Protocol
 import torch
 
 from gensyn_ray.domain.errors import OperationError, Unreachable
-from verifier_actors.core.outcome import UNAVAILABLE_RESULT, result_digest
+from gensyn_ray.domain.leaf import result_digest
+from verifier_actors.core.outcome import UNAVAILABLE_RESULT
 from verifier_actors.replay.request import ReplayRequest
 from workloads.core.bundle import Bundle, load_program
 from workloads.core.data_cache import DataCache

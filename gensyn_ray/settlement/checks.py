@@ -1,0 +1,39 @@
+"""Whether recorded evidence of the network is what the journal before it calls for.
+
+Whoever holds the journal can check every batch, draw, referee call and ruling: the network has no
+choice in any of them but the moment.
+"""
+
+from gensyn_ray.domain.evidence import Batch, Draw, RefereeCall, Ruling
+from gensyn_ray.settlement.state import Settlement
+from ledger.core.events import Event, Recorded
+from verifier_actors.core.audit import IllegalMove
+
+
+def problem_with(settlement: Settlement, event: Event, time_ms: int) -> str:
+    """What is wrong with an event of an entry that is about to be folded; empty if it is right.
+
+    `time_ms`: the entry's time. Events that are no evidence of the network's are right here.
+    """
+    if not isinstance(event, Recorded):
+        return ""
+    try:
+        return _problem_with(settlement, event, time_ms)
+    except (KeyError, ValueError, IllegalMove) as error:
+        return f"its evidence does not fit what came before: {error!r}"
+
+
+def _problem_with(settlement: Settlement, event: Recorded, time_ms: int) -> str:
+    evidence, panel, shown = event.evidence, settlement.panel, settlement.beacon
+    match evidence:
+        case Batch():
+            audits = settlement.jobs[evidence.job].audits
+            return audits.problem_with_batch(evidence, settlement.tombstoned, time_ms)
+        case Draw():
+            audits = settlement.jobs[evidence.job].audits
+            return audits.problem_with_draw(evidence, panel, shown, time_ms)
+        case RefereeCall() | Ruling():
+            audits = settlement.job_of(evidence.slot).audits
+            return audits.problem_with_ruling(evidence, panel, shown)
+        case _:
+            return ""

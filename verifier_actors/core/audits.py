@@ -1,0 +1,302 @@
+"""All audits of one job: a fold over evidence, and the evidence that is due next.
+
+The network records what is due under its key and folds it, so the journal alone gives the same
+state. The functions `problem_with_...` check recorded evidence against the state before it.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from gensyn_ray.domain.evidence import Assignment, Batch, Draw, RefereeCall, Reveal, Ruling, Verdict
+from verifier_actors.core import beacon, draw
+from verifier_actors.core.audit import ANSWERED, Audit, AuditState, Move
+from verifier_actors.core.lineage import Lineage
+from verifier_actors.core.outcome import Outcome
+from verifier_actors.core.panel import Panel
+from verifier_actors.core.sampling import Reason, SamplingPolicy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beacon:
+    """The network's chain as far as it was shown: its last link in hex, and that link's number."""
+
+    link: str
+    index: int = 0
+
+
+@dataclass(slots=True, kw_only=True)
+class ClosedBatch:
+    """A batch that waits for its draw. `secret`: hex of the submitter's link; empty until it is
+    revealed."""
+
+    batch: Batch
+    closed_ms: int
+    secret: str = ""
+
+
+class Audits:
+    """`secret_anchor`: hex end of the submitter's hash chain. `lineage`: the job's tasks."""
+
+    def __init__(
+        self, *, job: str, policy: SamplingPolicy, secret_anchor: str, lineage: Lineage
+    ) -> None:
+        self.job, self.policy, self._lineage = job, policy, lineage
+        self.audits: dict[str, Audit] = {}
+        self.revealed = 0
+        """Links of the submitter's chain that were shown."""
+        self.batches: dict[str, ClosedBatch] = {}
+        """Batches that wait for their draw, by id."""
+        self.open: dict[str, Audit] = {}
+        """Audits that were drawn and not judged, by slot."""
+        self.challenged: set[str] = set()
+        """Slots that were challenged before any audit of them had ended."""
+        self._queue: dict[str, list[str]] = {}
+        """Per operator: committed slots that no batch holds."""
+        self._batches_closed = 0
+        self._last_secret = secret_anchor
+        self._flushing = False
+
+    # -- the fold --------------------------------------------------------------------------------
+
+    def commit(self, audit: Audit) -> None:
+        """A segment was acknowledged."""
+        self.audits[audit.slot] = audit
+        self._queue.setdefault(audit.operator, []).append(audit.slot)
+
+    def close_batch(self, batch: Batch, time_ms: int) -> None:
+        """A batch was recorded."""
+        self._batches_closed += 1
+        self.batches[batch.batch] = ClosedBatch(batch=batch, closed_ms=time_ms)
+        for slot in batch.slots:
+            self.audits[slot].move(Move.BATCH)
+        taken = set(batch.slots)
+        for operator, slots in self._queue.items():
+            self._queue[operator] = [slot for slot in slots if slot not in taken]
+        if not any(self._queue.values()):
+            self._flushing = False
+
+    def reveal(self, reveal: Reveal) -> None:
+        """The submitter's link for a batch was recorded."""
+        self.batches[reveal.batch].secret = self._last_secret = reveal.link
+        self.revealed += 1
+
+    def take_draw(self, drawn: Draw) -> list[Audit]:
+        """A draw was recorded. Gives the audits that it left out."""
+        closed = self.batches.pop(drawn.batch)
+        verifier_of = {one.slot: one.verifier for one in drawn.drawn}
+        skipped: list[Audit] = []
+        for slot in closed.batch.slots:
+            audit = self.audits[slot]
+            if slot in verifier_of:
+                audit.verifier = verifier_of[slot]
+                audit.move(Move.ASSIGN)
+                self.open[slot] = audit
+            else:
+                audit.move(Move.SKIP)
+                skipped.append(audit)
+        return skipped
+
+    def take_verdict(self, verdict: Verdict, party: str) -> None:
+        """A verifier's or referee's result was recorded."""
+        self.audits[verdict.slot].take_verdict(party, verdict.result)
+
+    def call_referee(self, call: RefereeCall) -> None:
+        """A dispute was recorded."""
+        audit = self.audits[call.slot]
+        audit.referee = call.referee
+        audit.move(Move.CALL_REFEREE)
+
+    def rule(self, ruling: Ruling) -> Audit:
+        """A ruling was recorded. Gives the audit that it ends."""
+        audit = self.open.pop(ruling.slot)
+        audit.outcome = Outcome(ruling.outcome)
+        audit.move(Move.RULE)
+        return audit
+
+    def flush(self) -> None:
+        """What waits for a batch goes into one now."""
+        self._flushing = any(self._queue.values())
+
+    def audit_fully(self, tasks: Iterable[str]) -> None:
+        """Every segment of these tasks is to be audited. Unknown names are ignored."""
+        for name in tasks:
+            if name in self._lineage.tasks:
+                self._lineage.tasks[name].full_audit = True
+        self.flush()
+
+    def challenge(self, slot: str) -> None:
+        """A bonded challenge was opened: it asks for an audit unless there was one."""
+        if self.audits[slot].outcome is None:
+            self.challenged.add(slot)
+
+    # -- what is due -----------------------------------------------------------------------------
+
+    def next_ruling(
+        self, panel: Panel, shown: Beacon, tombstoned: Mapping[str, str]
+    ) -> RefereeCall | Ruling | None:
+        """What the results that are in call for. Audits of tombstoned operators stay as they are:
+        their segments are not paid anyway."""
+        for audit in self.open.values():
+            if audit.state in ANSWERED and audit.operator not in tombstoned:
+                return _answer_to(audit, panel, shown)
+        return None
+
+    def next_draw(self, panel: Panel, shown: Beacon, link: bytes, now_ms: int) -> Draw | None:
+        """The draw of the oldest batch whose link is revealed or withheld for too long. `link`: the
+        network's next beacon link."""
+        for closed in self.batches.values():
+            if not closed.secret and not self._is_withheld(closed, now_ms):
+                continue
+            return Draw(
+                job=self.job,
+                batch=closed.batch.batch,
+                index=shown.index + 1,
+                link=link.hex(),
+                secret=closed.secret,
+                drawn=self.selected(closed, link.hex(), panel),
+            )
+        return None
+
+    def next_batch(self, tombstoned: Mapping[str, str], now_ms: int) -> Batch | None:
+        """Commitments to put into a batch now."""
+        for operator, slots in self._queue.items():
+            if slots and self._must_close(operator, slots, tombstoned, now_ms):
+                return self._batch(slots, Reason.SAMPLING)
+        demanded = self._demanded()
+        return self._batch(demanded, Reason.DEMAND) if demanded else None
+
+    def selected(self, closed: ClosedBatch, link: str, panel: Panel) -> list[Assignment]:
+        """Slots of a batch that two links select, each with its verifier. `link`: hex."""
+        rate_ppm = self.policy.drawn_rate_ppm(closed.batch.rate_ppm, closed.secret)
+        drawn: list[Assignment] = []
+        for slot in closed.batch.slots:
+            audit = self.audits[slot]
+            value = draw.draw_value(
+                link=bytes.fromhex(link),
+                root=bytes.fromhex(audit.root),
+                secret=bytes.fromhex(closed.secret),
+                leaf_index=audit.leaf_index,
+            )
+            if draw.is_drawn(value, rate_ppm):
+                drawn.append(Assignment(slot=slot, verifier=panel.verifier(audit, value)))
+        return drawn
+
+    def _must_close(
+        self, operator: str, slots: list[str], tombstoned: Mapping[str, str], now_ms: int
+    ) -> bool:
+        waited_ms = now_ms - self.audits[slots[0]].committed_ms
+        return (
+            len(slots) >= self.policy.batch_size
+            or waited_ms >= self.policy.batch_wait_ms
+            or self._flushing
+            or operator in tombstoned
+        )
+
+    def _demanded(self) -> list[str]:
+        """Skipped slots that a full audit or a challenge asks for."""
+        asked = [
+            slot for task in self._lineage.tasks.values() if task.full_audit for slot in task.good
+        ]
+        asked += sorted(self.challenged)
+        skipped = [slot for slot in asked if self.audits[slot].state is AuditState.SKIPPED]
+        return list(dict.fromkeys(skipped))
+
+    def _batch(self, slots: list[str], reason: Reason) -> Batch:
+        return Batch(
+            job=self.job,
+            batch=f"{self.job}/batch-{self._batches_closed}",
+            slots=list(slots),
+            rate_ppm=self.policy.rate_ppm(reason),
+        )
+
+    def _is_withheld(self, closed: ClosedBatch, now_ms: int) -> bool:
+        return now_ms - closed.closed_ms >= self.policy.reveal_wait_ms
+
+    # -- checks of what was recorded -------------------------------------------------------------
+
+    def problem_with_batch(self, batch: Batch, tombstoned: Mapping[str, str], time_ms: int) -> str:
+        """What is wrong with a recorded batch that is about to be folded; empty if it is right.
+
+        A batch holds all that waits of one operator, at the rate of the job's terms, once that is
+        due; or all that full audits and challenges ask for, at the full rate.
+        """
+        allowed = [
+            self._batch(slots, Reason.SAMPLING)
+            for operator, slots in self._queue.items()
+            if slots and self._must_close(operator, slots, tombstoned, time_ms)
+        ]
+        if demanded := self._demanded():
+            allowed.append(self._batch(demanded, Reason.DEMAND))
+        for one in allowed:
+            if one.slots == batch.slots:
+                if one.rate_ppm != batch.rate_ppm:
+                    return f"its rate is {batch.rate_ppm} ppm and has to be {one.rate_ppm}"
+                return "" if one == batch else "its id is another"
+        return "its slots are no batch that was due"
+
+    def problem_with_draw(self, drawn: Draw, panel: Panel, shown: Beacon, time_ms: int) -> str:
+        """What is wrong with a recorded draw that is about to be folded; empty if it is right."""
+        if not beacon.follows(bytes.fromhex(drawn.link), bytes.fromhex(shown.link)):
+            return "its link does not follow the last one"
+        if drawn.index != shown.index + 1:
+            return "its link is numbered wrongly"
+        closed = self.batches.get(drawn.batch)
+        if closed is None:
+            return "no closed batch waits for it"
+        if drawn.secret != closed.secret:
+            return "its secret is not the one that was revealed"
+        if not closed.secret and not self._is_withheld(closed, time_ms):
+            return "its submitter had time left to reveal a link"
+        if drawn.drawn != self.selected(closed, drawn.link, panel):
+            return "it drew other segments than its links select"
+        return ""
+
+    def problem_with_ruling(
+        self, recorded: RefereeCall | Ruling, panel: Panel, shown: Beacon
+    ) -> str:
+        """What is wrong with a recorded referee call or ruling that is about to be folded; empty if
+        it is right."""
+        audit = self.open.get(recorded.slot)
+        if audit is None or audit.state not in ANSWERED:
+            return "no result of a replay waits for it"
+        if recorded != _answer_to(audit, panel, shown):
+            return "the results that are in call for another"
+        return ""
+
+    def problem_with_reveal(self, reveal: Reveal) -> str:
+        """Why a submitter's link is not taken; empty if it is."""
+        try:
+            link = bytes.fromhex(reveal.link)
+        except ValueError:
+            return "the link is no hex text"
+        follows = beacon.follows(link, bytes.fromhex(self._last_secret))
+        return "" if follows else "the link does not follow the last one"
+
+    def awaits_reveal(self, batch: str) -> bool:
+        """Whether a batch waits for the submitter's link."""
+        closed = self.batches.get(batch)
+        return closed is not None and not closed.secret
+
+
+def _answer_to(audit: Audit, panel: Panel, shown: Beacon) -> RefereeCall | Ruling:
+    """What the results of an audit call for. Without a possible referee it is inconclusive."""
+    outcome = audit.found()
+    if outcome is None:
+        if referee := panel.referee(audit, bytes.fromhex(shown.link)):
+            return RefereeCall(slot=audit.slot, referee=referee)
+        outcome = Outcome.INCONCLUSIVE
+    return ruling_of(audit, outcome)
+
+
+def ruling_of(audit: Audit, outcome: Outcome) -> Ruling:
+    """The ruling that gives an audit an outcome, with everything that it follows from."""
+    return Ruling(
+        slot=audit.slot,
+        outcome=outcome.value,
+        at_fault=audit.operator if outcome is Outcome.REJECT else "",
+        claimed=audit.claimed,
+        verifier=audit.verifier,
+        verifier_result=audit.verifier_result,
+        referee=audit.referee,
+        referee_result=audit.referee_result,
+    )
