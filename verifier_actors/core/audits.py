@@ -47,7 +47,8 @@ class Audits:
         self.batches: dict[str, ClosedBatch] = {}
         """Batches that wait for their draw, by id."""
         self.open: dict[str, Audit] = {}
-        """Audits that were drawn and not judged, by slot."""
+        """Audits that were drawn and not judged, by slot; those with a verdict last, in the order of
+        their first verdicts."""
         self.challenged: set[str] = set()
         """Slots that were challenged before any audit of them had ended."""
         self._queue: dict[str, list[str]] = {}
@@ -98,7 +99,11 @@ class Audits:
 
     def take_verdict(self, verdict: Verdict, party: str) -> None:
         """A verifier's or referee's result was recorded."""
-        self.audits[verdict.slot].take_verdict(party, verdict.result)
+        audit = self.audits[verdict.slot]
+        is_first = audit.state is AuditState.ASSIGNED
+        audit.take_verdict(party, verdict.result)
+        if is_first and audit.state is AuditState.REPLAYED:
+            self.open[verdict.slot] = self.open.pop(verdict.slot)
 
     def call_referee(self, call: RefereeCall) -> None:
         """A dispute was recorded."""

@@ -4,7 +4,9 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gensyn_ray.domain.evidence import Batch, Draw, Ruling
 from gensyn_ray.domain.signing import SigningKey
+from gensyn_ray.settlement.checks import problem_with
 from gensyn_ray.settlement.state import Settlement
 from gensyn_ray.testnet.simulator.network import DEPOSIT_MICRO, NAME, PRICE_MICRO, RESERVE_MICRO
 from ledger.core import accounts, invariants
@@ -12,6 +14,7 @@ from ledger.core.book_state import SlashState
 from ledger.core.events import JobClosed, Recorded, SlotCommitted, SlotSettled, Tombstoned
 from ledger.core.journal import Entry
 from ledger.export import flat as export
+from verifier_actors.core.audit import AuditState
 from verifier_actors.core.outcome import Outcome
 
 if TYPE_CHECKING:
@@ -42,8 +45,7 @@ def verified_entries(world: "Simulation", path: Path) -> list[Entry]:
 
     def follow(entry: Entry) -> None:
         for event in entry.events:
-            if isinstance(event, Recorded) and event.kind == "draw":
-                assert settlement.check_draw(event.content) == ""
+            assert problem_with(settlement, event, entry.time_ms) == ""
         settlement.fold(entry.events, entry.time_ms)
 
     return export.verify(path.read_bytes(), key.public, follow=follow).entries
@@ -52,19 +54,17 @@ def verified_entries(world: "Simulation", path: Path) -> list[Entry]:
 def check_rulings(world: "Simulation", entries: list[Entry]) -> None:
     """A drawn segment is rejected exactly if its claim is fabricated; its operator is slashed."""
     events = [event for entry in entries for event in entry.events]
-    records = [event for event in events if isinstance(event, Recorded)]
-    drawn = {
-        one["slot"] for event in records if event.kind == "draw" for one in event.content["drawn"]
-    }
-    rounds = {event.content["round"]: event.content for event in records if event.kind == "round"}
-    for draw in (event.content for event in records if event.kind == "draw"):
-        round_ = rounds[draw["round"]]
-        if not draw["secret"] or round_["rate_ppm"] == 1_000_000:
-            assert [one["slot"] for one in draw["drawn"]] == round_["slots"]
-    rulings = [event.content for event in records if event.kind == "ruling"]
-    outcomes = {ruling["slot"]: ruling["outcome"] for ruling in rulings}
+    evidence = [event.evidence for event in events if isinstance(event, Recorded)]
+    batches = {one.batch: one for one in evidence if isinstance(one, Batch)}
+    draws = [one for one in evidence if isinstance(one, Draw)]
+    drawn = {one.slot for draw in draws for one in draw.drawn}
+    for draw in draws:
+        if not draw.secret or batches[draw.batch].rate_ppm == 1_000_000:
+            assert [one.slot for one in draw.drawn] == batches[draw.batch].slots
+    rulings = [one for one in evidence if isinstance(one, Ruling)]
+    outcomes = {ruling.slot: ruling.outcome for ruling in rulings}
     assert len(outcomes) == len(rulings), "a segment has one ruling"
-    assert all(ruling["verifier"] != ruling["referee"] for ruling in rulings)
+    assert all(ruling.verifier != ruling.referee for ruling in rulings)
     assert set(outcomes) <= drawn, "a segment with a ruling was drawn"
     assert set(outcomes.values()) <= {Outcome.ACCEPT, Outcome.REJECT}
     operators = world.operators
@@ -127,7 +127,7 @@ def check_balances(world: "Simulation", entries: list[Entry]) -> None:
     kept = book.balances[accounts.JACKPOT] + book.balances[accounts.BURN]
     made_good = RESERVE_MICRO * len(caught) - kept
     jobs = [authority.settlement.jobs[name] for name in world.drivers]
-    void = sum(segment.void for job in jobs for segment in job.segments.values())
+    void = sum(segment.is_void for job in jobs for segment in job.segments.values())
     assert 0 <= made_good <= PRICE_MICRO * void, "only void segments are made good"
     submitter = accounts.available(world.network.submitter.party)
     spent = DEPOSIT_MICRO - book.balances[submitter]
@@ -160,12 +160,12 @@ def check_chains(world: "Simulation") -> None:
             for number, slot in enumerate(task.good):
                 segment = job.segments[slot]
                 assert (segment.slot.task, segment.slot.segment) == (name, number)
-                assert before is None or segment.leaf["state_before"] == before
-                before = segment.leaf["state_after"]
-                assert not segment.void
+                assert before is None or segment.leaf.state_before == before
+                before = segment.leaf.state_after
+                assert not segment.is_void
                 if slot in world.operators.fabricated:
                     assert segment.operator not in settlement.tombstoned
-                    assert segment.drawn is False
+                    assert segment.audit.state is AuditState.SKIPPED
 
 
 def check_restart(world: "Simulation") -> None:

@@ -3,6 +3,7 @@
 import random
 from typing import Any
 
+from gensyn_ray.domain.evidence import Evidence, Flush, FullAudit, Reveal
 from gensyn_ray.testnet.simulator.network import LINKS, SEGMENTS, Network
 from gensyn_ray.testnet.simulator.operators import Attempt, Operator
 from gensyn_ray.testnet.simulator.training import digest_of
@@ -81,19 +82,19 @@ class Driver:
             if chance.random() >= self._withholds:
                 self._shown += 1
                 link = beacon.link_of(self.secret, LINKS, self._shown).hex()
-                self._record("reveal", job=self.job, round=batch, link=link)
+                self._record(Reveal(job=self.job, batch=batch, link=link))
 
     def audit_fully(self, chance: random.Random) -> None:
         """Have every segment of one task audited."""
         if started := list(self._network.read("tasks", job=self.job)):
-            self._record("harden", job=self.job, tasks=[chance.choice(started)])
+            self._record(FullAudit(job=self.job, tasks=[chance.choice(started)]))
 
     def flush(self) -> None:
         """Close all open batches."""
-        self._record("harden", job=self.job, tasks=[])
+        self._record(Flush(job=self.job))
 
     def close(self) -> None:
         self._network.must(self._network.driver, "driver", CloseJob(job=self.job))
 
-    def _record(self, kind: str, **content: Any) -> None:
-        self._network.must(self._network.driver, "driver", Record(kind=kind, content=content))
+    def _record(self, evidence: Evidence) -> None:
+        self._network.must(self._network.driver, "driver", Record(evidence=evidence))

@@ -1,8 +1,9 @@
 """Commands that the authority must refuse: forged leaves, foreign keys, wrong roles."""
 
 import random
-from typing import Any
+from dataclasses import replace
 
+from gensyn_ray.domain.evidence import Reveal, Ruling, Verdict
 from gensyn_ray.domain.ids import Slot
 from gensyn_ray.domain.signing import SigningKey
 from gensyn_ray.testnet.simulator.network import DEPOSIT_MICRO, Network
@@ -26,16 +27,25 @@ def send_invalid(network: Network, operators: Operators, chance: random.Random) 
     slot = Slot.parse(chance.choice(list(operators.committed)))
     operator = chance.choice(operators.all)
     again = Result(state_after=digest_of("again", str(slot)), metrics={"score": 1.0})
-    verdict = {"job": slot.job, "slot": str(slot), "result": "00" * 32}
-    reveal = {"job": slot.job, "round": f"{slot.job}/round-0", "link": "00" * 32}
-    ruling = {**verdict, "outcome": "REJECT"}
+    verdict = Verdict(job=slot.job, slot=str(slot), result="00" * 32)
+    reveal = Reveal(job=slot.job, batch=f"{slot.job}/batch-0", link="00" * 32)
+    ruling = Ruling(
+        slot=str(slot),
+        outcome="REJECT",
+        at_fault=operator.party,
+        claimed="",
+        verifier="",
+        verifier_result="00" * 32,
+        referee="",
+        referee_result="00" * 32,
+    )
     tries: list[Try] = [
         (operator.key, "operator", commitment_of(leaf_of(slot, operator, "", again))),
         (operator.key, "operator", Bond(amount_micro=10 * DEPOSIT_MICRO)),
-        (operator.key, "verifier", Record(kind="verdict", content=verdict)),
-        (network.driver, "driver", Record(kind="verdict", content=verdict)),
-        (network.driver, "driver", Record(kind="reveal", content=reveal)),
-        (network.driver, "network", Record(kind="ruling", content=ruling)),
+        (operator.key, "verifier", Record(evidence=verdict)),
+        (network.driver, "driver", Record(evidence=verdict)),
+        (network.driver, "driver", Record(evidence=reveal)),
+        (network.driver, "network", Record(evidence=ruling)),
         (network.treasury, "submitter", CloseJob(job=slot.job)),
     ]
     for attempt in (one for one in operators.attempts if one.ready):
@@ -49,13 +59,12 @@ def send_invalid(network: Network, operators: Operators, chance: random.Random) 
 
 def _forgeries(attempt: Attempt, network: Network) -> list[Try]:
     """The attempt's next leaf with one field changed."""
-    changes: list[dict[str, Any]] = [
-        {"state_before": "00" * 32},
-        {"segment": attempt.segment + 1},
-        {"numerics": "c9"},
-        {"data_digest": "00" * 32},
-        {"metrics": None},
-        {"operator": network.submitter.party},
+    leaf = attempt.ready[0]
+    forged = [
+        replace(leaf, state_before="00" * 32),
+        replace(leaf, segment=attempt.segment + 1),
+        replace(leaf, numerics="c9"),
+        replace(leaf, data_digest="00" * 32),
+        replace(leaf, operator=network.submitter.party),
     ]
-    key = attempt.operator.key
-    return [(key, "operator", commitment_of({**attempt.ready[0], **change})) for change in changes]
+    return [(attempt.operator.key, "operator", commitment_of(one)) for one in forged]

@@ -6,10 +6,11 @@ simulation draws the behaviours of its operators from there.
 
 import random
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Protocol
 
-from gensyn_ray.domain import canonical, merkle
+from gensyn_ray.domain import merkle
 from gensyn_ray.domain.ids import Slot
+from gensyn_ray.domain.leaf import Leaf
 from gensyn_ray.domain.signing import SigningKey
 from gensyn_ray.testnet.simulator.network import DATA, SEGMENTS, Network
 from gensyn_ray.testnet.simulator.training import Result, digest_of, train
@@ -80,7 +81,7 @@ class Attempt:
     attempt: int
     segment: int
     state: str
-    ready: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    ready: list[Leaf] = field(default_factory=list[Leaf])
 
 
 class Operators:
@@ -116,10 +117,7 @@ class Operators:
             segment=attempt.segment,
             attempt=attempt.attempt,
         )
-        command = RequestSlot(
-            job=slot.job, task=slot.task, segment=slot.segment, attempt=slot.attempt
-        )
-        refused = self._network.send(operator.key, "operator", command)
+        refused = self._network.send(operator.key, "operator", RequestSlot.of(slot))
         if refused:
             self._give_up(attempt, refused)
             return
@@ -141,7 +139,7 @@ class Operators:
         if refused:
             self._give_up(attempt, refused)
             return
-        self.committed[slot_of(leaf)] = attempt.operator.party
+        self.committed[str(leaf.slot)] = attempt.operator.party
         if attempt.segment >= SEGMENTS and not attempt.ready:
             self.attempts.remove(attempt)
 
@@ -168,27 +166,22 @@ class Operators:
             ), reason
 
 
-def leaf_of(slot: Slot, operator: Operator, state_before: str, claim: Result) -> dict[str, Any]:
+def leaf_of(slot: Slot, operator: Operator, state_before: str, claim: Result) -> Leaf:
     """The operator's statement about one segment."""
-    return {
-        "job": slot.job,
-        "task": slot.task,
-        "segment": slot.segment,
-        "attempt": slot.attempt,
-        "state_before": state_before,
-        "state_after": claim.state_after,
-        "metrics": claim.metrics,
-        "data_digest": DATA,
-        "numerics": operator.numerics,
-        "operator": operator.party,
-    }
+    return Leaf(
+        job=slot.job,
+        task=slot.task,
+        segment=slot.segment,
+        attempt=slot.attempt,
+        state_before=state_before,
+        state_after=claim.state_after,
+        metrics=claim.metrics,
+        data_digest=DATA,
+        numerics=operator.numerics,
+        operator=operator.party,
+    )
 
 
-def slot_of(leaf: dict[str, Any]) -> str:
-    """The slot of a leaf, as text."""
-    return f"{leaf['job']}/{leaf['task']}/{leaf['segment']}/{leaf['attempt']}"
-
-
-def commitment_of(leaf: dict[str, Any]) -> Commit:
+def commitment_of(leaf: Leaf) -> Commit:
     """The commitment of one leaf."""
-    return Commit(root=merkle.root_of([canonical.encode(leaf)]).hex(), leaves=[leaf])
+    return Commit(root=merkle.root_of([leaf.encode()]).hex(), leaves=[leaf])

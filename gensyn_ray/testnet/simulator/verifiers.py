@@ -2,13 +2,14 @@
 
 from typing import Any
 
+from gensyn_ray.domain.evidence import Verdict
 from gensyn_ray.domain.ids import Slot
+from gensyn_ray.domain.leaf import result_digest
 from gensyn_ray.domain.signing import Envelope, SigningKey
 from gensyn_ray.testnet.simulator.drivers import spec_of
 from gensyn_ray.testnet.simulator.network import Network
 from gensyn_ray.testnet.simulator.training import train
 from ledger.core.commands import Record
-from verifier_actors.core.outcome import result_digest
 
 SHOWN = {"job", "slot", "party", "numerics", "spec", "state_before", "urgent"}
 """All that the authority shows of an audit: nothing of what was claimed."""
@@ -28,12 +29,9 @@ class Verifier:
         assert set(audit) == SHOWN
         slot = Slot.parse(audit["slot"])
         assert audit["spec"] == spec_of(slot.task)
-        content = {
-            "job": audit["job"],
-            "slot": audit["slot"],
-            "result": self.result(slot, audit["state_before"]),
-        }
-        return self._network.sign(self.key, "verifier", Record(kind="verdict", content=content))
+        result = self.result(slot, audit["state_before"])
+        verdict = Verdict(job=audit["job"], slot=audit["slot"], result=result)
+        return self._network.sign(self.key, "verifier", Record(evidence=verdict))
 
     def result(self, slot: Slot, state_before: str) -> str:
         """The digest of a replay of the segment."""
