@@ -28,6 +28,7 @@ from gensyn_ray.cli.submitter import (
     tpe_with_asha,
 )
 from gensyn_ray.domain.errors import OperationError
+from gensyn_ray.domain.evidence import Ruling
 from gensyn_ray.domain.money import MICRO_PER_CREDIT, format_credits
 from gensyn_ray.domain.numerics import REPRODUCIBLE, pinned_class
 from gensyn_ray.testnet.local import LocalNetwork
@@ -209,12 +210,13 @@ def detection_latency_s(entries: Iterable[Entry]) -> dict[str, float | None]:
     found: list[float] = []
     for entry in entries:
         for event in entry.events:
-            if isinstance(event, SlotCommitted):
-                claimed_ms[event.slot] = entry.time_ms
-            if not isinstance(event, Recorded) or event.kind != "ruling":
-                continue
-            if event.content["outcome"] == Outcome.REJECT.value:
-                found.append((entry.time_ms - claimed_ms[event.content["slot"]]) / 1000)
+            match event:
+                case SlotCommitted():
+                    claimed_ms[event.slot] = entry.time_ms
+                case Recorded(evidence=Ruling(outcome=Outcome.REJECT, slot=slot)):
+                    found.append((entry.time_ms - claimed_ms[slot]) / 1000)
+                case _:
+                    pass
     if not found:
         return {"median": None, "worst": None}
     return {"median": round(statistics.median(found), 3), "worst": round(max(found), 3)}

@@ -6,7 +6,9 @@ from typing import Any
 
 from gensyn_ray.domain import signing
 from gensyn_ray.domain.clock import ManualClock
+from gensyn_ray.domain.evidence import Reveal, Verdict
 from gensyn_ray.domain.ids import Slot
+from gensyn_ray.domain.leaf import result_digest
 from gensyn_ray.services.authority import Authority
 from gensyn_ray.services.home import Config, Secrets
 from ledger.client import check_receipt
@@ -26,7 +28,6 @@ from ledger.storage.journal import JournalStore, MemoryJournal
 from tests.kits import ledger_kit
 from tests.kits.ledger_kit import key_of, party_of
 from verifier_actors.core import beacon
-from verifier_actors.core.outcome import result_digest
 
 LINKS = 64
 SECRET = hashlib.sha256(b"submitter's chain").digest()
@@ -131,14 +132,12 @@ class AuthorityKit:
         return ledger_kit.commit(leaf)
 
     def reveal(self) -> None:
-        """The submitter's driver shows its link for every round that waits."""
-        for round_ in self.authority.read("unrevealed", {"job": "job-1"}):
-            job = self.authority.settlement.jobs["job-1"]
-            last = bytes.fromhex(job.last_secret)
-            chain = [beacon.link_of(SECRET, LINKS, index) for index in range(LINKS + 1)]
-            link = next(one for one in chain if beacon.follows(one, last))
-            content = {"job": "job-1", "round": round_, "link": link.hex()}
-            self.accept("driver", "driver", Record(kind="reveal", content=content))
+        """The submitter's driver shows its link for every batch that waits."""
+        for batch in self.authority.read("unrevealed", {"job": "job-1"}):
+            audits = self.authority.settlement.jobs["job-1"].audits
+            link = beacon.link_of(SECRET, LINKS, audits.revealed + 1)
+            reveal = Reveal(job="job-1", batch=batch, link=link.hex())
+            self.accept("driver", "driver", Record(evidence=reveal))
 
     def replay(self, *, honest: bool = True) -> None:
         """Every verifier that is asked says what an honest replay gives, or something else."""
@@ -147,14 +146,9 @@ class AuthorityKit:
             for one in waiting:
                 at = Slot.parse(one["slot"])
                 state = f"state {at.task} {at.segment}" if honest else "another state"
-                content = {
-                    "job": at.job,
-                    "slot": one["slot"],
-                    "result": result_digest(state, {"loss": 0.5}),
-                }
-                self.accept(
-                    names[one["party"]], "verifier", Record(kind="verdict", content=content)
-                )
+                result = result_digest(state, {"loss": 0.5})
+                verdict = Verdict(job=at.job, slot=one["slot"], result=result)
+                self.accept(names[one["party"]], "verifier", Record(evidence=verdict))
 
     def pass_time(self, by_ms: int) -> None:
         """The clock moves, and the authority notices."""
@@ -172,7 +166,7 @@ def sign_for(kit: AuthorityKit, name: str, command: Commit) -> dict[str, str]:
         "genesis": kit.authority.genesis,
         "role": "operator",
         "operation": type(command).__name__,
-        "arguments": {"root": command.root, "leaves": command.leaves},
+        "arguments": {"root": command.root, "leaves": [one.to_json() for one in command.leaves]},
         "nonce": f"other-{command.root}",
         "expiry_ms": 10**12,
         "head": "",

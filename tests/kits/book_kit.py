@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from gensyn_ray.domain.leaf import Leaf
 from ledger.core import accounts
 from ledger.core.book import Book
 from ledger.core.book_state import ChallengeEntry, SlashEntry, SlotEntry, Standing
@@ -101,7 +102,7 @@ def challenge_in(kit: Kit, challenge: str) -> ChallengeEntry:
     return kit.journal.book.challenges[challenge]
 
 
-def leaf(slot: str = SECOND, operator: str = "op-a", **changes: Any) -> dict[str, Any]:
+def leaf(slot: str = SECOND, operator: str = "op-a", **changes: Any) -> Leaf:
     """What `operator` answers to a slot that the busy kit has issued."""
     return leaf_of(slot, operator, **changes)
 

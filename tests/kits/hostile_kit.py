@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from gensyn_ray.domain import signing
 from gensyn_ray.domain.clock import ManualClock
 from gensyn_ray.domain.signing import SigningKey
 from gensyn_ray.services.authority import Authority
@@ -44,6 +45,20 @@ class Network:
             clock=self.clock,
         )
         return self.authority.submit([signer.sign(command)])[0]
+
+    def send_raw(self, who: str, operation: str, arguments: Any) -> dict[str, Any]:
+        """Sign and send arguments that need not spell a command."""
+        body = {
+            "network": "n",
+            "genesis": self.authority.genesis,
+            "role": ROLES[who],
+            "operation": operation,
+            "arguments": arguments,
+            "nonce": f"raw {len(self.authority.journal.tree)}",
+            "expiry_ms": self.clock() + 1_000,
+            "head": "",
+        }
+        return self.authority.submit([signing.seal(KEYS[who], signing.COMMAND, body)])[0]
 
     def open_job(self, **changes: Any) -> dict[str, Any]:
         fields: dict[str, Any] = {

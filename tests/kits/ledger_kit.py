@@ -2,11 +2,13 @@
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from gensyn_ray.domain import canonical, merkle
+from gensyn_ray.domain import merkle
 from gensyn_ray.domain.clock import ManualClock
 from gensyn_ray.domain.ids import Slot
+from gensyn_ray.domain.leaf import Leaf
 from gensyn_ray.domain.signing import Envelope, SigningKey
 from ledger.core import orders
 from ledger.core.commands import (
@@ -111,27 +113,27 @@ def request_slot(slot: str) -> RequestSlot:
     return RequestSlot(job=at.job, task=at.task, segment=at.segment, attempt=at.attempt)
 
 
-def leaf_of(slot: str, operator: str, **changes: Any) -> dict[str, Any]:
+def leaf_of(slot: str, operator: str, **changes: Any) -> Leaf:
     """The leaf that an honest operator signs for a slot."""
     at = Slot.parse(slot)
-    return {
-        "job": at.job,
-        "task": at.task,
-        "segment": at.segment,
-        "attempt": at.attempt,
-        "state_before": "before",
-        "state_after": "after",
-        "metrics": {"loss": 0.5},
-        "data_digest": "data",
-        "numerics": "class-a",
-        "operator": party_of(operator),
-        **changes,
-    }
+    honest = Leaf(
+        job=at.job,
+        task=at.task,
+        segment=at.segment,
+        attempt=at.attempt,
+        state_before="before",
+        state_after="after",
+        metrics={"loss": 0.5},
+        data_digest="data",
+        numerics="class-a",
+        operator=party_of(operator),
+    )
+    return replace(honest, **changes)
 
 
-def commit(*leaves: dict[str, Any]) -> Commit:
+def commit(*leaves: Leaf) -> Commit:
     """A commitment under the right root."""
-    root = merkle.root_of(canonical.encode(leaf) for leaf in leaves)
+    root = merkle.root_of(leaf.encode() for leaf in leaves)
     return Commit(root=root.hex(), leaves=list(leaves))
 
 

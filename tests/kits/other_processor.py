@@ -1,7 +1,7 @@
 """Results of small programs, here and in a process that believes to be on an old processor."""
 
+from gensyn_ray.domain.leaf import result_digest
 from tests.kits import small_programs
-from verifier_actors.core.outcome import result_digest
 from workloads.core.program import Program
 from workloads.core.segment import Runner, TaskSpec
 from workloads.numerics.arithmetic import arithmetic

@@ -16,10 +16,11 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
 
-from gensyn_ray.domain import canonical, merkle
+from gensyn_ray.domain import merkle
+from gensyn_ray.domain.evidence import Flush
 from gensyn_ray.domain.ids import Slot, party_id
+from gensyn_ray.domain.leaf import Leaf
 from gensyn_ray.domain.signing import Envelope, SigningKey
 from ledger.core import accounts, commands, events, invariants, orders
 from ledger.core.book import Book
@@ -415,14 +416,24 @@ def request_slot(books: RandomBooks) -> Asked:
     return NAME_OF[entry.operator] if taken and entry else books.operator(), command
 
 
-def leaf_of(slot: str, name: str, after: str = "x") -> dict[str, Any]:
+def leaf_of(slot: str, name: str, after: str = "x") -> Leaf:
     at = Slot.parse(slot)
-    where = {"job": at.job, "task": at.task, "segment": at.segment, "attempt": at.attempt}
-    return {**where, "operator": party_of(name), "data_digest": "d", "state_after": after}
+    return Leaf(
+        job=at.job,
+        task=at.task,
+        segment=at.segment,
+        attempt=at.attempt,
+        state_before="",
+        state_after=after,
+        metrics={},
+        data_digest="d",
+        numerics="c",
+        operator=party_of(name),
+    )
 
 
-def commit_of(leaf: dict[str, Any]) -> commands.Commit:
-    return commands.Commit(root=merkle.root_of([canonical.encode(leaf)]).hex(), leaves=[leaf])
+def commit_of(leaf: Leaf) -> commands.Commit:
+    return commands.Commit(root=merkle.root_of([leaf.encode()]).hex(), leaves=[leaf])
 
 
 def commit(books: RandomBooks) -> Asked:
@@ -433,7 +444,7 @@ def commit(books: RandomBooks) -> Asked:
 
 def record(books: RandomBooks) -> Asked:
     return books.chance.choice(["network", "driver", "ver-0", "op-0"]), commands.Record(
-        kind="any", content={}
+        evidence=Flush(job="any")
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from gensyn_ray.domain.evidence import Flush, FullAudit
 from ledger.core import invariants
 from ledger.core.commands import (
     CloseJob,
@@ -85,7 +86,7 @@ class Life:
         changes: dict[str, str] = {}
         if segment:
             last = job.segments[job.tasks[task].good[-1]]
-            changes["state_before"] = last.leaf["state_after"]
+            changes["state_before"] = last.leaf.state_after
         if self.chance.random() < 0.1:
             changes["state_after"] = f"made up {self.chance.random()}"
         self.say(name, "operator", self.kit.answer(name, slot, **changes))
@@ -127,8 +128,9 @@ class Life:
         self.say("driver", "driver", ledger_kit.start_task("job-1", task, attempt))
 
     def harden(self) -> None:
-        content = {"job": "job-1", "tasks": self.chance.choice([[], ["task-0"], ["task-1"]])}
-        self.say("driver", "driver", Record(kind="harden", content=content))
+        tasks = self.chance.choice([[], ["task-0"], ["task-1"]])
+        evidence = FullAudit(job="job-1", tasks=tasks) if tasks else Flush(job="job-1")
+        self.say("driver", "driver", Record(evidence=evidence))
 
     def equivocate(self) -> None:
         slot, name = self.slot(), self.operator()

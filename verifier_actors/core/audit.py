@@ -136,4 +136,6 @@ class Audit:
 
     def found(self) -> Outcome | None:
         """What the results so far come to; None if a referee's is needed."""
-        return compare(self.claimed, self.verifier_result, self.referee_result)
+        is_refereed = self.state is AuditState.REFEREED
+        referee_result = self.referee_result if is_refereed else None
+        return compare(self.claimed, self.verifier_result, referee_result)

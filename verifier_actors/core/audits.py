@@ -47,8 +47,8 @@ class Audits:
         self.batches: dict[str, ClosedBatch] = {}
         """Batches that wait for their draw, by id."""
         self.open: dict[str, Audit] = {}
-        """Audits that were drawn and not judged, by slot; those with a verdict last, in the order of
-        their first verdicts."""
+        """Audits that were drawn and not judged, by slot; those with a verdict come last, in the
+        order of their first verdicts."""
         self.challenged: set[str] = set()
         """Slots that were challenged before any audit of them had ended."""
         self._queue: dict[str, list[str]] = {}

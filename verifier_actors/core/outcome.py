@@ -20,8 +20,8 @@ UNAVAILABLE_RESULT = "unavailable"
 """The result that a verifier signs when the stored predecessor cannot be had."""
 
 
-def compare(claimed: str, verifier_result: str, referee_result: str) -> Outcome | None:
-    """The outcome, or None while the referee's result is needed and missing (empty).
+def compare(claimed: str, verifier_result: str, referee_result: str | None) -> Outcome | None:
+    """The outcome; None if a referee's result is needed and there is none.
 
     | verifier    | referee              | outcome |
     |-------------|----------------------|---------|
@@ -36,6 +36,6 @@ def compare(claimed: str, verifier_result: str, referee_result: str) -> Outcome 
         return Outcome.ACCEPT
     if UNAVAILABLE_RESULT in (verifier_result, referee_result):
         return Outcome.UNAVAILABLE
-    if not referee_result:
+    if referee_result is None:
         return None
     return Outcome.REJECT if referee_result == verifier_result else Outcome.INCONCLUSIVE

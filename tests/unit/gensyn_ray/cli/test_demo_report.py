@@ -4,7 +4,9 @@ from types import SimpleNamespace
 from typing import Any
 
 from gensyn_ray.cli.demo import detection_latency_s
+from gensyn_ray.domain.evidence import Ruling
 from ledger.core.events import Event, Recorded, SlotCommitted
+from tests.kits.ledger_kit import leaf_of
 
 
 def entry(time_ms: int, event: Event) -> Any:
@@ -12,13 +14,22 @@ def entry(time_ms: int, event: Event) -> Any:
 
 
 def claim(time_ms: int, slot: str) -> Any:
-    event = SlotCommitted(slot=slot, operator="op", root="", index=0, leaf={})
-    return entry(time_ms, event)
+    leaf = leaf_of(slot, "op")
+    return entry(time_ms, SlotCommitted(slot=slot, operator="op", root="", index=0, leaf=leaf))
 
 
 def ruling(time_ms: int, slot: str, outcome: str) -> Any:
-    content = {"slot": slot, "outcome": outcome}
-    return entry(time_ms, Recorded(kind="ruling", role="network", party="net", content=content))
+    evidence = Ruling(
+        slot=slot,
+        outcome=outcome,
+        at_fault="",
+        claimed="",
+        verifier="",
+        verifier_result="",
+        referee="",
+        referee_result="",
+    )
+    return entry(time_ms, Recorded(evidence=evidence, role="network", party="net"))
 
 
 def test_detection_latency_is_from_claim_to_ruling_of_rejected_segments() -> None:

@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
-from gensyn_ray.domain import canonical, records
+from gensyn_ray.domain import canonical, evidence, records
 from gensyn_ray.domain.ids import Slot
 from gensyn_ray.domain.records import BadRecord
 from ledger.core import commands, events
 from ledger.core.parameters import Parameters
+from tests.kits.ledger_kit import leaf_of
 
 SETTINGS = Parameters(
     reserve_micro=10**17,
@@ -65,8 +66,17 @@ COMMANDS: list[commands.Command] = [
     commands.StartTask(job="job", task="task", trial="trial", spec="spec", attempt=1),
     commands.FinishTask(job="job", task="task"),
     commands.RequestSlot(job="job", task="task", segment=3, attempt=1),
-    commands.Commit(root="ff", leaves=[{"job": "job", "metrics": {"loss": 0.5}}, {}]),
-    commands.Record(kind="verdict", content={"slot": "job/task/3/1", "deep": [{"a": None}]}),
+    commands.Commit(root="ff", leaves=[leaf_of("job/task/3/1", "op-a", metrics={"loss": 0.5})]),
+    commands.Record(
+        evidence=evidence.Draw(
+            job="job",
+            batch="job/batch-0",
+            index=1,
+            link="ab",
+            secret="",
+            drawn=[evidence.Assignment(slot="job/task/3/1", verifier="party")],
+        )
+    ),
     commands.Settle(
         job="job",
         items=[
@@ -139,9 +149,13 @@ EVENTS: list[events.Event] = [
     events.StakeReserved(job="job", operator="party", amount_micro=100),
     events.SlotIssued(slot="job/task/0/0", operator="party", price_micro=10),
     events.SlotCommitted(
-        slot="job/task/0/0", operator="party", root="ff", index=2, leaf={"metrics": {"loss": 1}}
+        slot="job/task/0/0",
+        operator="party",
+        root="ff",
+        index=2,
+        leaf=leaf_of("job/task/0/0", "op-a", metrics={"loss": 1}),
     ),
-    events.Recorded(kind="draw", role="network", party="party", content={"drawn": []}),
+    events.Recorded(evidence=evidence.Flush(job="job"), role="driver", party="party"),
     events.SlotSettled(slot="job/task/0/0", paid=True, reason="not drawn", release_ms=10**13),
     events.SlotReleased(slot="job/task/0/0"),
     events.JobClosed(job="job", expired=False, evidence_until_ms=10**13),

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gensyn_ray.domain import canonical, records
+from gensyn_ray.domain.evidence import Batch
 from ledger.core import events
 from tests.kits.ledger_kit import kit_with_job, parameters, slot_of
 
@@ -38,8 +39,14 @@ def test_of_amounts_and_text(memo: str, amount: int) -> None:
 
 
 @given(content=st.dictionaries(st.text(), anything, max_size=4))
-def test_of_evidence(content: dict[str, Any]) -> None:
-    check(events.Recorded(kind="any", role="", party="", content=content))
+def test_of_nested_values(content: dict[str, Any]) -> None:
+    check(events.Proposed(proposal="", operation="", arguments=content, expires_ms=0))
+
+
+@given(slots=st.lists(st.text(), max_size=4), rate_ppm=st.integers(-(2**60), 2**60))
+def test_of_evidence(slots: list[str], rate_ppm: int) -> None:
+    batch = Batch(job="j", batch="b", slots=slots, rate_ppm=rate_ppm)
+    check(events.Recorded(evidence=batch, role="", party=""))
 
 
 @given(number=st.integers(-(2**60), 2**60), flag=st.booleans())
@@ -58,7 +65,7 @@ def test_an_entry_nests_as_deep_as_it_can_be_read_again(levels: int) -> None:
     inside: Any = 1
     for _ in range(levels):
         inside = [inside]
-    record = events.Recorded(kind="any", role="", party="", content={"inside": inside})
+    record = events.Proposed(proposal="", operation="", arguments={"inside": inside}, expires_ms=0)
     whole = text_or_none(lambda one: canonical.text({"events": [records.to_tagged(one)]}), record)
     part = text_or_none(lambda one: records.tagged_text(one, depth=2), record)
     assert (part is None) == (whole is None)

@@ -6,6 +6,8 @@ import pytest
 
 from gensyn_ray.domain import canonical, merkle, signing
 from gensyn_ray.domain.errors import OperationError, Refused, Unreachable
+from gensyn_ray.domain.evidence import Verdict
+from gensyn_ray.domain.leaf import Leaf
 from gensyn_ray.domain.signing import Envelope
 from gensyn_ray.operators.agent import Agent
 from gensyn_ray.operators.agent_requests import Identity, TaskRequest, VerdictRequest
@@ -33,7 +35,7 @@ def test_a_slot_that_was_issued_is_answered_once(agent: Agent, ledger: FakeLedge
     root = merkle.root_of([canonical.encode(leaf)]).hex()
     assert ledger.commands() == [
         RequestSlot(job="job", task="t000", segment=0, attempt=0),
-        Commit(root=root, leaves=[leaf]),
+        Commit(root=root, leaves=[Leaf.parse(leaf)]),
     ]
     with pytest.raises(Refused, match="not open at this agent") as refusal:
         agent.commit({**leaf, "state_after": "00" * 32})
@@ -85,9 +87,11 @@ def test_several_slots_may_be_open_at_once(agent: Agent, ledger: FakeLedger) -> 
 
 def test_another_operators_leaf_is_not_signed(agent: Agent, ledger: FakeLedger) -> None:
     open_slot(agent)
-    for other in ("someone", "", None):
+    for other in ("someone", ""):
         with pytest.raises(Refused, match="another operator"):
             agent.commit(make_leaf(operator=other))
+    with pytest.raises(Refused, match="operator"):
+        agent.commit(make_leaf(operator=None))
     assert len(ledger.seen) == 1
     agent.commit(make_leaf())
 
@@ -200,7 +204,7 @@ def test_a_verdict_is_signed_as_it_was_computed(ledger: FakeLedger) -> None:
     agent = make_agent(ledger, role="verifier")
     agent.verdict(VerdictRequest(job="job", slot="job/t000/0/0", result="ab" * 32))
     content = {"job": "job", "slot": "job/t000/0/0", "result": "ab" * 32}
-    assert ledger.commands() == [Record(kind="verdict", content=content)]
+    assert ledger.commands() == [Record(evidence=Verdict(**content))]
     assert ledger.orders()[0].header.role == "verifier"
 
 

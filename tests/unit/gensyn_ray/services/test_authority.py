@@ -8,10 +8,13 @@ import pytest
 
 from gensyn_ray.domain import canonical, merkle, signing
 from gensyn_ray.domain.errors import OperationError
+from gensyn_ray.domain.evidence import FullAudit, Verdict
+from gensyn_ray.domain.leaf import result_digest
 from gensyn_ray.queries.network_state import NetworkState
 from gensyn_ray.queries.proofs import check_page
 from gensyn_ray.services import snapshots
 from gensyn_ray.services.authority import SNAPSHOT_ENTRIES, Authority
+from gensyn_ray.settlement.state import Pay
 from ledger.client import check_receipt
 from ledger.core import accounts, checkpoint
 from ledger.core.book_state import ChallengeState, JobState, SlashState, Standing
@@ -38,7 +41,8 @@ from tests.kits.ledger_kit import (
     party_of,
     request_slot,
 )
-from verifier_actors.core.outcome import Outcome, result_digest
+from verifier_actors.core.audit import AuditState
+from verifier_actors.core.outcome import Outcome
 
 SETTINGS = parameters()
 
@@ -265,7 +269,7 @@ def test_a_challenge_has_the_segment_replayed_and_its_outcome_decides_the_bond()
         changes = {} if honest else {"state_after": "made up"}
         kit.accept("op-a", "operator", kit.answer("op-a", slot, **changes))
         kit.reveal()
-        assert kit.authority.settlement.segment(slot).drawn is False
+        assert kit.authority.settlement.segment(slot).audit.state is AuditState.SKIPPED
         opened = OpenChallenge(challenge="doubt", slot=slot, claim="looks odd")
         kit.accept("submitter", "submitter", opened)
         kit.authority.tick()
@@ -274,7 +278,7 @@ def test_a_challenge_has_the_segment_replayed_and_its_outcome_decides_the_bond()
         kit.replay()
         kit.pass_time(1_000)
         challenge = kit.authority.journal.book.challenges["doubt"]
-        outcome = kit.authority.settlement.segment(slot).outcome
+        outcome = kit.authority.settlement.segment(slot).audit.outcome
         if honest:
             assert (outcome, challenge.state) == (Outcome.ACCEPT, ChallengeState.DISMISSED)
             assert kit.balance(accounts.TREASURY) == BOND_MICRO
@@ -408,7 +412,7 @@ def test_a_claim_that_was_paid_undrawn_stays_hidden_because_it_may_be_audited_ye
     kit = AuthorityKit().begin(audit_ppm=0)
     slot = kit.work("op-a", "task-0", 0)
     kit.reveal()
-    assert kit.authority.settlement.segment(slot).settled
+    assert kit.authority.settlement.segment(slot).pay is Pay.PAID
     assert "state task-0 0" not in json.dumps(kit.authority.read("why", {"subject": slot}))
     kit.accept("driver", "driver", CloseJob(job="job-1"))
     assert "state task-0 0" in json.dumps(kit.authority.read("why", {"subject": slot}))
@@ -420,8 +424,8 @@ def test_what_a_job_waits_for_is_replayed_before_what_it_does_not() -> None:
     kit.reveal()
     asked = kit.authority.read("audits", {})
     assert [(one["slot"], one["urgent"]) for one in asked] == [(first, False), (second, False)]
-    content = {"job": "job-1", "tasks": ["task-1"]}
-    kit.accept("driver", "driver", Record(kind="harden", content=content))
+    full = FullAudit(job="job-1", tasks=["task-1"])
+    kit.accept("driver", "driver", Record(evidence=full))
     asked = kit.authority.read("audits", {})
     assert [(one["slot"], one["urgent"]) for one in asked] == [(second, True), (first, False)]
 
@@ -434,8 +438,8 @@ def test_the_first_verdict_is_hidden_while_a_second_verifier_is_asked() -> None:
     names = {party_of(name): name for name in ("v-1", "v-2")}
     (asked,) = kit.authority.read("audits", {})
     found = result_digest("state task-0 0", {"loss": 0.5})
-    content = {"job": "job-1", "slot": asked["slot"], "result": found}
-    kit.accept(names[asked["party"]], "verifier", Record(kind="verdict", content=content))
+    verdict = Verdict(job="job-1", slot=asked["slot"], result=found)
+    kit.accept(names[asked["party"]], "verifier", Record(evidence=verdict))
     (referee,) = kit.authority.read("audits", {})
     assert referee["party"] != asked["party"]
     assert (asked["urgent"], referee["urgent"]) == (False, True)
@@ -506,7 +510,7 @@ def test_the_next_driver_reads_what_the_last_one_did() -> None:
     kit.work("op-a", "task-0", 0)
     job = {"job": "job-1"}
     before = kit.authority.read("tasks", job)["task-0"]
-    assert (before["attempt"], before["leaf"]) == (0, {}), "what is claimed is not shown yet"
+    assert (before["attempt"], before["leaf"]) == (0, None), "what is claimed is not shown yet"
     assert kit.authority.read("job", job)["revealed"] == 0
     kit.reveal()
     kit.replay()

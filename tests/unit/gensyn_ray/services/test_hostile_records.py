@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from gensyn_ray.domain.evidence import Flush
 from ledger.core.commands import Record
 from tests.kits.hostile_kit import Network
 
@@ -15,26 +16,34 @@ def test_a_job_with_a_key_or_anchor_that_is_none_is_malformed(name: str, text: s
 
 
 @pytest.mark.parametrize(
-    ("kind", "content"),
+    "evidence",
     [
-        ("harden", {"job": "5"}),
-        ("harden", {"job": "5", "tasks": "t"}),
-        ("harden", {"job": "5", "tasks": [["t"]]}),
-        ("harden", {"job": 5, "tasks": []}),
-        ("harden", {"job": ["5"], "tasks": []}),
-        ("reveal", {"job": "5"}),
-        ("reveal", {"job": "5", "round": {}, "link": "00"}),
-        ("reveal", {"job": "5", "round": "5/round-0", "link": "zz"}),
-        ("draw", {"job": "5"}),
-        ("ruling", {}),
-        ("nonsense", {}),
+        {"type": "FullAudit", "job": "5"},
+        {"type": "FullAudit", "job": "5", "tasks": "t"},
+        {"type": "FullAudit", "job": "5", "tasks": [["t"]]},
+        {"type": "FullAudit", "job": 5, "tasks": []},
+        {"type": "FullAudit", "job": ["5"], "tasks": []},
+        {"type": "FullAudit", "job": "5", "tasks": [], "more": 1},
+        {"type": "Flush", "job": "6"},
+        {"type": "Reveal", "job": "5"},
+        {"type": "Reveal", "job": "5", "batch": {}, "link": "00"},
+        {"type": "Reveal", "job": "5", "batch": "5/batch-0", "link": "zz"},
+        {"type": "Draw", "job": "5"},
+        {"type": "Ruling"},
+        {"type": "Nonsense"},
+        {"type": ["Flush"], "job": "5"},
+        {"job": "5"},
+        {},
+        [],
+        None,
+        "Flush",
     ],
 )
-def test_a_drivers_malformed_record_is_refused(kind: str, content: dict[str, Any]) -> None:
+def test_a_drivers_malformed_evidence_is_refused(evidence: Any) -> None:
     network = Network()
     assert "receipt" in network.open_job()
-    assert "refused" in network.send("d", Record(kind=kind, content=content))
-    assert "receipt" in network.send("d", Record(kind="harden", content={"job": "5", "tasks": []}))
+    assert "refused" in network.send_raw("d", "Record", {"evidence": evidence})
+    assert "receipt" in network.send("d", Record(evidence=Flush(job="5")))
 
 
 @pytest.mark.parametrize("odd", [[{"a": [1]}], {"a": [1]}, [[[]]], [{"b": {}}], 5, [None], "x"])
@@ -42,6 +51,6 @@ def test_a_drivers_malformed_record_is_refused(kind: str, content: dict[str, Any
 def test_odd_names_in_evidence_do_not_end_the_authority(name: str, odd: Any) -> None:
     network = Network()
     network.open_job()
-    content = {"job": "5", "tasks": [], name: odd}
-    network.send("d", Record(kind="harden", content=content))
+    evidence = {"type": "FullAudit", "job": "5", "tasks": [], name: odd}
+    network.send_raw("d", "Record", {"evidence": evidence})
     assert network.authority.read("health", {})["entries"] >= 4

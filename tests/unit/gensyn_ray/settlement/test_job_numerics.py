@@ -38,7 +38,7 @@ def test_verifiers_of_any_class_judge_reproducible_work(operator: str) -> None:
     assert audit["party"] in {party_of("v-1"), party_of("v-2")}
     assert audit["numerics"] == REPRODUCIBLE
     kit.replay()
-    assert kit.authority.settlement.segment(SLOT).outcome == "ACCEPT"
+    assert kit.authority.settlement.segment(SLOT).audit.outcome == "ACCEPT"
 
 
 def test_pinned_work_needs_a_verifier_of_its_class() -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
+from gensyn_ray.domain.evidence import Flush
 from gensyn_ray.domain.money import MAX_MICRO
 from ledger.core import accounts, invariants
 from ledger.core.book_state import JobState, SlashState, SlotState
@@ -272,10 +273,9 @@ def test_slots_of_several_tasks_and_jobs_can_be_answered_together() -> None:
 def test_evidence_is_recorded_and_moves_nothing(name: str, role: str) -> None:
     kit = kit_with_job()
     before = kit.balances()
-    entry = kit.accept(name, role, Record(kind="any", content={"a": [1, None]}))
-    assert entry.events == [
-        Recorded(kind="any", role=role, party=party_of(name), content={"a": [1, None]})
-    ]
+    evidence = Flush(job="job-1")
+    entry = kit.accept(name, role, Record(evidence=evidence))
+    assert entry.events == [Recorded(evidence=evidence, role=role, party=party_of(name))]
     assert kit.balances() == before
 
 

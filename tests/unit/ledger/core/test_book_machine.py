@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from gensyn_ray.domain.evidence import Flush
 from gensyn_ray.domain.ids import Slot
 from gensyn_ray.domain.money import MAX_MICRO
 from ledger.core import accounts, invariants
@@ -311,7 +312,7 @@ class Books(RuleBasedStateMachine):
     @rule(name=st.sampled_from(["network", "driver", "verifier"]))
     def record(self, name: str) -> None:
         before = self.kit.balances()
-        answer = self.send(name, name, Record(kind="any", content={}))
+        answer = self.send(name, name, Record(evidence=Flush(job="any")))
         assert isinstance(answer, Entry)
         assert self.kit.balances() == before
 

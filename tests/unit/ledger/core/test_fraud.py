@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from gensyn_ray.domain import canonical, signing
+from gensyn_ray.domain.leaf import Leaf
 from gensyn_ray.domain.signing import Envelope
 from ledger.core import accounts, invariants
 from ledger.core.book_state import SlashState, SlotState, Standing
@@ -57,6 +59,7 @@ from tests.kits.ledger_kit import (
     Answer,
     Kit,
     commit,
+    key_of,
     kit_with_job,
     kit_with_parties,
     leaf_of,
@@ -664,9 +667,16 @@ def test_the_reporter_of_two_answers_has_a_share() -> None:
 Evidence = Callable[[Kit], ReportEquivocation]
 
 
-def leaves(kit: Kit, *answers: dict[str, Any], name: str = "op-a") -> dict[str, str]:
+def leaves(kit: Kit, *answers: Leaf, name: str = "op-a") -> dict[str, str]:
     """A commitment with leaves as given, whatever its root."""
     return kit.sign(name, "operator", Commit(root="", leaves=list(answers))).to_json()
+
+
+def raw_leaves(kit: Kit, *answers: Any) -> dict[str, str]:
+    """A signed commitment of values that need not spell leaves."""
+    body = canonical.decode(kit.sign("op-a", "operator", Commit(root="", leaves=[])).body)
+    data = canonical.encode({**body, "arguments": {"root": "", "leaves": list(answers)}})
+    return Envelope(body=data, signature=key_of("op-a").sign(signing.COMMAND, data)).to_json()
 
 
 def with_body_of(kit: Kit, value: dict[str, str]) -> dict[str, str]:
@@ -713,14 +723,14 @@ NOT_PROOF: dict[Reason, dict[str, Evidence]] = {
             kit.sign("op-a", "operator", request_slot(FIRST)).to_json(),
         ),
         "without leaves": lambda kit: both(leaves(kit), signed_answer(kit, "op-a", FIRST)),
-        "with leaves that are none": lambda kit: both(
-            leaves(kit, {}, {"job": "job-1", "segment": "0"}),
-            signed_answer(kit, "op-a", FIRST),
-        ),
     },
     Reason.MALFORMED: {
         "nothing": lambda kit: both({}, {}),
         "no second": lambda kit: both(signed_answer(kit, "op-a", FIRST), {}),
+        "leaves that are none": lambda kit: both(
+            raw_leaves(kit, {}, {"job": "job-1", "segment": "0"}),
+            signed_answer(kit, "op-a", FIRST),
+        ),
         "more than an envelope": lambda kit: both(
             {**signed_answer(kit, "op-a", FIRST), "more": ""}, {}
         ),

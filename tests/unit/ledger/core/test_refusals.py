@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from gensyn_ray.domain import canonical, signing
+from gensyn_ray.domain import canonical, merkle, signing
+from gensyn_ray.domain.evidence import Flush
 from gensyn_ray.domain.money import MAX_MICRO
 from gensyn_ray.domain.signing import Envelope, seal
 from ledger.core import accounts
@@ -106,6 +107,13 @@ def raw(kit: Kit, **changes: Any) -> Envelope:
     return Envelope(body=data, signature=key_of("op-a").sign(signing.COMMAND, data))
 
 
+def raw_commit(leaf: Any) -> Attempt:
+    """A commitment, under the right root, of a value that need not spell a leaf."""
+    root = merkle.root_of([canonical.encode(leaf)]).hex()
+    arguments = {"root": root, "leaves": [leaf]}
+    return lambda kit: kit.submit(raw(kit, operation="Commit", arguments=arguments))
+
+
 def with_signature(envelope: Envelope, signature: bytes) -> Envelope:
     return Envelope(body=envelope.body, signature=signature)
 
@@ -178,6 +186,17 @@ REFUSALS: dict[Reason, dict[str, Attempt]] = {
         "an argument of another type": lambda kit: kit.submit(
             raw(kit, operation="Join", arguments={"name": 5})
         ),
+        "an empty leaf": raw_commit({}),
+        "a leaf without a slot": raw_commit({"job": "job-1", "task": "task-0", "segment": 1}),
+        "a leaf whose segment is text": raw_commit({**leaf().to_json(), "segment": "1"}),
+        "a leaf without data": raw_commit(
+            {name: item for name, item in leaf().to_json().items() if name != "data_digest"}
+        ),
+        "a leaf with a field too many": raw_commit({**leaf().to_json(), "more": 1}),
+        "a leaf with an amount among its metrics": raw_commit(
+            {**leaf().to_json(), "metrics": {"pay_micro": 5}}
+        ),
+        "a leaf that is text": raw_commit("leaf"),
         "the key is not hex": lambda kit: kit.submit(raw(kit, key="zz")),
         "the driver's key is none": submitter(open_job("job-2", driver_key="zz")),
         "the secret's anchor is short": submitter(open_job("job-2", secret_anchor="11")),
@@ -428,12 +447,8 @@ REFUSALS: dict[Reason, dict[str, Attempt]] = {
     },
     Reason.WRONG_LEAF: {
         "none": op(commit()),
-        "empty": op(commit({})),
-        "no slot": op(commit({"job": "job-1", "task": "task-0", "segment": 1})),
-        "the segment is text": op(commit({**leaf(), "segment": "1"})),
         "another operator": op(commit(leaf(operator="op-b"))),
         "other data": op(commit(leaf(data_digest="other"))),
-        "no data": op(commit({k: v for k, v in leaf().items() if k != "data_digest"})),
         "twice": op(commit(leaf(), leaf())),
         "twice, and another result": op(commit(leaf(), leaf(state_after="other"))),
         "one of two": op(commit(leaf(), leaf(FOURTH, data_digest="other"))),
@@ -618,7 +633,7 @@ SAMPLES: list[Command] = [
     FinishTask(job="job-1", task="task-0"),
     request_slot(FIRST),
     commit(leaf()),
-    Record(kind="any", content={}),
+    Record(evidence=Flush(job="any")),
     settle("job-1", FIRST),
     release("job-1", FIRST),
     CloseJob(job="job-1"),

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from gensyn_ray.domain import canonical, signing
+from gensyn_ray.domain.evidence import Verdict
 from gensyn_ray.domain.merkle import root_of
 from gensyn_ray.domain.signing import Envelope, SigningKey
 from ledger.core import accounts
@@ -41,7 +42,11 @@ def history(kit: Kit) -> Kit:
     for number in range(5):
         kit.earn("op-a", slot_of("job-1", "task-0", number))
         kit.commit("op-b", slot_of("job-1", "task-1", number))
-        kit.accept("verifier", "verifier", Record(kind="verdict", content={"number": number}))
+        kit.accept(
+            "verifier",
+            "verifier",
+            Record(evidence=Verdict(job="job-1", slot=f"{number}", result="ab")),
+        )
         kit.settle("job-1", {slot_of("job-1", "task-1", number): number != 3})
     kit.commit("op-cheat", slot_of("job-1", "task-2", 0))
     kit.slash("job-1", "op-cheat", slot_of("job-1", "task-2", 0), slot_of("job-1", "task-1", 4))

@@ -21,7 +21,6 @@ from verifier_actors.core.outcome import (
     UNAVAILABLE_RESULT,
     Outcome,
     compare,
-    result_digest,
 )
 
 DEMO_RATE_PPM = 400_000
@@ -220,11 +219,3 @@ def test_outcomes_are_those_of_the_table(
 def test_nobody_is_rejected_on_one_replay(claimed: str, verifier: str, referee: str | None) -> None:
     if compare(claimed, verifier, referee) is Outcome.REJECT:
         assert verifier == referee != claimed
-
-
-def test_a_replay_is_compared_by_state_and_metrics_to_the_bit() -> None:
-    digest = result_digest("state", {"loss": 0.1, "accuracy": 0.5})
-    assert digest == result_digest("state", {"accuracy": 0.5, "loss": 0.1})
-    assert digest != result_digest("other", {"loss": 0.1, "accuracy": 0.5})
-    assert digest != result_digest("state", {"loss": 0.1 + 2**-55, "accuracy": 0.5})
-    assert digest != result_digest("state", {"loss": 0.1})

@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
+from gensyn_ray.domain.leaf import result_digest
 from tests.kits import small_programs
 from tests.kits.memory_store import ProgramStore
 from tests.kits.replay_kit import request, work
 from verifier_actors.actors.actor import IN_FLIGHT, Auditor
-from verifier_actors.core.outcome import UNAVAILABLE_RESULT, result_digest
+from verifier_actors.core.outcome import UNAVAILABLE_RESULT
 from verifier_actors.replay.replay import ReplayRequest, Verifier, replay
 from workloads.core.bundle import Bundle
 from workloads.core.data_cache import DataCache

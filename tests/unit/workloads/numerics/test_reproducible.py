@@ -11,12 +11,13 @@ import pytest
 import torch
 
 from gensyn_ray.domain.errors import OperationError
+from gensyn_ray.domain.leaf import result_digest
 from gensyn_ray.domain.numerics import PINNED, REPRODUCIBLE, classes_in, pinned_class
 from tests.kits import small_programs
 from tests.kits.memory_store import ProgramStore
 from tests.kits.other_processor import OTHER_CPU, PROGRAMS, results
 from tests.kits.replay_kit import request
-from verifier_actors.core.outcome import UNAVAILABLE_RESULT, result_digest
+from verifier_actors.core.outcome import UNAVAILABLE_RESULT
 from verifier_actors.replay.replay import replay
 from workloads.core.data_cache import DataCache
 from workloads.core.program import Program

@@ -1,0 +1,57 @@
+"""Chains of states: what may follow, and what falls with a bad state."""
+
+from itertools import pairwise
+
+from verifier_actors.core.lineage import Lineage, Link, Task
+
+
+def lineage(**tasks: list[str]) -> Lineage:
+    """Tasks by name, each with the states of its segments, the base first."""
+    made = Lineage()
+    for name, states in tasks.items():
+        made.start(name, Task(trial=name, spec="spec", attempt=0))
+        for number, (before, after) in enumerate(pairwise(states)):
+            link = Link(task=name, state_before=before, state_after=after)
+            made.extend(f"{name}/{number}", link)
+    return made
+
+
+def test_the_tip_is_the_last_good_state() -> None:
+    made = lineage(a=["", "a1", "a2"])
+    assert made.tip("a") == "a2"
+    assert made.cut("a/1") == ["a/1"]
+    assert made.tip("a") == "a1"
+    made.cut("a/0")
+    assert made.tip("a") == ""
+    assert not made.is_good_state("a1")
+
+
+def test_what_grew_from_a_state_falls_with_it_in_other_tasks_too() -> None:
+    made = lineage(a=["", "a1", "a2"], b=["a1", "b1", "b2"], c=["b1", "c1"], d=["", "d1"])
+    assert set(made.grown_from(["a/0"])) == {"a/0", "a/1", "b/0", "b/1", "c/0"}
+    assert set(made.grown_from(["a/1"])) == {"a/1"}
+    assert set(made.cut("b/0")) == {"b/0", "b/1", "c/0"}
+    assert [made.is_good(slot) for slot in ("a/0", "a/1", "b/0", "c/0", "d/0")] == [
+        *(True, True, False, False, True)
+    ]
+
+
+def test_an_input_ties_a_task_to_a_state_like_a_base_does() -> None:
+    made = lineage(a=["", "a1"])
+    made.start("m", Task(trial="m", spec="spec", attempt=0, inputs=["a1", "x"]))
+    made.extend("m/0", Link(task="m", state_before="", state_after="m1"))
+    assert set(made.grown_from(["a/0"])) == {"a/0", "m/0"}
+
+
+def test_a_void_slot_brings_nothing_else_down() -> None:
+    made = lineage(a=["", "a1", "a2"])
+    made.cut("a/1")
+    assert made.grown_from(["a/1"]) == []
+    assert made.cut("a/1") == []
+
+
+def test_a_second_start_changes_the_attempt_alone() -> None:
+    made = lineage(a=["", "a1"])
+    made.start("a", Task(trial="other", spec="other", attempt=3))
+    task = made.tasks["a"]
+    assert (task.trial, task.spec, task.attempt, task.good) == ("a", "spec", 3, ["a/0"])
