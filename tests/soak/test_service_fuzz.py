@@ -25,6 +25,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from gensyn_ray.domain import evidence
 from gensyn_ray.domain.signing import COMMAND, Envelope, SigningKey, seal
 from ledger.core.commands import ALLOWED_ROLES, CloseJob
 from ledger.service.app import make_app
@@ -185,6 +186,12 @@ def arguments_of(command: type) -> Strategy:
     return st.sampled_from([*[whole] * 9, some]).flatmap(lambda chosen: chosen)
 
 
+def evidence_of(kind: type) -> Strategy:
+    """A record of evidence as JSON, with values of its fields' types or hostile ones."""
+    fields = {name: values_of(hint) for name, hint in typing.get_type_hints(kind).items()}
+    return st.fixed_dictionaries({"type": st.just(kind.__name__), **fields})
+
+
 def values_of(hint: Any) -> Strategy:
     """Values of a type, hostile ones, and seldom some of another type."""
     fitting: dict[Any, Strategy] = {
@@ -194,7 +201,10 @@ def values_of(hint: Any) -> Strategy:
         list: st.lists(TEXT, max_size=3) | st.lists(ANY_OBJECT, max_size=3),
         dict: ANY_OBJECT,
     }
-    fits = fitting.get(typing.get_origin(hint) or hint, ANY_VALUE)
+    if hint == evidence.Evidence:
+        fits = st.sampled_from(typing.get_args(hint)).flatmap(evidence_of)
+    else:
+        fits = fitting.get(typing.get_origin(hint) or hint, ANY_VALUE)
     return st.sampled_from([*[fits] * 29, ANY_VALUE]).flatmap(lambda chosen: chosen)
 
 
@@ -204,12 +214,24 @@ SIGNERS = {
     "verifier": SigningKey(b"v" * 32),
 }
 PARTIES = [key.party for key in SIGNERS.values()]
-WORDS = ["sweep", "harden", "reveal", "draw", "verdict", "ruling", "operator"]
+WORDS = ["sweep", "FullAudit", "Reveal", "Draw", "Verdict", "Ruling", "operator"]
 TEXT = st.sampled_from(
     [*PARTIES, "cc" * 32, "zz" * 32, "5", "t", "", "../..", "5/t/0/0", *WORDS]
 ) | st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 NAMES = st.sampled_from(
-    ["job", "task", "tasks", "segment", "attempt", "slot", "result", "round", "link", *WORDS]
+    [
+        "job",
+        "task",
+        "tasks",
+        "segment",
+        "attempt",
+        "slot",
+        "result",
+        "batch",
+        "link",
+        "type",
+        *WORDS,
+    ]
 )
 ANY_VALUE = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53) + 1, 2**53 - 1) | TEXT,

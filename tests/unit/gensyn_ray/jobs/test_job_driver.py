@@ -21,19 +21,19 @@ KEY = SigningKey(b"d" * 32)
 class Authority:
     """The part of a fake ledger that counts links: batches that wait, links that were shown."""
 
-    def __init__(self, *, rounds: list[str], revealed: int) -> None:
+    def __init__(self, *, batches: list[str], revealed: int) -> None:
         self.ledger = FakeLedger()
-        self.rounds, self.revealed = rounds, revealed
+        self.batches, self.revealed = batches, revealed
         self.ledger.views = {
-            "unrevealed": lambda job: self.rounds[len(self.records) :],
+            "unrevealed": lambda job: self.batches[len(self.records) :],
             "job": lambda job: reading_of("job", revealed=self.revealed + len(self.records)),
             "tasks": {},
         }
 
     @property
-    def records(self) -> list[dict[str, Any]]:
-        """The contents of the records that the driver sent."""
-        return [one.content for one in self.ledger.commands() if isinstance(one, Record)]
+    def records(self) -> list[Any]:
+        """The evidence that the driver sent."""
+        return [one.evidence for one in self.ledger.commands() if isinstance(one, Record)]
 
 
 def driver_of(ledger: Any, folder: Path) -> JobDriver:
@@ -50,13 +50,13 @@ def driver_of(ledger: Any, folder: Path) -> JobDriver:
 
 
 def test_links_go_on_after_the_last_that_the_authority_saw(tmp_path: Path) -> None:
-    authority = Authority(rounds=["r-7", "r-8"], revealed=7)
+    authority = Authority(batches=["b-7", "b-8"], revealed=7)
     driver = driver_of(authority.ledger, tmp_path)
     driver.reveal_due()
-    authority.rounds.append("r-9")
+    authority.batches.append("b-9")
     driver.reveal_due()
     driver.reveal_due()
-    assert [(one["round"], one["link"]) for one in authority.records] == [
-        (f"r-{index - 1}", beacon.link_of(SECRET, SECRET_LINKS, index).hex())
+    assert [(one.batch, one.link) for one in authority.records] == [
+        (f"b-{index - 1}", beacon.link_of(SECRET, SECRET_LINKS, index).hex())
         for index in (8, 9, 10)
     ]
