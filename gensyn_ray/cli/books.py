@@ -14,6 +14,7 @@ from ledger.client import LedgerClient
 from ledger.core.checkpoint import read as read_checkpoint
 from ledger.core.journal import CorruptJournal, Entry
 from ledger.export.flat import Verified, verify
+from verifier_actors.core.audit import IllegalMove
 
 LEDGER_VARIABLE = "GENSYN_LEDGER"
 
@@ -94,7 +95,10 @@ def check_file(
         for event in entry.events if draws else ():
             if problem := problem_with(state.settlement, event, entry.time_ms):
                 raise CorruptJournal(f"entry {entry.index}: {problem}")
-        state.settlement.fold(entry.events, entry.time_ms)
+        try:
+            state.settlement.fold(entry.events, entry.time_ms)
+        except (KeyError, ValueError, IllegalMove) as error:
+            raise CorruptJournal(f"entry {entry.index} does not follow: {error!r}") from None
         state.trail.fold(entry)
 
     try:

@@ -7,25 +7,26 @@ that it was folded from. Otherwise it is ignored, and the journal is folded from
 
 import hashlib
 import hmac
-import inspect
 import pickle
 from functools import cache
+from pathlib import Path
 from types import ModuleType
 
-from gensyn_ray.domain import merkle
+from gensyn_ray import domain, queries, settlement
 from gensyn_ray.domain.merkle import leaf_hash
-from gensyn_ray.queries import network_state
-from gensyn_ray.queries import subject_index as trail
 from gensyn_ray.queries.network_state import NetworkState
-from gensyn_ray.settlement import state as settlement
-from ledger.core import accounts, book, book_state, commands, events, journal, parameters
+from ledger import core as ledger_core
 from ledger.storage.journal import JournalStore
-from verifier_actors.core import outcome
+from verifier_actors import core as verification_core
 
-_MODULES: tuple[ModuleType, ...] = (
-    *(accounts, book, book_state, commands, events, journal, parameters),
-    *(merkle, network_state, settlement, trail, outcome),
+_PACKAGES: tuple[ModuleType, ...] = (
+    domain,
+    ledger_core,
+    verification_core,
+    settlement,
+    queries,
 )
+"""What the objects of a snapshot are made of: a change in any of them makes it unusable."""
 
 
 def save(store: JournalStore, state: NetworkState, secret: bytes) -> None:
@@ -54,6 +55,10 @@ def _mac(secret: bytes, data: bytes) -> bytes:
 
 @cache
 def _code() -> bytes:
-    """Hash of the sources whose objects a snapshot holds."""
-    sources = "\0".join(inspect.getsource(module) for module in _MODULES)
-    return hashlib.sha256(sources.encode()).digest()
+    """Hash of every source file of the packages whose objects a snapshot holds."""
+    digest = hashlib.sha256()
+    for package in _PACKAGES:
+        for source in sorted(Path(package.__path__[0]).glob("*.py")):
+            digest.update(f"{package.__name__}/{source.name}\0".encode())
+            digest.update(hashlib.sha256(source.read_bytes()).digest())
+    return digest.digest()

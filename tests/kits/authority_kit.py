@@ -6,7 +6,7 @@ from typing import Any
 
 from gensyn_ray.domain import signing
 from gensyn_ray.domain.clock import ManualClock
-from gensyn_ray.domain.evidence import Reveal, Verdict
+from gensyn_ray.domain.evidence import Evidence, Reveal, Verdict
 from gensyn_ray.domain.ids import Slot
 from gensyn_ray.domain.leaf import result_digest
 from gensyn_ray.services.authority import Authority
@@ -116,6 +116,10 @@ class AuthorityKit:
         self.accept(name, "operator", ledger_kit.request_slot(slot))
         self.accept(name, "operator", self.answer(name, slot))
         return slot
+
+    def record(self, evidence: Evidence) -> Command:
+        """What puts evidence into the journal."""
+        return Record(evidence=evidence)
 
     def request(self, slot: str) -> Command:
         """What asks for a slot."""
