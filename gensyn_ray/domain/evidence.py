@@ -1,30 +1,32 @@
-"""Evidence: what parties put into the journal about audits. It moves no money by itself.
+"""Evidence: signed records about audits in the journal. Evidence moves no money.
 
-    record        signed by   says
-    Batch         network     these commitments share one draw; nothing is known of it yet
+    record        signed by   content
+    Batch         network     commitments that share one draw, fixed before the links are shown
     Reveal        driver      the submitter's link for a batch
-    Draw          network     the network's link for a batch, and what both links select
-    Verdict       verifier    the digest that a replay gave; a referee's, too
-    RefereeCall   network     a verdict differs from the claim: this party is to replay, too
-    Ruling        network     how an audit ended, with everything that it follows from
-    FullAudit     driver      every segment of these tasks is to be audited
-    Flush         driver      what waits for a batch goes into one now
+    Draw          network     the network's link for a batch, and the segments that they select
+    Verdict       verifier    the digest of a replay, by a verifier or a referee
+    RefereeCall   network     the referee of a dispute
+    Ruling        network     the end of an audit, with its reasons
+    FullAudit     driver      tasks whose every segment is audited
+    Flush         driver      a request to close all open batches of a job now
 
-The ledger stores these records and checks who may say them; `verifier_actors.core` gives them their
-meaning. They are msgspec structs because a union of dataclasses has no tag there: each travels with
-its class name under `"type"`, and an unknown field is refused.
+The ledger stores these records and checks the signer's role. `verifier_actors.core` defines their
+meaning. They are msgspec structs, because msgspec tags members of a union only for structs: each
+record has its class name under `"type"`, and an unknown field is refused.
 """
 
 import msgspec
 
 
 class _Evidence(msgspec.Struct, frozen=True, kw_only=True, tag=True, forbid_unknown_fields=True):
-    """What the records share: immutable, named fields, tagged by class."""
+    """Base of the records: immutable, keyword-only, tagged by class name."""
 
 
 class Batch(_Evidence, frozen=True, kw_only=True):
-    """Commitments that share one beacon link, closed before that link is shown. `batch`: its id,
-    `JOB/batch-N`. `rate_ppm`: chance of each slot to be drawn, in millionths."""
+    """Commitments of one operator that share one beacon link.
+
+    `batch`: its id, `JOB/batch-N`. `rate_ppm`: probability that a slot is drawn, in millionths.
+    """
 
     job: str
     batch: str
@@ -33,7 +35,7 @@ class Batch(_Evidence, frozen=True, kw_only=True):
 
 
 class Reveal(_Evidence, frozen=True, kw_only=True):
-    """`link`: hex, the next link of the submitter's hash chain."""
+    """The submitter's link for a batch. `link`: the next link of its hash chain, hex."""
 
     job: str
     batch: str
@@ -41,15 +43,18 @@ class Reveal(_Evidence, frozen=True, kw_only=True):
 
 
 class Assignment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A drawn slot and the party that is to replay it."""
+    """A drawn slot and its verifier."""
 
     slot: str
     verifier: str
 
 
 class Draw(_Evidence, frozen=True, kw_only=True):
-    """`index`, `link`: number and hex of the network's beacon link. `secret`: hex of the
-    submitter's link, empty if it was withheld. `drawn`: what the two links select."""
+    """The draw of a batch.
+
+    `index`, `link`: number and hex of the network's beacon link. `secret`: the submitter's link in
+    hex, or empty if it was withheld. `drawn`: the slots that the two links select.
+    """
 
     job: str
     batch: str
@@ -60,7 +65,7 @@ class Draw(_Evidence, frozen=True, kw_only=True):
 
 
 class Verdict(_Evidence, frozen=True, kw_only=True):
-    """`result`: what the replay of a slot gave (`gensyn_ray.domain.leaf.result_digest`)."""
+    """A replay of a slot. `result`: its result digest (`gensyn_ray.domain.leaf.result_digest`)."""
 
     job: str
     slot: str
@@ -68,16 +73,19 @@ class Verdict(_Evidence, frozen=True, kw_only=True):
 
 
 class RefereeCall(_Evidence, frozen=True, kw_only=True):
-    """A dispute begins: `referee` is to replay the slot, whose verdict differs from its claim."""
+    """Opens a dispute: the verdict differs from the claim, and `referee` replays the slot."""
 
     slot: str
     referee: str
 
 
 class Ruling(_Evidence, frozen=True, kw_only=True):
-    """`outcome`: the end of the audit (`verifier_actors.core.outcome.Outcome`). `at_fault`: the
-    operator, if the claim was refuted. `claimed` and the results are result digests; `referee` and
-    `referee_result` are empty where no referee was called."""
+    """The end of an audit.
+
+    `outcome`: a value of `verifier_actors.core.outcome.Outcome`. `at_fault`: the operator if the
+    claim is rejected, otherwise empty. `claimed`, `verifier_result` and `referee_result` are result
+    digests. `referee` and `referee_result` are empty if there was no referee.
+    """
 
     slot: str
     outcome: str
@@ -90,14 +98,14 @@ class Ruling(_Evidence, frozen=True, kw_only=True):
 
 
 class FullAudit(_Evidence, frozen=True, kw_only=True):
-    """Also flushes: the tasks' last segments may still wait for a batch."""
+    """Every segment of `tasks` is audited. Also flushes: some segments may have no batch yet."""
 
     job: str
     tasks: list[str]
 
 
 class Flush(_Evidence, frozen=True, kw_only=True):
-    """`job`: whose waiting commitments go into batches now, however few they are."""
+    """The job's unbatched commitments are batched now."""
 
     job: str
 

@@ -1,7 +1,7 @@
-"""What an operator signs for one segment: where it began, where it ended, in which arithmetic.
+"""Leaves: an operator's signed statements about segments.
 
-The canonical JSON of a leaf is what a commitment's Merkle root is made of, so its fields are part
-of the protocol.
+A commitment's Merkle root covers the canonical JSON of its leaves, so the fields are part of the
+protocol.
 """
 
 import math
@@ -14,12 +14,12 @@ from gensyn_ray.domain.ids import Slot
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leaf:
-    """One segment's claim. `job`, `task`, `segment` and `attempt` name its slot.
+    """A statement about one segment. `job`, `task`, `segment` and `attempt` are its slot.
 
-    `state_before`, `state_after`: hex digests of states; the first is empty where `init` began the
-    segment. `metrics`: name -> finite value. `data_digest`: hex digest of the data set. `numerics`:
-    the class that the segment was computed in. `operator`: party id of the signer. Raises
-    `ValueError` for a metric that is not finite or whose name reads as an amount of money.
+    `state_before`, `state_after`: hex digests of states; `state_before` is empty if the segment
+    starts with `init`. `metrics`: finite values by name. `data_digest`: hex digest of the data set.
+    `numerics`: the numerics class of the computation. `operator`: party id of the signer. Raises
+    `ValueError` for a metric that is not finite or whose name ends in `_micro`.
     """
 
     job: str
@@ -40,17 +40,17 @@ class Leaf:
 
     @property
     def slot(self) -> Slot:
-        """The slot that this leaf answers."""
+        """The slot that the leaf answers."""
         return Slot(job=self.job, task=self.task, segment=self.segment, attempt=self.attempt)
 
     @property
     def claimed(self) -> str:
-        """Hex digest of the end state and the metrics: what a replay's result is compared with."""
+        """The claim: result digest of the end state and the metrics, hex."""
         return result_digest(self.state_after, self.metrics)
 
     @classmethod
     def parse(cls, value: Any) -> "Leaf":
-        """The leaf that a JSON object spells. Raises `BadRecord`."""
+        """Parse a leaf from a JSON value. Raises `BadRecord`."""
         if not isinstance(value, dict):
             raise records.BadRecord("a leaf is a JSON object")
         return records.from_json(cls, value)  # pyright: ignore[reportUnknownArgumentType]
@@ -60,10 +60,10 @@ class Leaf:
         return records.to_json(self)
 
     def encode(self) -> bytes:
-        """Canonical bytes: what the commitment's Merkle root hashes."""
+        """Canonical bytes, as the commitment's Merkle root covers them."""
         return canonical.encode(self.to_json())
 
 
 def result_digest(state_after: str, metrics: dict[str, float]) -> str:
-    """Hex digest of what a segment comes to: its end state and its metrics, to the bit."""
+    """Hex digest of a segment's end state (a hex digest) and its metrics, exact to the bit."""
     return canonical.digest({"state_after": state_after, "metrics": metrics})

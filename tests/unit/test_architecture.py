@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from verifier_actors.core.audit import TRANSITIONS
+
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "architecture.md").read_text()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -38,3 +40,9 @@ def test_the_map_lists_the_folders_of_the_contracts_in_their_order() -> None:
 def test_links_between_pages_resolve(page: Path) -> None:
     targets = re.findall(r"\]\(([^)#:]+)\)", page.read_text())
     assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+def test_the_picture_of_a_segment_has_the_transitions_of_an_audit() -> None:
+    picture = PAGE.split("stateDiagram-v2")[1].split("```")[0]
+    drawn = set(re.findall(r"^    ([A-Z]+) --> ([A-Z]+): ", picture, re.MULTILINE))
+    assert drawn == {(before.name, after.name) for (before, _), after in TRANSITIONS.items()}
