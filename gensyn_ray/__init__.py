@@ -1,4 +1,4 @@
-"""Train on strangers' machines, and check them. See `gensyn_ray.api.network`."""
+"""Trains models on volunteers' machines and verifies the work; see `gensyn_ray.api.network`."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

@@ -14,7 +14,7 @@ from gensyn_ray.domain.errors import GensynError
 os.environ.setdefault("RAY_AUTH_MODE", "token")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
-app = App(name="gensyn-ray", help="Train on strangers' machines, and check them.")
+app = App(name="gensyn-ray", help="Train models on volunteers' machines, and verify the work.")
 app.command("gensyn_ray.cli.operator:agent", name="agent")
 app.command("gensyn_ray.cli.submitter:cancel", name="cancel")
 app.command("gensyn_ray.cli.data:app", name="data")
