@@ -29,7 +29,7 @@ from ledger.core import accounts
 from ledger.core.book_state import Standing
 from ledger.core.journal import Journal
 from verifier_actors.core.audit import IN_REPLAY, Audit, AuditState
-from verifier_actors.core.audits import ruling_of
+from verifier_actors.core.dispute import ruling_of
 from verifier_actors.core.lineage import Task
 from verifier_actors.core.outcome import Outcome
 

@@ -45,7 +45,8 @@ from ledger.core.events import (
     Tombstoned,
 )
 from verifier_actors.core.audit import Audit
-from verifier_actors.core.audits import Audits, Beacon
+from verifier_actors.core.audits import Audits
+from verifier_actors.core.beacon import Beacon
 from verifier_actors.core.lineage import Lineage, Link, Task
 from verifier_actors.core.outcome import Outcome
 from verifier_actors.core.panel import Panel

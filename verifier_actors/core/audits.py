@@ -10,18 +10,12 @@ from dataclasses import dataclass
 from gensyn_ray.domain.evidence import Assignment, Batch, Draw, RefereeCall, Reveal, Ruling, Verdict
 from verifier_actors.core import beacon, draw
 from verifier_actors.core.audit import ANSWERED, Audit, AuditState, Move
+from verifier_actors.core.beacon import Beacon
+from verifier_actors.core.dispute import answer_to
 from verifier_actors.core.lineage import Lineage
 from verifier_actors.core.outcome import Outcome
 from verifier_actors.core.panel import Panel
 from verifier_actors.core.sampling import Reason, SamplingPolicy
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Beacon:
-    """The network's chain as far as it was shown: its last link in hex, and that link's number."""
-
-    link: str
-    index: int = 0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -143,7 +137,7 @@ class Audits:
         their segments are not paid anyway."""
         for audit in self.open.values():
             if audit.state in ANSWERED and audit.operator not in tombstoned:
-                return _answer_to(audit, panel, shown)
+                return answer_to(audit, panel, shown)
         return None
 
     def next_draw(self, panel: Panel, shown: Beacon, link: bytes, now_ms: int) -> Draw | None:
@@ -264,7 +258,7 @@ class Audits:
         audit = self.open.get(recorded.slot)
         if audit is None or audit.state not in ANSWERED:
             return "no result of a replay waits for it"
-        if recorded != _answer_to(audit, panel, shown):
+        if recorded != answer_to(audit, panel, shown):
             return "the results that are in call for another"
         return ""
 
@@ -281,27 +275,3 @@ class Audits:
         """Whether a batch waits for the submitter's link."""
         closed = self.batches.get(batch)
         return closed is not None and not closed.secret
-
-
-def _answer_to(audit: Audit, panel: Panel, shown: Beacon) -> RefereeCall | Ruling:
-    """What the results of an audit call for. Without a possible referee it is inconclusive."""
-    outcome = audit.found()
-    if outcome is None:
-        if referee := panel.referee(audit, bytes.fromhex(shown.link)):
-            return RefereeCall(slot=audit.slot, referee=referee)
-        outcome = Outcome.INCONCLUSIVE
-    return ruling_of(audit, outcome)
-
-
-def ruling_of(audit: Audit, outcome: Outcome) -> Ruling:
-    """The ruling that gives an audit an outcome, with everything that it follows from."""
-    return Ruling(
-        slot=audit.slot,
-        outcome=outcome.value,
-        at_fault=audit.operator if outcome is Outcome.REJECT else "",
-        claimed=audit.claimed,
-        verifier=audit.verifier,
-        verifier_result=audit.verifier_result,
-        referee=audit.referee,
-        referee_result=audit.referee_result,
-    )

@@ -10,6 +10,15 @@ section 6 of the design.
 """
 
 import hashlib
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beacon:
+    """The network's chain as far as it was shown: its last link in hex, and that link's number."""
+
+    link: str
+    index: int = 0
 
 
 def anchor_of(seed: bytes, length: int) -> bytes:

@@ -9,7 +9,8 @@ import pytest
 from gensyn_ray.domain.evidence import Assignment, Batch, Draw, RefereeCall, Reveal, Ruling, Verdict
 from verifier_actors.core import beacon
 from verifier_actors.core.audit import Audit, AuditState
-from verifier_actors.core.audits import Audits, Beacon
+from verifier_actors.core.audits import Audits
+from verifier_actors.core.beacon import Beacon
 from verifier_actors.core.draw import PPM
 from verifier_actors.core.lineage import Lineage, Link, Task
 from verifier_actors.core.panel import Panel
