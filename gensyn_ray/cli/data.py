@@ -1,15 +1,14 @@
 """`gensyn-ray data`: prepared data sets in the network's store."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter, validators
 
-from gensyn_ray.api.network import connect
 from gensyn_ray.domain.errors import UsageError
-from gensyn_ray.object_store.blobs import Blobs
-from workloads.core.dataset import Prepared
-from workloads.programs import recipes
+
+if TYPE_CHECKING:
+    from workloads.core.dataset import Prepared
 
 app = App(name="data", help="Prepare data sets for jobs.")
 
@@ -30,7 +29,7 @@ def prepare(
     label: str = "label",
     test_rows: Positive = 500,
     length: Positive = 128,
-    vocabulary: Positive = recipes.BYTES,
+    vocabulary: Positive = 256,
 ) -> None:
     """Shuffle and cut a data set to Parquet, store it, print the digest that jobs name it by.
 
@@ -48,6 +47,9 @@ def prepare(
     length: Tokens of a passage.
     vocabulary: 256 means bytes; more is learnt from the text by byte-pair encoding.
     """
+    from gensyn_ray.api.network import connect
+    from gensyn_ray.object_store.blobs import Blobs
+
     prepared = _prepare(
         recipe=recipe,
         source=source,
@@ -79,7 +81,9 @@ def _prepare(
     test_rows: int,
     length: int,
     vocabulary: int,
-) -> Prepared:
+) -> "Prepared":
+    from workloads.programs import recipes
+
     match recipe:
         case "fashion-mnist":
             return recipes.fashion_mnist()

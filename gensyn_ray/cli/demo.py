@@ -8,36 +8,28 @@ import statistics
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 from rich.table import Table
 
-from gensyn_ray.api.job import Job, JobResult
-from gensyn_ray.api.network import Network
-from gensyn_ray.api.terms import Budget
 from gensyn_ray.cli.books import check_file
 from gensyn_ray.cli.network import STAKE, VOLUNTEERS, bring_up
-from gensyn_ray.cli.submitter import (
-    AUDIT,
-    METRIC,
-    Positive,
-    digits_space,
-    program_called,
-    show_progress,
-    tpe_with_asha,
-)
+from gensyn_ray.cli.submitter import AUDIT_PPM, METRIC, Positive, show_progress
 from gensyn_ray.domain.errors import OperationError
 from gensyn_ray.domain.evidence import Ruling
 from gensyn_ray.domain.money import MICRO_PER_CREDIT, format_credits
 from gensyn_ray.domain.numerics import REPRODUCIBLE, pinned_class
-from gensyn_ray.testnet.local import LocalNetwork
 from ledger.core.events import Recorded, SlotCommitted
 from ledger.core.journal import Entry
 from ledger.export.flat import write_flat
 from ledger.storage.sqlite import SqliteJournal
 from verifier_actors.core.draw import detection_probability
 from verifier_actors.core.outcome import Outcome
+
+if TYPE_CHECKING:
+    from gensyn_ray.api.job import Job, JobResult
+    from gensyn_ray.testnet.local import LocalNetwork
 
 PRICE_MICRO = MICRO_PER_CREDIT
 PICTURE_WIDTH = 100
@@ -74,6 +66,12 @@ def demo(
     numerics: `reproducible/v1/highest` or `/high`: the same bits on every machine; `pinned`: stock.
     out: Where the journal and checkpoint are written.
     """
+    # Not above: the command's help is to be shown at once.
+    from gensyn_ray.api.network import Network
+    from gensyn_ray.api.terms import Budget
+    from gensyn_ray.cli.small_sweep import AUDIT, digits_space, program_called, tpe_with_asha
+    from gensyn_ray.testnet.local import LocalNetwork
+
     chosen = program_called(program)
     seed = secrets.randbelow(2**31) if seed is None else seed
     console = Console()
@@ -111,7 +109,7 @@ def demo(
 
 
 def _report(
-    network: LocalNetwork, job: Job, result: JobResult, *, out: Path, wall_s: float
+    network: "LocalNetwork", job: "Job", result: "JobResult", *, out: Path, wall_s: float
 ) -> dict[str, Any]:
     facts = network.facts
     folder = out / job.id
@@ -198,8 +196,8 @@ def _detection(operators: list[dict[str, Any]], adversaries: dict[str, str]) -> 
     bad = sum(one["committed"] for one in operators if adversaries[one["id"]] != "none")
     return {
         "bad_segments": bad,
-        "rate_ppm": AUDIT.rate_ppm,
-        "probability": detection_probability(bad, AUDIT.rate_ppm),
+        "rate_ppm": AUDIT_PPM,
+        "probability": detection_probability(bad, AUDIT_PPM),
     }
 
 

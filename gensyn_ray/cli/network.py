@@ -3,13 +3,15 @@
 import os
 import secrets
 import time
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
 
 from gensyn_ray.domain.money import MICRO_PER_CREDIT
-from gensyn_ray.testnet.local import Adversary, LocalNetwork, Member
 from workloads.numerics.profiles import best_profiles
+
+if TYPE_CHECKING:
+    from gensyn_ray.testnet.local import Adversary, LocalNetwork
 
 VOLUNTEERS = ("volunteer-1", "volunteer-2", "volunteer-3")
 CHEAT = "volunteer-2"
@@ -18,7 +20,7 @@ STAKE = 100
 
 
 def bring_up(
-    network: LocalNetwork, console: Console, *, adversary: Adversary, stake: int
+    network: "LocalNetwork", console: Console, *, adversary: "Adversary", stake: int
 ) -> dict[str, str]:
     """Start every node, one after the other; returns each volunteer's profile.
 
@@ -56,6 +58,8 @@ def up(
     port: Port of the Ray head; 0 takes a free one.
     funds: Credits that the submitter's key is given.
     """
+    from gensyn_ray.testnet.local import LocalNetwork, Member
+
     console = Console()
     seed = secrets.randbelow(2**31) if seed is None else seed
     with LocalNetwork(seed=seed, port=port) as network:

@@ -1,64 +1,33 @@
-"""`gensyn-ray submit` and `watch`: for data scientists at a shell."""
+"""`gensyn-ray submit`, `watch` and `cancel`: for data scientists at a shell.
+
+Commands import Ray, Tune and torch when they run, so that their help is shown at once.
+"""
 
 import math
 import time
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter, validators
-from optuna.samplers import TPESampler
-from ray import tune
-from ray.tune.schedulers import ASHAScheduler
-from ray.tune.search.optuna import OptunaSearch
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
-from gensyn_ray.api import job_file
-from gensyn_ray.api.job import Job
-from gensyn_ray.api.network import Network, connect
-from gensyn_ray.api.terms import Audit, Budget, JobSpec, Terms
-from gensyn_ray.domain.errors import OperationError, UsageError
-from gensyn_ray.domain.money import MICRO_PER_CREDIT, format_credits
+from gensyn_ray.domain.errors import OperationError
+from gensyn_ray.domain.money import format_credits
 from gensyn_ray.domain.numerics import REPRODUCIBLE, pinned_class
-from workloads.core.program import Program
-from workloads.programs.catalog import PROGRAMS
-from workloads.ray_jobs.kind.job_end import JobEnd
-from workloads.ray_jobs.search.kind import SearchRequest
+
+if TYPE_CHECKING:
+    from gensyn_ray.api.job import Job
+    from gensyn_ray.api.network import Network
+    from gensyn_ray.api.terms import JobSpec
 
 Positive = Annotated[int, Parameter(validator=validators.Number(gte=1))]
 
 METRIC = "accuracy"
-AUDIT = Audit(rate_ppm=400_000, draw_batch=12)
-
-
-def program_called(name: str) -> type[Program]:
-    """A program of the catalog. Raises `UsageError` with the names that there are."""
-    if name not in PROGRAMS:
-        raise UsageError(f"unknown program {name!r}: choose from {', '.join(PROGRAMS)}")
-    return PROGRAMS[name]
-
-
-def digits_space() -> dict[str, Any]:
-    """What the digits sweep searches over."""
-    return {
-        "lr": tune.loguniform(1e-3, 0.3),
-        "momentum": tune.uniform(0.0, 0.95),
-        "width": tune.randint(8, 25),
-    }
-
-
-def tpe_with_asha(seed: int, trials: int, at_once: int) -> tune.TuneConfig:
-    """Optuna's TPE with early stopping, for a metric that should rise."""
-    return tune.TuneConfig(
-        metric=METRIC,
-        mode="max",
-        search_alg=OptunaSearch(sampler=TPESampler(n_startup_trials=4, seed=seed)),
-        scheduler=ASHAScheduler(max_t=8, grace_period=2, reduction_factor=2),
-        num_samples=trials,
-        max_concurrent_trials=at_once,
-    )
+AUDIT_PPM = 400_000
+"""The small sweep's metric, and the rate at which its segments are drawn, in millionths."""
 
 
 def submit(
@@ -93,6 +62,10 @@ def submit(
     cloud_price: For a quote: your cloud's price for an hour of a machine that takes 100 steps a
         second in `python -m workloads.numerics.self_test`, in any currency.
     """
+    from gensyn_ray.api import job_file
+    from gensyn_ray.api.network import connect
+    from gensyn_ray.cli.small_sweep import small_sweep
+
     # Before anything is asked of a network: a mistake in the file is the user's to know first.
     if program.endswith(".toml"):
         spec = job_file.read(Path(program))
@@ -111,22 +84,7 @@ def submit(
         _to_the_end(network, job)
 
 
-def small_sweep(
-    program: str, *, trials: int, at_once: int, budget: int, seed: int, numerics: str
-) -> JobSpec:
-    """A search over a program of the catalog. Raises `UsageError` for an unknown one."""
-    return JobSpec(
-        kind="sweep",
-        program=program_called(program),
-        request=SearchRequest(
-            param_space=digits_space(), tune_config=tpe_with_asha(seed, trials, at_once)
-        ),
-        budget=Budget(total_micro=budget * MICRO_PER_CREDIT, per_segment_micro=MICRO_PER_CREDIT),
-        terms=Terms(audit=AUDIT, numerics=numerics, seed=seed),
-    )
-
-
-def show_quote(network: Network, spec: JobSpec, cloud_price: float) -> None:
+def show_quote(network: "Network", spec: "JobSpec", cloud_price: float) -> None:
     """Print what a job would cost and when it may be done."""
     quote = network.quote(spec)
     budget_micro = spec.budget.total_micro
@@ -158,6 +116,8 @@ def watch(job: str, *, address: str = "auto", key_file: Path | None = None) -> N
     address: The Ray head's address.
     key_file: The submitter's key.
     """
+    from gensyn_ray.api.network import connect
+
     network = connect(address, key_file=key_file)
     _to_the_end(network, network.job(job))
 
@@ -171,6 +131,8 @@ def cancel(job: str, *, address: str = "auto", key_file: Path | None = None) -> 
     address: The Ray head's address.
     key_file: The key that opened the job.
     """
+    from gensyn_ray.api.network import connect
+
     network = connect(address, key_file=key_file)
     found = network.job(job)
     ended = found.cancel()
@@ -182,7 +144,9 @@ def cancel(job: str, *, address: str = "auto", key_file: Path | None = None) -> 
     )
 
 
-def _to_the_end(network: Network, job: Job) -> None:
+def _to_the_end(network: "Network", job: "Job") -> None:
+    from workloads.ray_jobs.kind.job_end import JobEnd
+
     console = Console()
     show_progress(network, job, console)
     result = job.result()
@@ -193,7 +157,7 @@ def _to_the_end(network: Network, job: Job) -> None:
         raise OperationError("\n".join(filter(None, [reason, result.summary.error])))
 
 
-def show_progress(network: Network, job: Job, console: Console) -> None:
+def show_progress(network: "Network", job: "Job", console: Console) -> None:
     """A live table until the job's driver has ended."""
     with Live(console=console, refresh_per_second=4, transient=True) as live:
         while not job.is_done():

@@ -8,7 +8,7 @@ import pytest
 from gensyn_ray.api.job import JobResult
 from gensyn_ray.api.network import Network
 from gensyn_ray.api.terms import Budget
-from gensyn_ray.cli.submitter import AUDIT, digits_space, tpe_with_asha
+from gensyn_ray.cli.small_sweep import AUDIT, digits_space, tpe_with_asha
 from gensyn_ray.domain.money import MICRO_PER_CREDIT
 from gensyn_ray.testnet.local import LocalNetwork, wait_for
 from verifier_actors.core.draw import detection_probability

@@ -13,7 +13,7 @@ import pytest
 from gensyn_ray.api.job import Job, JobResult
 from gensyn_ray.api.network import Network
 from gensyn_ray.api.terms import Audit, Budget
-from gensyn_ray.cli.submitter import digits_space, tpe_with_asha
+from gensyn_ray.cli.small_sweep import digits_space, tpe_with_asha
 from gensyn_ray.domain.money import MICRO_PER_CREDIT
 from gensyn_ray.testnet.local import LocalNetwork, wait_for
 from workloads.programs.digits import Digits
