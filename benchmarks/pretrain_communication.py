@@ -26,8 +26,9 @@ import torch
 
 from gensyn_ray.domain.numerics import REPRODUCIBLE
 from workloads.core.dataset import DataSet, Prepared
-from workloads.core.segment import InnerSteps, OuterStep, Runner, TaskSpec
+from workloads.core.segment import Runner
 from workloads.core.state import State, state_digest
+from workloads.core.task_spec import InnerSteps, OuterStep, TaskSpec
 from workloads.numerics.arithmetic import arithmetic
 from workloads.programs.gpt import Pretraining
 from workloads.programs.recipes import shakespeare

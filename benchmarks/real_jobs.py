@@ -42,7 +42,8 @@ from gensyn_ray.object_store.blobs import Blobs
 from gensyn_ray.testnet.local import LocalNetwork, wait_for
 from workloads.core.dataset import DataSet, Prepared
 from workloads.core.objectives import leaders
-from workloads.core.segment import Runner, TaskSpec
+from workloads.core.segment import Runner
+from workloads.core.task_spec import TaskSpec
 from workloads.numerics.arithmetic import arithmetic
 from workloads.numerics.profiles import best_profiles
 from workloads.programs import recipes

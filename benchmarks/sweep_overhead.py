@@ -38,7 +38,8 @@ from gensyn_ray.domain.numerics import PINNED
 from gensyn_ray.testnet.local import LocalNetwork
 from ledger.core.journal import parse_entry
 from ledger.storage.sqlite import SqliteJournal
-from workloads.core.segment import Runner, TaskSpec
+from workloads.core.segment import Runner
+from workloads.core.task_spec import TaskSpec
 from workloads.numerics.arithmetic import arithmetic
 from workloads.numerics.profiles import best_profiles
 from workloads.programs.digits import Digits

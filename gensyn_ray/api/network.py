@@ -35,8 +35,8 @@ from workloads.core.bundle import Bundle, bundle_of
 from workloads.core.program import Program
 from workloads.core.program_errors import told_to_its_author
 from workloads.core.quote import Quote, quote
-from workloads.core.segment import TaskSpec
 from workloads.core.state import state_digest
+from workloads.core.task_spec import TaskSpec
 from workloads.ray_jobs.diloco.core.plan import Plan
 from workloads.ray_jobs.diloco.kind import DilocoRequest
 from workloads.ray_jobs.search.kind import SearchRequest

@@ -14,7 +14,8 @@ from workloads.core.data_cache import DataCache, Store
 from workloads.core.program import Program
 from workloads.core.program_errors import told_to_its_author
 from workloads.core.quote import REFERENCE_SPEED, Pool, mean_stay_s
-from workloads.core.segment import Runner, TaskSpec
+from workloads.core.segment import Runner
+from workloads.core.task_spec import TaskSpec
 from workloads.numerics import self_test
 from workloads.numerics.arithmetic import arithmetic
 from workloads.ray_jobs.kind.interface import Timing

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 
 PRELOADED = (
     "workloads.ray_jobs.search.tune.trainable",
-    "workloads.numerics.arithmetic",
+    "workloads.ray_jobs.tasks.task_run",
+    "workloads.numerics.guard",
 )
 """What a trial imports before it knows its program: torch, Tune, the kernels' compiler."""
 

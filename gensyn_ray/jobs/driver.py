@@ -38,7 +38,7 @@ from ledger.client import LedgerClient, Signer
 from ledger.core.commands import CloseJob, Command, FinishTask, Record, StartTask
 from ledger.core.refusals import Reason
 from verifier_actors.core import beacon
-from workloads.core.segment import TaskSpec
+from workloads.core.task_spec import TaskSpec
 from workloads.ray_jobs.kind.context import JobContext, JobFacts
 from workloads.ray_jobs.kind.job_end import JobEnd
 from workloads.ray_jobs.kind.summary import JobSummary

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import cloudpickle
 
-from workloads.core.segment import TaskSpec
+from workloads.core.task_spec import TaskSpec
 from workloads.ray_jobs.kind.interface import KindRequest
 
 

@@ -6,14 +6,15 @@ One URI names the store, a folder (`file:///...`) or a bucket (`s3://...`); see
 Processes of the network open the store by its URI with their own credentials. Volunteers have no
 credentials; for a bucket they use `Blobs(Presigned(...))`, see `object_store.presigned`.
 
+Imports torch only to store or read a state: most processes read specs and bundles alone.
+
 Not defended: a store that loses objects (the audit is then UNAVAILABLE); members of the cluster
 that list a shared folder.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import safetensors.torch
-import torch
+import safetensors
 
 from gensyn_ray.domain import canonical
 from gensyn_ray.domain.records import from_json, to_json
@@ -21,8 +22,12 @@ from gensyn_ray.object_store.objects import Missing, Objects
 from gensyn_ray.object_store.opening import open_objects
 from workloads.core.bundle import Bundle
 from workloads.core.dataset import Manifest, Prepared
-from workloads.core.segment import TaskSpec
-from workloads.core.state import State, state_digest
+from workloads.core.task_spec import TaskSpec
+
+if TYPE_CHECKING:
+    import torch
+
+    from workloads.core.state import State
 
 
 class Blobs:
@@ -36,15 +41,21 @@ class Blobs:
         """`place`: the store's URI, or an opened store."""
         self._objects = open_objects(place) if isinstance(place, str) else place
 
-    def put_state(self, digest: str, state: State) -> None:
+    def put_state(self, digest: str, state: "State") -> None:
         """Store a state (tensors by name) under its digest."""
-        plain = {name: tensor.contiguous() for name, tensor in state.items()}
-        self._objects.put(f"states/{digest}", safetensors.torch.save(plain))
+        from safetensors.torch import save
 
-    def get_state(self, digest: str) -> dict[str, torch.Tensor]:
+        plain = {name: tensor.contiguous() for name, tensor in state.items()}
+        self._objects.put(f"states/{digest}", save(plain))
+
+    def get_state(self, digest: str) -> "dict[str, torch.Tensor]":
         """The state of a digest, which is checked. Raises `Missing`."""
+        from safetensors.torch import load
+
+        from workloads.core.state import state_digest
+
         try:
-            state = safetensors.torch.load(self._objects.get(f"states/{digest}"))
+            state = load(self._objects.get(f"states/{digest}"))
             found = state_digest(state)
         except (safetensors.SafetensorError, ValueError, KeyError) as error:
             raise Missing(f"state {digest[:12]} is damaged: {error}") from None

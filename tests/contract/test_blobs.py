@@ -19,8 +19,8 @@ from tests.kits.places import address_of, presigned
 from tests.kits.s3_servers import S3Server
 from workloads.core.bundle import Bundle
 from workloads.core.dataset import prepare
-from workloads.core.segment import TaskSpec
 from workloads.core.state import state_digest
+from workloads.core.task_spec import TaskSpec
 
 MEGABYTE = 1_000_000
 NAME = "ab" * 32

@@ -8,7 +8,8 @@ import pyarrow as pa
 
 from workloads.core.dataset import DataSet, Prepared, prepare
 from workloads.core.rng import Rng
-from workloads.core.segment import Runner, TaskSpec
+from workloads.core.segment import Runner
+from workloads.core.task_spec import TaskSpec
 from workloads.numerics.arithmetic import arithmetic
 from workloads.programs import recipes
 from workloads.programs.catalog import PROGRAMS

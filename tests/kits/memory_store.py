@@ -6,7 +6,7 @@ from gensyn_ray.object_store.blobs import Blobs
 from gensyn_ray.object_store.objects import Missing
 from workloads.core.bundle import bundle_of
 from workloads.core.program import Program
-from workloads.core.segment import TaskSpec
+from workloads.core.task_spec import TaskSpec
 
 
 class MemoryObjects:

@@ -3,7 +3,8 @@
 from gensyn_ray.domain.leaf import result_digest
 from tests.kits import small_programs
 from workloads.core.program import Program
-from workloads.core.segment import Runner, TaskSpec
+from workloads.core.segment import Runner
+from workloads.core.task_spec import TaskSpec
 from workloads.numerics.arithmetic import arithmetic
 
 OTHER_CPU = {

@@ -101,3 +101,17 @@ def test_processes_that_hold_facts_start_without_torch() -> None:
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert (done.returncode, done.stdout.strip()) == (0, ""), done.stderr
+
+
+def test_a_jobs_driver_starts_without_torch() -> None:
+    """It names tasks and trains none; Tune brings pandas."""
+    names = (
+        "gensyn_ray.jobs.driver",
+        "gensyn_ray.jobs.gateway",
+        "gensyn_ray.object_store.blobs",
+        "workloads.ray_jobs.search.tune.run_search",
+    )
+    program = f"import sys, {', '.join(names)}; print('torch' in sys.modules)"
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, "False"), done.stderr

@@ -17,7 +17,8 @@ from verifier_actors.replay.request import ReplayRequest
 from workloads.core.bundle import Bundle, load_program
 from workloads.core.data_cache import DataCache
 from workloads.core.dataset import Manifest
-from workloads.core.segment import Runner, TaskSpec
+from workloads.core.segment import Runner
+from workloads.core.task_spec import TaskSpec
 from workloads.numerics.arithmetic import arithmetic
 
 

@@ -16,12 +16,14 @@ import textwrap
 from dataclasses import dataclass
 from importlib import metadata
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gensyn_ray.domain import canonical
 from gensyn_ray.domain.errors import OperationError, UsageError
 from gensyn_ray.domain.records import to_json
-from workloads.core.program import Program
+
+if TYPE_CHECKING:
+    from workloads.core.program import Program
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +44,7 @@ class Bundle:
         return f"<bundle {self.digest[:16]}>"
 
 
-def bundle_of(program: type[Program]) -> Bundle:
+def bundle_of(program: "type[Program]") -> Bundle:
     """The bundle of a program class. Raises `UsageError` if its source cannot be had."""
     module = sys.modules.get(program.__module__)
     try:
@@ -57,7 +59,7 @@ def bundle_of(program: type[Program]) -> Bundle:
     return Bundle(entry=program.__name__, source=source, libraries=_libraries(source))
 
 
-def load_program(bundle: Bundle) -> type[Program]:
+def load_program(bundle: Bundle) -> "type[Program]":
     """The class of a bundle, from a module named by the digest.
 
     Raises `OperationError` if a library has another version here, or the entry is no program.
@@ -82,6 +84,8 @@ def load_program(bundle: Bundle) -> type[Program]:
             del sys.modules[name]
             raise
     found = getattr(sys.modules[name], bundle.entry, None)
+    from workloads.core.program import Program  # most who name a bundle do not load it
+
     if not (isinstance(found, type) and issubclass(found, Program)):
         raise OperationError(f"the bundle has no program called {bundle.entry}")
     return found
@@ -111,7 +115,7 @@ def _version(library: str) -> str:
         return "missing"
 
 
-def _prompt_source(program: type[Program]) -> str:
+def _prompt_source(program: "type[Program]") -> str:
     """Source of a class typed at a prompt, with what it names in `__main__`, in order of need."""
     scope = vars(sys.modules[program.__module__])
     parts: dict[str, str] = {}

@@ -13,8 +13,8 @@ from typing import Any, Protocol
 
 from workloads.core.dataset import DataSet, Fetch, Manifest, digest_of
 from workloads.core.program import Program
-from workloads.core.segment import TaskSpec
 from workloads.core.state import state_digest
+from workloads.core.task_spec import TaskSpec
 
 KEPT_BYTES = 512 << 20
 """The most bytes of shards and files in one process. Each task reads a shard's groups one by one,

@@ -18,18 +18,21 @@ import io
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import blake3
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 
 from gensyn_ray.domain import canonical
 from gensyn_ray.domain.errors import OperationError, UsageError
 from gensyn_ray.domain.records import to_json
-from workloads.core.rng import Rng
+
+if TYPE_CHECKING:
+    import torch
+
+    from workloads.core.rng import Rng
 
 GROUP_ROWS = 4096
 """Rows of a row group: what one batch is drawn from."""
@@ -86,6 +89,8 @@ def prepare(
 
     Raises `UsageError` that names the split or column at fault.
     """
+    from workloads.core.rng import Rng
+
     blobs: dict[str, bytes] = {}
     shards: dict[str, list[Shard]] = {}
     columns: dict[str, str] | None = None
@@ -141,7 +146,7 @@ class Split:
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0
 
-    def draw(self, rng: Rng, count: int) -> pa.Table:
+    def draw(self, rng: "Rng", count: int) -> pa.Table:
         """`count` rows of one row group, with replacement. Large groups are drawn more often.
 
         Raises `BadData` if the split is empty or a shard is damaged."""
@@ -224,8 +229,10 @@ def _checked(fetch: Fetch) -> Fetch:
     return fetch_and_check
 
 
-def tensor(table: pa.Table, column: str) -> torch.Tensor:
+def tensor(table: pa.Table, column: str) -> "torch.Tensor":
     """A numeric column as (rows,), one of fixed-size lists as (rows, length). Raises `BadData`."""
+    import torch  # manifests are read by processes that do without it
+
     if column not in table.column_names:
         raise BadData(f"no column {column!r}, only {', '.join(table.column_names)}")
     values: Any = table[column].combine_chunks()

@@ -9,21 +9,20 @@ The start state's digest, the spec and the program's bundle determine the end st
 import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
-from gensyn_ray.domain import canonical
 from gensyn_ray.domain.errors import OperationError
 from gensyn_ray.domain.ids import Slot
-from gensyn_ray.domain.numerics import PINNED
 from gensyn_ray.domain.records import to_json
 from workloads.core import diloco
 from workloads.core.program import Metrics, Program
 from workloads.core.rng import Rng
 from workloads.core.state import State, state_digest
+from workloads.core.task_spec import OuterStep, TaskSpec
 
 STEP = "progress/step"
 RNG_KEY = "progress/rng_key"
@@ -39,60 +38,6 @@ class Abandoned(OperationError):
 def always() -> bool:
     """The default of `is_wanted`: the segment is needed until it is done."""
     return True
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InnerSteps:
-    """A DiLoCo worker's part of one round (`workloads.core.diloco`).
-
-    The task loads the global state from its input `global` and takes `steps` training steps. The
-    first one has number `first_step` in the run. Its end state is the pseudo-gradient, with `bits`
-    bits for each number: 8 or 32."""
-
-    steps: int
-    first_step: int
-    bits: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OuterStep:
-    """A DiLoCo outer step: applies the mean of pseudo-gradients to the input `global`.
-
-    `weights`: input name -> weight of that pseudo-gradient. The inputs are added in the order of
-    their names. Empty weights make the first global state from the program's `init`.
-    `lr`, `momentum`: of the outer SGD with Nesterov momentum."""
-
-    weights: dict[str, int]
-    lr: float
-    momentum: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskSpec:
-    """Defines a task. Node and verifier read it from the object store, by its digest.
-
-    With the same bundle, the same spec gives the same states: on every machine, or within one
-    numerics class if `numerics` is `pinned`.
-
-    `bundle`: digest of the program's code. `task`: seeds the task's random numbers, together with
-    `seed`. `data`: digest of a prepared data set; empty if the program has its own. `inputs`:
-    name -> digest of a state of another task. A task with `inner_steps` or `outer_step` has one
-    segment. Any other task is a run of the whole program."""
-
-    bundle: str
-    config: dict[str, Any]
-    seed: int
-    task: str
-    numerics: str = PINNED
-    data: str = ""
-    inputs: dict[str, str] = field(default_factory=dict[str, str])
-    inner_steps: InnerSteps | None = None
-    outer_step: OuterStep | None = None
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the canonical JSON, as hex."""
-        return canonical.digest(to_json(self))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from pyarrow import fs
 
-    from workloads.core.segment import TaskSpec
+    from workloads.core.task_spec import TaskSpec
     from workloads.ray_jobs.kind.job_end import JobEnd
 
 VOLUNTEER = {"gensyn.role": "volunteer"}

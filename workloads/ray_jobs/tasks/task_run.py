@@ -24,8 +24,9 @@ from workloads.core.bundle import Bundle, load_program
 from workloads.core.data_cache import DataCache
 from workloads.core.dataset import Manifest
 from workloads.core.program_errors import ProgramFailed, told_to_its_author
-from workloads.core.segment import Abandoned, Computed, Runner, TaskSpec, always, make_leaf
+from workloads.core.segment import Abandoned, Computed, Runner, always, make_leaf
 from workloads.core.state import State
+from workloads.core.task_spec import TaskSpec
 from workloads.numerics.arithmetic import arithmetic
 
 REFUSED_WAIT_S = 2.0

@@ -12,7 +12,7 @@ from ledger.client import Signer
 from ledger.core.commands import Record
 from tests.kits.fake_ledger import FakeLedger, reading_of
 from verifier_actors.core import beacon
-from workloads.core.segment import TaskSpec
+from workloads.core.task_spec import TaskSpec
 
 SECRET = b"s" * 32
 KEY = SigningKey(b"d" * 32)

@@ -8,8 +8,8 @@ import torch
 
 from gensyn_ray.object_store.blobs import Blobs, Missing
 from workloads.core.bundle import Bundle
-from workloads.core.segment import TaskSpec
 from workloads.core.state import state_digest
+from workloads.core.task_spec import TaskSpec
 
 
 @pytest.mark.parametrize("damaged", [b"", b"{", b"\xff\xfe", b"[1]", b'"text"'])

@@ -14,7 +14,8 @@ ROOT = Path(__file__).parents[4]
 WORK = """
 import json
 from tests.kits.small_programs import Small
-from workloads.core.segment import InnerSteps, OuterStep, Runner, TaskSpec
+from workloads.core.segment import Runner
+from workloads.core.task_spec import InnerSteps, OuterStep, TaskSpec
 from workloads.numerics.arithmetic import arithmetic
 
 def done(inputs=None, **more):

@@ -15,7 +15,8 @@ from verifier_actors.replay.replay import ReplayRequest, Verifier, replay
 from workloads.core.bundle import Bundle
 from workloads.core.data_cache import DataCache
 from workloads.core.program import Program
-from workloads.core.segment import Runner, TaskSpec
+from workloads.core.segment import Runner
+from workloads.core.task_spec import TaskSpec
 from workloads.numerics.arithmetic import arithmetic
 
 

@@ -16,7 +16,8 @@ from gensyn_ray.domain.records import from_json, to_json
 from tests.kits import small_programs
 from workloads.core.bundle import Bundle, bundle_of, load_program
 from workloads.core.program import Program
-from workloads.core.segment import Runner, TaskSpec
+from workloads.core.segment import Runner
+from workloads.core.task_spec import TaskSpec
 from workloads.numerics.arithmetic import arithmetic
 from workloads.programs.digits import Digits
 
@@ -42,7 +43,8 @@ import sys
 from gensyn_ray.domain import canonical
 from gensyn_ray.domain.records import from_json
 from workloads.core.bundle import Bundle, load_program
-from workloads.core.segment import Runner, TaskSpec
+from workloads.core.segment import Runner
+from workloads.core.task_spec import TaskSpec
 from workloads.numerics.arithmetic import arithmetic
 
 bundle = from_json(Bundle, canonical.decode(sys.stdin.buffer.read()))
@@ -234,7 +236,8 @@ for number, source in enumerate(json.loads(sys.stdin.read())):
 from gensyn_ray.domain import canonical
 from gensyn_ray.domain.records import to_json
 from workloads.core.bundle import bundle_of
-from workloads.core.segment import Runner, TaskSpec
+from workloads.core.segment import Runner
+from workloads.core.task_spec import TaskSpec
 from workloads.numerics.arithmetic import arithmetic
 bundle = bundle_of(scope["Noted"])
 spec = TaskSpec(bundle=bundle.digest, config={"lr": 0.1}, seed=1, task="t000")

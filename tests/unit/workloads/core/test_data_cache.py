@@ -10,8 +10,8 @@ from workloads.core import data_cache, dataset
 from workloads.core.data_cache import DataCache, KeptBytes
 from workloads.core.dataset import Manifest, Prepared, prepare
 from workloads.core.program import Program
-from workloads.core.segment import TaskSpec
 from workloads.core.state import state_digest
+from workloads.core.task_spec import TaskSpec
 
 
 class Owner(Program):

@@ -12,8 +12,9 @@ from gensyn_ray.domain import canonical
 from gensyn_ray.domain.records import from_json, to_json
 from tests.kits.small_programs import Small
 from workloads.core import diloco
-from workloads.core.segment import InnerSteps, OuterStep, Runner, TaskSpec
+from workloads.core.segment import Runner
 from workloads.core.state import NotANumber, state_digest
+from workloads.core.task_spec import InnerSteps, OuterStep, TaskSpec
 from workloads.numerics.arithmetic import arithmetic
 
 

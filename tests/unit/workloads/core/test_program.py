@@ -13,8 +13,9 @@ from tests.kits import small_programs
 from workloads.core.bundle import Bundle
 from workloads.core.program import Config, Program
 from workloads.core.rng import Rng
-from workloads.core.segment import RNG_KEY, STEP, Computed, Runner, TaskSpec
+from workloads.core.segment import RNG_KEY, STEP, Computed, Runner
 from workloads.core.state import NotANumber, State, state_digest
+from workloads.core.task_spec import TaskSpec
 from workloads.numerics.arithmetic import arithmetic
 
 SPEC = TaskSpec(bundle="b" * 64, config={"lr": 0.2}, seed=11, task="t003")

@@ -21,7 +21,8 @@ from verifier_actors.core.outcome import UNAVAILABLE_RESULT
 from verifier_actors.replay.replay import replay
 from workloads.core.data_cache import DataCache
 from workloads.core.program import Program
-from workloads.core.segment import Runner, TaskSpec
+from workloads.core.segment import Runner
+from workloads.core.task_spec import TaskSpec
 from workloads.numerics.arithmetic import MODES, arithmetic, served
 from workloads.numerics.pinned import one_thread
 from workloads.programs.digits import Digits

@@ -15,7 +15,7 @@ from gensyn_ray.domain.errors import OperationError, UsageError
 from gensyn_ray.jobs.driver import run_kind
 from gensyn_ray.jobs.request import JobRequest
 from workloads.core.quote import JobSize, Pool
-from workloads.core.segment import TaskSpec
+from workloads.core.task_spec import TaskSpec
 from workloads.ray_jobs import registry
 from workloads.ray_jobs.kind.context import JobContext, JobFacts
 from workloads.ray_jobs.kind.interface import KindRequest, Outcome, Timing

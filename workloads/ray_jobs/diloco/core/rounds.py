@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from workloads.core.segment import InnerSteps, OuterStep, TaskSpec
+from workloads.core.task_spec import InnerSteps, OuterStep, TaskSpec
 from workloads.ray_jobs.diloco.core.global_state import GlobalState, PseudoGradient
 from workloads.ray_jobs.diloco.core.plan import Plan
 from workloads.ray_jobs.diloco.core.speeds import usual_speed

@@ -21,7 +21,7 @@ from gensyn_ray.domain.ids import Slot
 from gensyn_ray.domain.records import BadRecord, from_json
 from ledger.client import check_receipt
 from workloads.core.objectives import Objectives, leaders
-from workloads.core.segment import TaskSpec
+from workloads.core.task_spec import TaskSpec
 from workloads.ray_jobs.kind.context import Driver
 
 

@@ -2,15 +2,13 @@
 
 import json
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ray import tune
 from ray.experimental import internal_kv
 from ray.train._internal.session import _TrainingResult
 
 from gensyn_ray.operators.agent_client import AgentClient
-from workloads.core.data_cache import DataCache
-from workloads.numerics.pinned import numerics_class
 from workloads.ray_jobs.kind.context import JobFacts
 from workloads.ray_jobs.search.core.result_keys import IS_LAST, LEAF, RECEIPT
 from workloads.ray_jobs.search.core.start_barrier import StartBarrier
@@ -18,8 +16,9 @@ from workloads.ray_jobs.search.tune.inline_checkpoint import (
     inline_checkpoint,
     read_inline_checkpoint,
 )
-from workloads.ray_jobs.tasks.node_store import store_of_node
-from workloads.ray_jobs.tasks.task_run import TaskRun
+
+if TYPE_CHECKING:
+    from workloads.ray_jobs.tasks.task_run import TaskRun
 
 BARRIER_S = 20.0
 """How long the first actors wait for each other."""
@@ -32,6 +31,9 @@ class SegmentTrainable(tune.Trainable):
     `facts`: the job's. `barrier`: where the job's first actors wait for each other."""
 
     def setup(self, config: dict[str, Any], facts: JobFacts, barrier: StartBarrier) -> None:
+        # What trains is imported on the node alone: the driver imports this class, without torch.
+        from workloads.core.data_cache import DataCache
+
         self._facts = facts
         self._agent = AgentClient.of_this_node()
         self._data_cache = DataCache()
@@ -42,17 +44,7 @@ class SegmentTrainable(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         if self._run is None:
-            self._run = TaskRun(
-                job=self._facts.job,
-                trial=self.trial_id,
-                agent=self._agent,
-                store=store_of_node(
-                    self._facts.blobs, self._agent, job=self._facts.job, trial=self.trial_id
-                ),
-                pinned_class=numerics_class,
-                data_cache=self._data_cache,
-                grow_from=self._grow_from,
-            )
+            self._run = self._start_task()
         done = self._run.advance()
         self._checkpoint = done.checkpoint
         return {
@@ -65,6 +57,23 @@ class SegmentTrainable(tune.Trainable):
             RECEIPT: json.dumps(done.receipt),
             IS_LAST: done.is_last,
         }
+
+    def _start_task(self) -> "TaskRun":
+        from workloads.numerics.pinned import numerics_class
+        from workloads.ray_jobs.tasks.node_store import store_of_node
+        from workloads.ray_jobs.tasks.task_run import TaskRun
+
+        return TaskRun(
+            job=self._facts.job,
+            trial=self.trial_id,
+            agent=self._agent,
+            store=store_of_node(
+                self._facts.blobs, self._agent, job=self._facts.job, trial=self.trial_id
+            ),
+            pinned_class=numerics_class,
+            data_cache=self._data_cache,
+            grow_from=self._grow_from,
+        )
 
     def save(self, checkpoint_dir: str | None = None) -> _TrainingResult:
         """A reference to the state, which is in the network's object store already.

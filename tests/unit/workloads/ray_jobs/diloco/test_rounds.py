@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from workloads.core.segment import InnerSteps, OuterStep, TaskSpec
+from workloads.core.task_spec import InnerSteps, OuterStep, TaskSpec
 from workloads.ray_jobs.diloco.core.exchange import Exchange
 from workloads.ray_jobs.diloco.core.group_start import GROUP_WAIT_S, GroupStart
 from workloads.ray_jobs.diloco.core.plan import Plan

@@ -11,7 +11,7 @@ import pytest
 from gensyn_ray.domain import records, signing
 from gensyn_ray.domain.signing import SigningKey
 from ledger.core.events import Event, SlotCommitted, SlotIssued
-from workloads.core.segment import TaskSpec
+from workloads.core.task_spec import TaskSpec
 from workloads.ray_jobs.search.core.gate import Gate, Judgement
 
 JOB, GENESIS = "sweep-1", "9e" * 32

@@ -19,8 +19,9 @@ from workloads.core.bundle import Bundle, bundle_of
 from workloads.core.data_cache import DataCache
 from workloads.core.program import Program
 from workloads.core.program_errors import ProgramFailed
-from workloads.core.segment import STEP, Abandoned, Computed, Runner, TaskSpec, always
+from workloads.core.segment import STEP, Abandoned, Computed, Runner, always
 from workloads.core.state import State, state_digest
+from workloads.core.task_spec import TaskSpec
 from workloads.numerics.arithmetic import arithmetic
 from workloads.ray_jobs.tasks.task_run import (
     JUDGED_POLL_S,
