@@ -224,7 +224,9 @@ def svg_of(content: dict[str, Any], profiles: dict[str, str], seed: int) -> str:
     """The result of a demo, as it stands in a terminal, as an SVG picture."""
     console = Console(record=True, width=PICTURE_WIDTH, file=io.StringIO())
     console.print(f"$ gensyn-ray demo --seed {seed}", highlight=False)
-    _show(console, content, profiles)
+    # A picture's line cannot be longer than the picture.
+    books = {**content["ledger"], "public_key": content["ledger"]["public_key"][:8] + "…"}
+    _show(console, {**content, "ledger": books}, profiles)
     svg = console.export_svg(title="gensyn-ray demo")
     # Rich refers to a font on the web; the picture must not load anything.
     return re.sub(r"@font-face \{[^}]*\}\s*", "", svg)
