@@ -38,6 +38,7 @@ from gensyn_ray.api.network import Network
 from gensyn_ray.domain.errors import OperationError
 from gensyn_ray.domain.money import MICRO_PER_CREDIT, format_credits
 from gensyn_ray.domain.numerics import REPRODUCIBLE
+from gensyn_ray.domain.records import to_json
 from gensyn_ray.object_store.blobs import Blobs
 from gensyn_ray.testnet.local import LocalNetwork, wait_for
 from workloads.core.dataset import DataSet, Prepared
@@ -105,7 +106,7 @@ def await_segments(job: Job, done: Callable[[], int], count: int) -> None:
 
 
 def committed(job: Job) -> int:
-    return job.status()["segments"]["committed"]
+    return job.status().segments.committed
 
 
 def join_honest(network: LocalNetwork, profiles: Sequence[str]) -> None:
@@ -119,7 +120,7 @@ def churn(network: LocalNetwork, client: Network, job: Job, profile: str) -> Non
 
     def workers() -> list[str]:
         judged = client.read("receipts", job=job.id)
-        return [parties[one["operator"]] for one in judged if one["operator"] in parties]
+        return [parties[one.operator] for one in judged if one.operator in parties]
 
     await_segments(job, lambda: len(workers()), CHURN_AFTER)
     if not (seen := workers()):
@@ -138,7 +139,7 @@ def curves(result: JobResult) -> list[dict[str, list[float]]]:
     frames = [one.metrics_dataframe for one in trials if one.metrics_dataframe is not None]
     # Not from Tune's files: they hold forged segments, and may lack paid ones whose node died
     # before its report. For a segment that was computed again, the last commitment counts.
-    forgers = result.bill["tombstoned"]
+    forgers = result.bill.tombstoned
     frames = [one.loc[~one["operator"].isin(forgers)] for one in frames]
     frames = [one.drop_duplicates("segment", keep="last") for one in frames if len(one)]
     names = [name for name in ("segment", "accuracy", "loss") if name in frames[0]]
@@ -190,8 +191,8 @@ def report(network: LocalNetwork, kind: str, result: JobResult, wall_s: float) -
     names = {member.key.party: name for name, member in network.members.items()}
     earned: dict[str, int] = {}
     for one in result.receipts:
-        name = names[one["operator"]]
-        earned[name] = earned.get(name, 0) + one["paid_micro"]
+        name = names[one.operator]
+        earned[name] = earned.get(name, 0) + one.paid_micro
     outcome = result.outcome
     rounds = outcome.rounds if isinstance(outcome, DilocoOutcome) else ()
     best = None if rounds else result.grid.get_best_result().config
@@ -204,10 +205,10 @@ def report(network: LocalNetwork, kind: str, result: JobResult, wall_s: float) -
         "front": front(result),
         "steps": sum(one.steps for state in rounds for one in state.pseudo_gradients),
         "curves": curves(result),
-        "segments": bill["segments"],
-        "caught": [names[party] for party in bill["tombstoned"]],
-        "paid": bill["paid_micro"],
-        "receipts": sum(one["paid_micro"] for one in result.receipts),
+        "segments": to_json(bill.segments),
+        "caught": [names[party] for party in bill.tombstoned],
+        "paid": bill.paid_micro,
+        "receipts": sum(one.paid_micro for one in result.receipts),
         "earned": {name: format_credits(micro) for name, micro in sorted(earned.items())},
     }
 

@@ -8,6 +8,7 @@ from gensyn_ray.domain import canonical
 from gensyn_ray.domain.errors import OperationError, Refused, UsageError
 from gensyn_ray.jobs.names import result_name
 from gensyn_ray.object_store.blobs import Missing
+from gensyn_ray.queries.rows import JobStatus, SegmentReceipt
 from ledger.core.refusals import Reason
 from workloads.ray_jobs.kind.summary import JobSummary
 from workloads.ray_jobs.registry import summary_from_json
@@ -32,8 +33,8 @@ class JobResult:
 
     summary: JobSummary
     search: "tune.ResultGrid | None"
-    bill: dict[str, Any]
-    receipts: list[dict[str, Any]] = field(repr=False)
+    bill: JobStatus
+    receipts: list[SegmentReceipt] = field(repr=False)
 
     @property
     def grid(self) -> "tune.ResultGrid":
@@ -71,8 +72,8 @@ class Job:
         self._network = network
         self.id = job
 
-    def status(self) -> dict[str, Any]:
-        """The authority's row of the job: segments, rulings, amounts. Raises `Refused`."""
+    def status(self) -> JobStatus:
+        """The job's counts, rulings and amounts now. Raises `Refused` and `Unreachable`."""
         return self._network.read("job", job=self.id)
 
     def is_done(self) -> bool:

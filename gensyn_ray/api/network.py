@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cloudpickle
+import msgspec
 
 from gensyn_ray.api.job import Job
 from gensyn_ray.api.terms import Budget, JobSpec, Terms
@@ -26,6 +27,7 @@ from gensyn_ray.jobs.gateway import GATEWAY_NAME, REQUEST_BYTES, STOPPABLE
 from gensyn_ray.jobs.gateway_client import TRANSFER_S, GatewayObjects, ask
 from gensyn_ray.jobs.request import JobRequest
 from gensyn_ray.object_store.blobs import Blobs
+from gensyn_ray.queries import rows
 from gensyn_ray.runtime.wall_clock import now_ms
 from ledger.actor import RELAY_NAME
 from ledger.client import Signer, check_receipt
@@ -46,6 +48,16 @@ if TYPE_CHECKING:
     from ray import tune
 
 DEFAULT_KEY_FILE = Path("~/.gensyn-ray/submitter.key")
+ANSWERS: Mapping[str, Any] = {
+    "job": rows.JobStatus,
+    "tasks": dict[str, rows.TaskRow],
+    "operators": list[rows.OperatorRow],
+    "receipts": list[rows.SegmentReceipt],
+    "balance": rows.Balance,
+    "statement": rows.Statement,
+    "open_jobs": list[rows.OpenJobRow],
+}
+"""Query -> the records of its answer."""
 
 
 class Network:
@@ -74,9 +86,19 @@ class Network:
         return self._signer.party
 
     def read(self, view: str, **parameters: str) -> Any:
-        """The authority's answer to a query, as JSON values. `view`: one of
-        `gensyn_ray.queries`. Raises `Refused` and `Unreachable`."""
-        return ask(self._relay.read.remote(view, parameters))
+        """The authority's answer to a query: the records of `ANSWERS`, or JSON values for any other
+        query of `gensyn_ray.queries`.
+
+        Raises `Refused`, `Unreachable`, and `OperationError` for an answer of another shape: any
+        member of the cluster can replace the relay, which is an actor."""
+        answer = ask(self._relay.read.remote(view, parameters))
+        try:
+            return msgspec.convert(answer, ANSWERS.get(view, Any))
+        except msgspec.ValidationError as error:
+            raise OperationError(
+                f"the answer to the query {view} has another shape ({error}): this network has "
+                "another version, or its relay is not to be trusted"
+            ) from None
 
     def submit(self, command: Command) -> dict[str, Any]:
         """Sign a command as the submitter and send it. Returns the receipt's body.
@@ -135,7 +157,7 @@ class Network:
 
     def join(self, name: str) -> None:
         """Register the submitter's key, unless it is registered. Raises `Refused`."""
-        if not self.read("balance", party=self.party)["joined"]:
+        if not self.read("balance", party=self.party).joined:
             self.submit(Join(name=name))
 
     def job(self, job: str) -> Job:

@@ -20,6 +20,8 @@ from gensyn_ray.domain.errors import OperationError
 from gensyn_ray.domain.evidence import Ruling
 from gensyn_ray.domain.money import MICRO_PER_CREDIT, format_credits
 from gensyn_ray.domain.numerics import REPRODUCIBLE, pinned_class
+from gensyn_ray.domain.records import to_json
+from gensyn_ray.queries.rows import SegmentReceipt
 from ledger.core.events import Recorded, SlotCommitted
 from ledger.core.journal import Entry
 from ledger.export.flat import write_flat
@@ -123,7 +125,7 @@ def _report(
     )
     checked = check_file(flat, facts["network_key"], draws=True)
     best = result.grid.get_best_result(METRIC, "max")
-    counts = result.bill["segments"]
+    counts = result.bill.segments
     listed = network.ledger.read("operators", job=job.id)
     adversaries = {m.key.party: m.adversary for m in network.members.values()}
     return {
@@ -141,7 +143,7 @@ def _report(
             "winner": _winner((best.metrics or {})["task"], result.receipts),
         },
         "segments": {
-            key: counts[key]
+            key: getattr(counts, key)
             for key in (
                 "committed",
                 "audited",
@@ -171,7 +173,7 @@ def _report(
             }
             for one in listed
         ],
-        "rulings": result.bill["rulings"],
+        "rulings": to_json(result.bill)["rulings"],
         "detection": {
             **_detection(listed, adversaries),
             "latency_s": detection_latency_s(checked.verified.entries),
@@ -185,10 +187,10 @@ def _report(
     }
 
 
-def _winner(task: str, receipts: list[dict[str, Any]]) -> dict[str, Any]:
+def _winner(task: str, receipts: list[SegmentReceipt]) -> dict[str, Any]:
     """How many of the winner's segments stand, and how many of those were replayed."""
-    mine = [one for one in receipts if one["slot"].split("/")[1] == task and not one["void"]]
-    replayed = sum(one["outcome"] == "ACCEPT" for one in mine)
+    mine = [one for one in receipts if one.slot.split("/")[1] == task and not one.void]
+    replayed = sum(one.outcome == "ACCEPT" for one in mine)
     return {"task": task, "segments": len(mine), "replayed": replayed}
 
 

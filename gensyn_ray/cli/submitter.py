@@ -7,7 +7,7 @@ import math
 import time
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter, validators
 from rich.console import Console, Group
@@ -17,6 +17,7 @@ from rich.table import Table
 from gensyn_ray.domain.errors import OperationError
 from gensyn_ray.domain.money import format_credits
 from gensyn_ray.domain.numerics import REPRODUCIBLE, pinned_class
+from gensyn_ray.queries.rows import JobStatus, OperatorRow
 
 if TYPE_CHECKING:
     from gensyn_ray.api.job import Job
@@ -137,10 +138,10 @@ def cancel(job: str, *, address: str = "auto", key_file: Path | None = None) -> 
     found = network.job(job)
     ended = found.cancel()
     bill = found.status()
-    paid = format_credits(bill["paid_micro"])
+    paid = format_credits(bill.paid_micro)
     print(
         f"job {job} {'is cancelled' if ended else 'was over already'}: paid {paid} of "
-        f"{format_credits(bill['budget_micro'])} credits, the rest is yours again"
+        f"{format_credits(bill.budget_micro)} credits, the rest is yours again"
     )
 
 
@@ -150,7 +151,7 @@ def _to_the_end(network: "Network", job: "Job") -> None:
     console = Console()
     show_progress(network, job, console)
     result = job.result()
-    paid = f"paid {format_credits(result.bill['paid_micro'])} credits"
+    paid = f"paid {format_credits(result.bill.paid_micro)} credits"
     console.print(f"{result.describe()}; {paid} for {len(result.receipts)} segments")
     if result.summary.state is not JobEnd.DONE:
         reason = f"the job ended as: {result.summary.state}"
@@ -165,15 +166,15 @@ def show_progress(network: "Network", job: "Job", console: Console) -> None:
             time.sleep(0.5)
 
 
-def _progress(seen: dict[str, Any], operators: list[dict[str, Any]]) -> Group:
-    counts = seen["segments"]
+def _progress(seen: JobStatus, operators: list[OperatorRow]) -> Group:
+    counts = seen.segments
     table = Table("operator", "class", "committed", "accepted", "rejected", "held", "state")
     for one in operators:
-        numbers = [str(one[key]) for key in ("committed", "accepted", "rejected")]
-        held = format_credits(one["held_micro"])
-        table.add_row(one["name"], pinned_class(one["numerics"]), *numbers, held, one["state"])
+        numbers = [str(count) for count in (one.committed, one.accepted, one.rejected)]
+        held = format_credits(one.held_micro)
+        table.add_row(one.name, pinned_class(one.numerics), *numbers, held, one.state)
     line = (
-        f"{seen['id']}: {seen['tasks']} trials begun, {counts['committed']} segments, "
-        f"{counts['drawn']} drawn, {counts['audited']} audited, {counts['settled']} settled"
+        f"{seen.id}: {seen.tasks} trials begun, {counts.committed} segments, "
+        f"{counts.drawn} drawn, {counts.audited} audited, {counts.settled} settled"
     )
     return Group(line, table)

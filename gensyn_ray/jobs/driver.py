@@ -23,6 +23,7 @@ from dataclasses import replace
 from typing import Any
 
 import cloudpickle
+import msgspec
 from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
 
 from gensyn_ray.cluster import connection, placement
@@ -33,6 +34,7 @@ from gensyn_ray.domain.signing import SigningKey
 from gensyn_ray.jobs.names import request_name, result_name, runs_of
 from gensyn_ray.jobs.request import JobRequest
 from gensyn_ray.object_store.blobs import Blobs
+from gensyn_ray.queries.rows import JobStatus, TaskRow
 from gensyn_ray.runtime.wall_clock import now_ms
 from ledger.client import LedgerClient, Signer
 from ledger.core.commands import CloseJob, Command, FinishTask, Record, StartTask
@@ -85,22 +87,23 @@ class JobDriver:
     def flush(self) -> None:
         self._send(Record(evidence=Flush(job=self._request.job)))
 
-    def tasks(self) -> dict[str, dict[str, Any]]:
-        return self._ledger.read("tasks", job=self._request.job)
+    def tasks(self) -> dict[str, TaskRow]:
+        answer = self._ledger.read("tasks", job=self._request.job)
+        return msgspec.convert(answer, dict[str, TaskRow])
 
     def config_of(self, spec: str) -> dict[str, Any]:
         return self._blobs.get_spec(spec).config
 
-    def job(self) -> dict[str, Any]:
-        """The job's row of the authority's query `job`."""
-        return self._ledger.read("job", job=self._request.job)
+    def job(self) -> JobStatus:
+        """The job's counts, rulings and amounts now."""
+        return msgspec.convert(self._ledger.read("job", job=self._request.job), JobStatus)
 
     def reveal_due(self) -> None:
         """Reveal one link of the submitter's chain for each batch that waits for one."""
         batches = self._ledger.read("unrevealed", job=self._request.job)
         if not batches:
             return
-        for index, batch in enumerate(batches, self.job()["revealed"] + 1):
+        for index, batch in enumerate(batches, self.job().revealed + 1):
             link = beacon.link_of(self._request.secret_seed, SECRET_LINKS, index)
             reveal = Reveal(job=self._request.job, batch=batch, link=link.hex())
             self._send(Record(evidence=reveal))
@@ -152,11 +155,11 @@ class JobWatch:
 
     def __call__(self) -> None:
         seen = self._driver.job()
-        for operator in set(seen["tombstoned"]) - self._drained:
+        for operator in set(seen.tombstoned) - self._drained:
             placement.drain_operator(operator)
             self._drained.add(operator)
-        waiting = seen["segments"]["committed"] - seen["segments"]["settled"]
-        self._out_of_budget = seen["free_micro"] < seen["price_micro"] and not waiting
+        waiting = seen.segments.committed - seen.segments.settled
+        self._out_of_budget = seen.free_micro < seen.price_micro and not waiting
 
     def early_end(self) -> JobEnd | None:
         if self._is_cancelled():
@@ -191,7 +194,7 @@ def run(
         watch=JobWatch(driver, is_cancelled),
     )
     started = time.monotonic()
-    summary = run_kind(request, context, lambda: is_cancelled() or driver.job()["closed"])
+    summary = run_kind(request, context, lambda: is_cancelled() or driver.job().closed)
     driver.close_when_judged(time.sleep)
     return replace(summary, wall_s=round(time.monotonic() - started, 3))
 

@@ -5,7 +5,7 @@ The worker holds no key. The agent's own rules decide what it may ask for.
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -13,6 +13,7 @@ import httpx
 from gensyn_ray.domain import records
 from gensyn_ray.domain.errors import OperationError, Refused, Unreachable
 from gensyn_ray.domain.ids import Slot
+from gensyn_ray.domain.leaf import Leaf
 from gensyn_ray.object_store.grants import Grant, Method
 from gensyn_ray.operators.agent_requests import (
     CommitRequest,
@@ -22,6 +23,7 @@ from gensyn_ray.operators.agent_requests import (
     TaskRequest,
     VerdictRequest,
 )
+from gensyn_ray.queries.rows import AssignedTask
 from gensyn_ray.runtime.http_client import make_client
 
 SOCKET_VARIABLE = "GENSYN_AGENT_SOCKET"
@@ -57,17 +59,17 @@ class AgentClient:
         """Whose key the agent holds."""
         return records.from_json(Identity, self._ask("identity", IdentityRequest()))
 
-    def task(self, *, job: str, trial: str) -> dict[str, Any]:
-        """The task that a trial runs now; see `readings.task_of_trial`."""
-        return self._ask("task", TaskRequest(job=job, trial=trial))
+    def task(self, *, job: str, trial: str) -> AssignedTask:
+        """The task that a trial runs now."""
+        return records.from_json(AssignedTask, self._ask("task", TaskRequest(job=job, trial=trial)))
 
     def slot(self, slot: Slot) -> None:
         """Have a slot issued."""
         self._ask("slot", slot)
 
-    def commit(self, leaf: Mapping[str, Any]) -> dict[str, Any]:
+    def commit(self, leaf: Leaf) -> dict[str, Any]:
         """Sign and send a segment's leaf; returns the network's receipt."""
-        return self._ask("commit", CommitRequest(leaf=dict(leaf)))
+        return self._ask("commit", CommitRequest(leaf=leaf.to_json()))
 
     def verdict(self, *, job: str, slot: str, result: str) -> None:
         """Sign and send the result of a replay."""

@@ -73,7 +73,7 @@ def main(address: str, key_file: str, action: str, job: str = "") -> None:
         "accuracy": best.metrics["accuracy"],
         "rows": len(best.metrics_dataframe if best.metrics_dataframe is not None else ()),
         "receipts": len(result.receipts),
-        "paid_micro": result.bill["paid_micro"],
+        "paid_micro": result.bill.paid_micro,
         "tensors": len(network.state(result.state)),
     }
     print(json.dumps(read), flush=True)

@@ -72,10 +72,10 @@ def test_a_sweep_in_a_bucket(client: Network, ceph: S3Server) -> None:
     result = job.result(timeout_s=900)
     assert result.summary.state == "done"
     assert len(result.grid) == 2
-    assert result.bill["segments"]["rejected"] == 0
-    assert result.bill["segments"]["unavailable"] == 0
-    assert result.bill["segments"]["accepted"] > 0
-    grown = [one for one in result.receipts if "." in one["slot"].split("/")[1]]
+    assert result.bill.segments.rejected == 0
+    assert result.bill.segments.unavailable == 0
+    assert result.bill.segments.accepted > 0
+    grown = [one for one in result.receipts if "." in one.slot.split("/")[1]]
     assert grown, "a trial went on from a state of the other one"
     stored = ceph.client().list_objects_v2(Bucket=BUCKET, Prefix="net/one/")["Contents"]
     kinds = {one["Key"].split("/")[2] for one in stored} - {""}  # without folders

@@ -33,7 +33,7 @@ def test_volunteers_that_cannot_reach_each_other_train_one_model() -> None:
             data=prepared.manifest.digest,
         )
         result = job.result(timeout_s=720)
-        names = {one["id"]: one["name"] for one in client.read("operators")}
+        names = {one.id: one.name for one in client.read("operators")}
     assert result.summary.state == "done"
     assert len(result.outcome.rounds) == 3
-    assert {names[one["operator"]] for one in result.receipts} == {host.name for host in hosts}
+    assert {names[one.operator] for one in result.receipts} == {host.name for host in hosts}

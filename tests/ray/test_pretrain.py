@@ -79,35 +79,33 @@ def test_a_cheat_is_caught_and_its_pseudo_gradients_are_in_no_round(
     losses = _losses(result)
     assert losses[-1] < 0.7 * losses[0]
     lazy = network.members["lazy"].key.party
-    assert bill["tombstoned"] == [lazy]
-    receipts = {one["slot"].split("/")[1]: one for one in result.receipts}
+    assert bill.tombstoned == [lazy]
+    receipts = {one.slot.split("/")[1]: one for one in result.receipts}
     for one in rounds:
-        assert receipts[one.task]["outcome"] == "ACCEPT", "an outer step is always replayed"
+        assert receipts[one.task].outcome == "ACCEPT", "an outer step is always replayed"
         for gradient in one.pseudo_gradients:
-            assert not receipts[gradient.task]["void"]
-            assert receipts[gradient.task]["operator"] != lazy
-    paid = Counter(one["operator"] for one in result.receipts if one["paid_micro"])
+            assert not receipts[gradient.task].void
+            assert receipts[gradient.task].operator != lazy
+    paid = Counter(one.operator for one in result.receipts if one.paid_micro)
     assert lazy not in paid
-    assert bill["paid_micro"] == paid.total() * MICRO_PER_CREDIT
+    assert bill.paid_micro == paid.total() * MICRO_PER_CREDIT
     state = client.state(result.state)
     assert torch.isfinite(state["parameters/model/tokens.weight"]).all()
 
 
 def test_a_node_dies_and_another_joins(network: LocalNetwork, client: Network, data: str) -> None:
     job = _pretrain(client, data, {**CONFIG, "seed": 1}, audit=Audit(rate_ppm=200_000))
-    wait_for(
-        lambda: job.status()["segments"]["committed"] >= 2, timeout_s=360, what="the first round"
-    )
+    wait_for(lambda: job.status().segments.committed >= 2, timeout_s=360, what="the first round")
     network.kill_node("honest-2")
     network.add_volunteer("late", best_profiles()[0], stake_micro=STAKE_MICRO)
     result = job.result(timeout_s=720)
     assert result.summary.state == "done"
     losses = _losses(result)
     assert losses[-1] < 0.7 * losses[0]
-    assert result.bill["segments"]["rejected"] == 0
-    assert result.bill["tombstoned"] == [network.members["lazy"].key.party]
-    paid = sum(one["paid_micro"] for one in result.receipts)
-    assert result.bill["paid_micro"] == paid
+    assert result.bill.segments.rejected == 0
+    assert result.bill.tombstoned == [network.members["lazy"].key.party]
+    paid = sum(one.paid_micro for one in result.receipts)
+    assert result.bill.paid_micro == paid
 
 
 def test_a_program_that_raises_says_what(client: Network, data: str) -> None:

@@ -76,22 +76,22 @@ def test_what_passes_loses_nothing(client: Network, proxy: FaultyProxy) -> None:
     result = job.result(timeout_s=60)
     assert planned > 10
     assert result.summary.state == "done"
-    slots = [one["slot"] for one in result.receipts]
+    slots = [one.slot for one in result.receipts]
     assert len(slots) == len(set(slots)) == 2 * Digits.segments
-    assert result.bill["segments"]["rejected"] == 0
-    assert result.bill["segments"]["unavailable"] == 0
-    assert result.bill["paid_micro"] == len(slots) * MICRO_PER_CREDIT
+    assert result.bill.segments.rejected == 0
+    assert result.bill.segments.unavailable == 0
+    assert result.bill.paid_micro == len(slots) * MICRO_PER_CREDIT
 
 
 def test_what_does_not_pass_is_named_and_the_budget_returns(
     client: Network, proxy: FaultyProxy
 ) -> None:
     proxy.always("PUT", Fault.FORBIDDEN, "/states/")
-    before_micro = client.read("balance", party=client.party)["available_micro"]
+    before_micro = client.read("balance", party=client.party).available_micro
     job = _sweep(client, [0.03])  # whose states are not there already
     with pytest.raises(OperationError, match=r"states/[0-9a-f]{64}"):
         job.result(timeout_s=720)
     bill = job.status()
-    assert bill["closed"]
-    assert (bill["escrow_micro"], bill["paid_micro"]) == (0, 0)
-    assert client.read("balance", party=client.party)["available_micro"] == before_micro
+    assert bill.closed
+    assert (bill.escrow_micro, bill.paid_micro) == (0, 0)
+    assert client.read("balance", party=client.party).available_micro == before_micro

@@ -51,7 +51,7 @@ def test_the_cheat_is_slashed_in_all_seeds_and_no_honest_operator_in_any() -> No
             _one_cheat(network, client, next_best, seed)
         network.add_volunteer("volunteer-2", next_best, stake_micro=STAKE_MICRO)
         for seed in SEEDS:
-            segments = _sweep(client, seed, TRIALS_WITHOUT_CHEAT).bill["segments"]
+            segments = _sweep(client, seed, TRIALS_WITHOUT_CHEAT).bill.segments
             print(f"seed {seed}, no cheat: {segments}")
             assert segments["rejected"] == segments["void"] == 0, f"seed {seed}"
             assert segments["inconclusive"] == segments["unavailable"] == 0, f"seed {seed}"
@@ -63,9 +63,9 @@ def _one_cheat(network: LocalNetwork, client: Network, profile: str, seed: int) 
     name = f"cheat-{seed}"
     network.add_volunteer(name, profile, stake_micro=STAKE_MICRO, adversary="lazy")
     result = _sweep(client, seed, TRIALS)
-    by_name = {one["name"]: one for one in network.ledger.read("operators", job=result.bill["id"])}
+    by_name = {one["name"]: one for one in network.ledger.read("operators", job=result.bill.id)}
     cheat = by_name.pop(name)
-    print(f"seed {seed}: {cheat['committed']} bad segments, {result.bill['segments']}")
+    print(f"seed {seed}: {cheat['committed']} bad segments, {result.bill.segments}")
     assert cheat["committed"] >= 12, f"seed {seed}"
     assert detection_probability(cheat["committed"], AUDIT.rate_ppm) >= 0.99, f"seed {seed}"
     assert cheat["state"] == "tombstoned", f"seed {seed}"

@@ -16,8 +16,6 @@ import torch
 from torch import nn
 
 from gensyn_ray.domain.errors import OperationError
-from gensyn_ray.domain.ids import Slot
-from gensyn_ray.domain.records import to_json
 from workloads.core import diloco
 from workloads.core.program import Metrics, Program
 from workloads.core.rng import Rng
@@ -189,27 +187,6 @@ def _modes(program: Program) -> list[tuple[nn.Module, bool]]:
     """Each torch module in the program's attributes, with its training mode."""
     held = [one for one in vars(program).values() if isinstance(one, nn.Module)]
     return [(module, module.training) for one in held for module in one.modules()]
-
-
-def make_leaf(
-    *,
-    slot: Slot,
-    state_before: str,
-    computed: Computed,
-    data_digest: str,
-    numerics: str,
-    operator: str,
-) -> dict[str, Any]:
-    """The leaf that an operator signs. `state_before` is empty if the segment starts at `init`."""
-    return {
-        **to_json(slot),
-        "state_before": state_before,
-        "state_after": computed.state_after,
-        "metrics": computed.metrics,
-        "data_digest": data_digest,
-        "numerics": numerics,
-        "operator": operator,
-    }
 
 
 def _finite(metrics: Mapping[str, float]) -> Metrics:

@@ -81,7 +81,7 @@ class Begun:
 @pytest.fixture(scope="module")
 def begun(network: LocalNetwork) -> Begun:
     client = Network(network.key("submitter"))
-    before_micro = client.read("balance", party=client.party)["available_micro"]
+    before_micro = client.read("balance", party=client.party).available_micro
     config = {"model": "mlp", "hidden": 8, "lr": 1e-3}
     jobs: dict[tuple[str, str], Job] = {}
     for kind, case in CASES:
@@ -97,16 +97,16 @@ def test_bad_data_are_named(client: Network, begun: Begun, kind: str, case: str)
     with pytest.raises(OperationError, match=BAD[case][1]):
         job.result(timeout_s=360)
     bill = job.status()
-    assert bill["closed"]
-    assert bill["escrow_micro"] == 0
+    assert bill.closed
+    assert bill.escrow_micro == 0
     receipts = client.read("receipts", job=job.id)
-    assert bill["paid_micro"] == sum(one["paid_micro"] for one in receipts)
-    assert bill["paid_micro"] == 0 or kind == "pretrain", "a first global state may be paid"
+    assert bill.paid_micro == sum(one.paid_micro for one in receipts)
+    assert bill.paid_micro == 0 or kind == "pretrain", "a first global state may be paid"
 
 
 def test_bad_data_cost_nothing(begun: Begun, client: Network) -> None:
     for job in begun.jobs.values():
-        wait_for(lambda job=job: job.status()["closed"], timeout_s=360, what="the end of a job")
-    paid_micro = sum(job.status()["paid_micro"] for job in begun.jobs.values())
-    left_micro = client.read("balance", party=client.party)["available_micro"]
+        wait_for(lambda job=job: job.status().closed, timeout_s=360, what="the end of a job")
+    paid_micro = sum(job.status().paid_micro for job in begun.jobs.values())
+    left_micro = client.read("balance", party=client.party).available_micro
     assert begun.before_micro - left_micro == paid_micro

@@ -110,31 +110,31 @@ def test_only_the_submitter_cancels_and_the_unspent_budget_returns(
     thief.join("thief")
     with pytest.raises(Refused, match="not your job"):
         thief.job(job.id).cancel()
-    assert not job.status()["closed"]
+    assert not job.status().closed
 
     arguments = ("--address", network.client_address, "--key-file", str(key_file))
     done = _cli("cancel", job.id, *arguments)
     assert done.returncode == 0, done.stderr
     assert "is cancelled" in done.stdout
     bill = job.status()
-    assert bill["closed"]
-    assert bill["escrow_micro"] == 0
-    assert bill["segments"]["settled"] == bill["segments"]["committed"] >= 3
-    assert bill["paid_micro"] == bill["segments"]["committed"] * MICRO_PER_CREDIT
-    assert money() == before_micro - bill["paid_micro"]
+    assert bill.closed
+    assert bill.escrow_micro == 0
+    assert bill.segments.settled == bill.segments.committed >= 3
+    assert bill.paid_micro == bill.segments.committed * MICRO_PER_CREDIT
+    assert money() == before_micro - bill.paid_micro
     for name in VOLUNTEERS:
         party = network.key(name).party
         assert network.ledger.read("balance", party=party)["free_stake_micro"] == STAKE_MICRO
     result = job.result(timeout_s=10)
     assert result.summary.state == "cancelled"
-    assert len(result.receipts) == bill["segments"]["committed"]
+    assert len(result.receipts) == bill.segments.committed
     assert not job.cancel(), "it was over already"
 
 
 def test_what_a_program_raises_reaches_its_author(
     network: LocalNetwork, client: Network, key_file: Path
 ) -> None:
-    before_micro = client.read("balance", party=client.party)["available_micro"]
+    before_micro = client.read("balance", party=client.party).available_micro
     bad_state = client.finetune(
         raising.Raises, config={"where": "nan"}, metric="loss", mode="min", budget=BUDGET
     )
@@ -158,12 +158,12 @@ def test_what_a_program_raises_reaches_its_author(
     assert all("<bundle " in line for line in frames), "none but the program's own"
     with pytest.raises(OperationError, match="the metric 'loss' is nan"):
         bad_state.result(timeout_s=720)
-    assert bad_state.status()["closed"]
-    assert client.read("balance", party=client.party)["available_micro"] == before_micro
+    assert bad_state.status().closed
+    assert client.read("balance", party=client.party).available_micro == before_micro
 
 
 def test_a_quote_opens_no_job(client: Network, network: LocalNetwork, key_file: Path) -> None:
-    before_micro = client.read("balance", party=client.party)["available_micro"]
+    before_micro = client.read("balance", party=client.party).available_micro
     job_file = key_file.parent / "job.toml"
     job_file.write_text(
         """
@@ -186,7 +186,7 @@ def test_a_quote_opens_no_job(client: Network, network: LocalNetwork, key_file: 
     has_lost_a_node = any(not node["Alive"] for node in ray.nodes())
     assert (said["churn"] == "no node was seen to leave") is not has_lost_a_node
     assert float(said["cloud"].split()[0].replace(",", "")) > 0
-    assert client.read("balance", party=client.party)["available_micro"] == before_micro
+    assert client.read("balance", party=client.party).available_micro == before_micro
 
 
 def test_a_wrong_token_gives_one_clear_line_at_once(network: LocalNetwork) -> None:

@@ -37,7 +37,7 @@ def _sweep(client: Network, seed: int) -> Job:
 
 def _wait_for_segments(job: Job, count: int) -> None:
     wait_for(
-        lambda: job.status()["segments"]["committed"] >= count,
+        lambda: job.status().segments.committed >= count,
         timeout_s=720,
         what=f"{count} segments",
     )
@@ -47,17 +47,17 @@ def _check_the_end(result: JobResult, acknowledged: int) -> None:
     assert result.summary.state == "done", result.summary
     assert result.outcome.trials == TRIALS
     assert len(result.grid) == TRIALS
-    assert result.bill["tasks"] == TRIALS, "each trial is one task, before and after"
-    slots = [one["slot"].split("/") for one in result.receipts]
-    assert len(slots) == result.bill["segments"]["committed"] >= acknowledged
+    assert result.bill.tasks == TRIALS, "each trial is one task, before and after"
+    slots = [one.slot.split("/") for one in result.receipts]
+    assert len(slots) == result.bill.segments.committed >= acknowledged
     for task, chain in groupby(sorted(slots), lambda slot: slot[1]):
         segments = [int(slot[2]) for slot in chain]
         assert segments == list(range(len(segments))), f"each segment of {task} once"
         assert len(segments) <= Digits.segments
-    paid = sum(one["paid_micro"] for one in result.receipts)
-    assert paid == len(slots) * MICRO_PER_CREDIT == result.bill["paid_micro"]
-    assert result.bill["closed"]
-    assert result.bill["escrow_micro"] == 0
+    paid = sum(one.paid_micro for one in result.receipts)
+    assert paid == len(slots) * MICRO_PER_CREDIT == result.bill.paid_micro
+    assert result.bill.closed
+    assert result.bill.escrow_micro == 0
     ends = Counter(slot[1] for slot in slots)
     for trial in result.grid:
         assert trial.metrics is not None
@@ -80,7 +80,7 @@ def test_a_head_that_dies_and_is_started_again(
 ) -> None:
     job = _sweep(client, seed=1)
     _wait_for_segments(job, 6)
-    acknowledged = job.status()["segments"]["committed"]
+    acknowledged = job.status().segments.committed
     network.restart_head()
     again = Network(network.key("submitter"))
     result = again.job(job.id).result(timeout_s=1200)
@@ -96,7 +96,7 @@ def test_a_head_that_dies_and_is_started_again(
 def test_a_driver_that_dies_alone(client: Network) -> None:
     job = _sweep(client, seed=2)
     _wait_for_segments(job, 6)
-    acknowledged = job.status()["segments"]["committed"]
+    acknowledged = job.status().segments.committed
     _driver_of(job.id).kill()
     _check_the_end(job.result(timeout_s=1200), acknowledged)
 
@@ -105,11 +105,11 @@ def test_a_search_that_was_restored_still_hears_its_submitter(client: Network) -
     job = _sweep(client, seed=3)
     _wait_for_segments(job, 4)
     _driver_of(job.id).kill()
-    _wait_for_segments(job, job.status()["segments"]["committed"] + 2)
+    _wait_for_segments(job, job.status().segments.committed + 2)
     assert job.cancel(timeout_s=720)
     result = job.result(timeout_s=60)
     assert result.summary.state == "cancelled"
-    assert result.bill["paid_micro"] == result.bill["segments"]["committed"] * MICRO_PER_CREDIT
+    assert result.bill.paid_micro == result.bill.segments.committed * MICRO_PER_CREDIT
 
 
 def _driver_of(job: str) -> psutil.Process:

@@ -51,10 +51,10 @@ def test_a_job_can_be_found_again_and_gives_tunes_own_result(client: Network) ->
     assert best.metrics is not None
     assert best.metrics["accuracy"] > 0.9
     assert len(result.receipts) == 2 * Digits.segments
-    assert result.bill["paid_micro"] == len(result.receipts) * MICRO_PER_CREDIT
-    assert result.bill["segments"]["rejected"] == 0
-    leader = [one for one in result.receipts if f"/{best.metrics['task']}/" in one["slot"]]
-    assert all(one["outcome"] == "ACCEPT" for one in leader)
+    assert result.bill.paid_micro == len(result.receipts) * MICRO_PER_CREDIT
+    assert result.bill.segments.rejected == 0
+    leader = [one for one in result.receipts if f"/{best.metrics['task']}/" in one.slot]
+    assert all(one.outcome == "ACCEPT" for one in leader)
 
 
 def test_two_objectives_give_a_front_whose_trials_are_all_audited(client: Network) -> None:
@@ -76,7 +76,7 @@ def test_two_objectives_give_a_front_whose_trials_are_all_audited(client: Networ
     assert len(values) == 4
     outcomes = {task: set[str]() for task in values}
     for one in result.receipts:
-        outcomes[one["slot"].split("/")[1]].add(one["outcome"])
+        outcomes[one.slot.split("/")[1]].add(one.outcome)
     for task in leaders(values, result.outcome.objectives):
         assert outcomes[task] == {"ACCEPT"}
 
@@ -84,11 +84,11 @@ def test_two_objectives_give_a_front_whose_trials_are_all_audited(client: Networ
 def test_population_based_training_exploits_states_of_other_trials(client: Network) -> None:
     result = _sweep(client, [0.00001, 0.05], scheduler=population_based()).result(timeout_s=720)
     assert result.summary.state == "done"
-    assert result.bill["segments"]["rejected"] == 0
-    assert result.bill["segments"]["inconclusive"] == 0
-    grown = [one for one in result.receipts if "." in one["slot"].split("/")[1]]
+    assert result.bill.segments.rejected == 0
+    assert result.bill.segments.inconclusive == 0
+    grown = [one for one in result.receipts if "." in one.slot.split("/")[1]]
     assert grown, "the bad trial went on as a new task, from a state of the good one"
-    assert any(one["outcome"] == "ACCEPT" for one in grown)
+    assert any(one.outcome == "ACCEPT" for one in grown)
 
 
 def test_a_submitter_without_credits_is_told_so(network: LocalNetwork) -> None:
@@ -124,19 +124,19 @@ def test_a_dying_node_loses_nothing_that_was_acknowledged(
     wait_for(lambda: committed_by()[spare.name] >= 3, timeout_s=360, what="work on the spare node")
     network.kill_node(spare.name)
     killed_at = time.monotonic()
-    acknowledged = job.status()["segments"]["committed"]
+    acknowledged = job.status().segments.committed
     result = job.result(timeout_s=720)
     assert result.summary.state == "done", time.monotonic() - killed_at
     assert result.outcome.trials == 4
     receipts = result.receipts
     assert len(receipts) >= acknowledged
-    assert len({one["slot"] for one in receipts}) == len(receipts)
-    assert result.bill["segments"]["settled"] == result.bill["segments"]["committed"]
-    assert result.bill["segments"]["rejected"] == 0
-    per_task = Counter(one["slot"].split("/")[1] for one in receipts)
+    assert len({one.slot for one in receipts}) == len(receipts)
+    assert result.bill.segments.settled == result.bill.segments.committed
+    assert result.bill.segments.rejected == 0
+    per_task = Counter(one.slot.split("/")[1] for one in receipts)
     assert set(per_task.values()) == {Digits.segments}, "each task stands on each segment once"
-    moved = {one["slot"].split("/")[1] for one in receipts if one["slot"].split("/")[3] != "0"}
+    moved = {one.slot.split("/")[1] for one in receipts if one.slot.split("/")[3] != "0"}
     assert moved, "a task went on elsewhere at its next attempt"
-    paid = Counter(one["operator"] for one in receipts if one["paid_micro"])
+    paid = Counter(one.operator for one in receipts if one.paid_micro)
     assert sum(paid.values()) == len(receipts)
     assert set(paid) == {network.members[name].key.party for name in (*VOLUNTEERS, spare.name)}

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from pyarrow import fs
 
+    from gensyn_ray.queries.rows import TaskRow
     from workloads.core.task_spec import TaskSpec
     from workloads.ray_jobs.kind.job_end import JobEnd
 
@@ -35,8 +36,8 @@ class Driver(Protocol):
         """Have all open batches of the job closed and drawn."""
         ...
 
-    def tasks(self) -> dict[str, dict[str, Any]]:
-        """Task -> its row of the authority's query `tasks`."""
+    def tasks(self) -> "dict[str, TaskRow]":
+        """Task -> what the authority has of it."""
         ...
 
     def config_of(self, spec: str) -> dict[str, Any]:

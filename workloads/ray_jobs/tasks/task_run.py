@@ -8,7 +8,7 @@ acknowledged results only. If a trial stops early, the segment that was computed
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol
@@ -17,14 +17,16 @@ import torch
 
 from gensyn_ray.domain.errors import OperationError, Refused
 from gensyn_ray.domain.ids import Slot
+from gensyn_ray.domain.leaf import Leaf
 from gensyn_ray.domain.numerics import PINNED
 from gensyn_ray.operators.agent_requests import Identity
+from gensyn_ray.queries.rows import AssignedTask
 from ledger.core.refusals import Reason
 from workloads.core.bundle import Bundle, load_program
 from workloads.core.data_cache import DataCache
 from workloads.core.dataset import Manifest
 from workloads.core.program_errors import ProgramFailed, told_to_its_author
-from workloads.core.segment import Abandoned, Computed, Runner, always, make_leaf
+from workloads.core.segment import Abandoned, Computed, Runner, always
 from workloads.core.state import State
 from workloads.core.task_spec import TaskSpec
 from workloads.numerics.arithmetic import arithmetic
@@ -41,9 +43,9 @@ class Agent(Protocol):
     """The part of `AgentClient` that a task uses. Each call raises `Refused`."""
 
     def identity(self) -> Identity: ...
-    def task(self, *, job: str, trial: str) -> dict[str, Any]: ...
+    def task(self, *, job: str, trial: str) -> AssignedTask: ...
     def slot(self, slot: Slot) -> None: ...
-    def commit(self, leaf: Mapping[str, Any]) -> dict[str, Any]: ...
+    def commit(self, leaf: Leaf) -> dict[str, Any]: ...
 
 
 class Store(Protocol):
@@ -64,7 +66,7 @@ class Acknowledged:
     `receipt`: of the commitment; empty if an earlier attempt got it and the segment is judged.
     `segments_done`: of the task, this one included. `is_last`: whether the task is complete."""
 
-    leaf: dict[str, Any]
+    leaf: Leaf
     receipt: dict[str, Any]
     segments_done: int
     is_last: bool
@@ -72,7 +74,7 @@ class Acknowledged:
     @property
     def checkpoint(self) -> dict[str, Any]:
         """The task and the digest of its end state, for a checkpoint."""
-        return {"task": self.leaf["task"], "state": self.leaf["state_after"]}
+        return {"task": self.leaf.task, "state": self.leaf.state_after}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,11 +121,11 @@ class TaskRun:
         self._operator = me.party
         task = agent.task(job=job, trial=trial)
         self._job, self._trial = job, trial
-        self._task, self._attempt = task["task"], task["attempt"]
-        spec = store.get_spec(task["spec"])
-        if spec.bundle != task["bundle"]:
+        self._task, self._attempt = task.task, task.attempt
+        spec = store.get_spec(task.spec)
+        if spec.bundle != task.bundle:
             raise OperationError("the task's spec names another bundle than the job")
-        if spec.numerics != task["numerics"]:
+        if spec.numerics != task.numerics:
             # Verifiers of a reproducible job would disagree about a pinned run.
             raise OperationError("the task's spec names other numerics than the job")
         self._numerics = pinned_class() if spec.numerics == PINNED else spec.numerics
@@ -137,16 +139,16 @@ class TaskRun:
         with told_to_its_author(self._file):
             program = load_program(bundle)()
             data, self._data_digest = data_cache.get(spec, program, store)
-        if self._data_digest != task["data_digest"]:
+        if self._data_digest != task.data_digest:
             raise OperationError("this node's data are not the job's: the digests differ")
         inputs = {name: store.get_state(digest) for name, digest in spec.inputs.items()}
         with told_to_its_author(self._file):
             self._runner = Runner(program, spec, data, arithmetic, inputs)
         self._total = self._runner.segments
-        self._state_before = task["state"] or grow_from
+        self._state_before = task.state or grow_from
         if self._state_before:
             self._runner.load(store.get_state(self._state_before))
-        self._next_segment = task["good"]
+        self._next_segment = task.good
         self._ahead: _Ahead | None = None
         self._background = ThreadPoolExecutor(1, thread_name_prefix="commit")
 
@@ -174,8 +176,8 @@ class TaskRun:
 
     def _last_again(self) -> Acknowledged:
         for _ in range(JUDGED_POLLS):
-            leaf = self._agent.task(job=self._job, trial=self._trial)["leaf"]
-            if leaf and leaf["state_after"] == self._state_before:
+            leaf = self._agent.task(job=self._job, trial=self._trial).leaf
+            if leaf is not None and leaf.state_after == self._state_before:
                 return Acknowledged(
                     leaf=leaf, receipt={}, segments_done=self._runner.segments_done, is_last=True
                 )
@@ -212,13 +214,17 @@ class TaskRun:
         self._next_segment += 1
         return pending
 
-    def _acknowledge(self, pending: _Pending) -> tuple[dict[str, Any], dict[str, Any]]:
-        computed = pending.computed
+    def _acknowledge(self, pending: _Pending) -> tuple[Leaf, dict[str, Any]]:
+        slot, computed = pending.slot, pending.computed
         self._store.put_state(computed.state_after, computed.state)
-        leaf = make_leaf(
-            slot=pending.slot,
+        leaf = Leaf(
+            job=slot.job,
+            task=slot.task,
+            segment=slot.segment,
+            attempt=slot.attempt,
             state_before=pending.state_before,
-            computed=computed,
+            state_after=computed.state_after,
+            metrics=computed.metrics,
             data_digest=self._data_digest,
             numerics=self._numerics,
             operator=self._operator,

@@ -30,6 +30,8 @@ from gensyn_ray.domain.errors import (
     UsageError,
 )
 from gensyn_ray.domain.ids import Slot
+from gensyn_ray.domain.leaf import Leaf
+from gensyn_ray.domain.records import to_json
 from gensyn_ray.operators.agent_client import AgentClient
 from gensyn_ray.operators.agent_daemon import main, make_app
 from gensyn_ray.operators.agent_requests import NAME_LIMIT
@@ -214,11 +216,12 @@ def test_a_worker_gets_what_the_agent_answers(ledger: FakeLedger, socket_path: P
     with serving(make_app(agent), f"unix:{socket_path}"):
         client = AgentClient(str(socket_path))
         assert client.identity() == agent.identity()
-        assert client.task(job="job", trial="t") == ledger.views["task"]
+        assert to_json(client.task(job="job", trial="t")) == ledger.views["task"]
         client.slot(Slot(job="job", task="t000", segment=0, attempt=0))
-        assert set(client.commit(make_leaf())) == {"body", "signature"}
+        leaf = Leaf.parse(make_leaf())
+        assert set(client.commit(leaf)) == {"body", "signature"}
         with pytest.raises(Refused, match="not open at this agent"):
-            client.commit(make_leaf())
+            client.commit(leaf)
         client.verdict(job="job", slot="job/t000/0/0", result="ab" * 32)
         with pytest.raises(OperationError, match="set `store`"):
             client.link(job="job", trial="t", method="get", kind="data", digest="ab" * 32)
@@ -232,7 +235,7 @@ def test_an_overloaded_agent_is_asked_again(ledger: FakeLedger, socket_path: Pat
     def read(view: str, **parameters: str | int) -> Any:
         begun.set()
         assert go_on.wait(PATIENCE_S)
-        return {"task": "t000", "bundle": "bb" * 32, "vetted": True}
+        return reading_of("task", task="t000", bundle="bb" * 32)
 
     ledger.read = read
     pauses: list[float] = []

@@ -14,6 +14,8 @@ from gensyn_ray.domain import canonical
 from gensyn_ray.domain.errors import OperationError, UsageError
 from gensyn_ray.jobs.driver import run_kind
 from gensyn_ray.jobs.request import JobRequest
+from gensyn_ray.queries.rows import TaskRow
+from tests.kits.task_rows import task_row
 from workloads.core.quote import JobSize, Pool
 from workloads.core.task_spec import TaskSpec
 from workloads.ray_jobs import registry
@@ -81,8 +83,8 @@ class EnsembleRequest(KindRequest):
         while not context.watch.is_over():
             context.watch()
             tasks = driver.tasks()
-            if all(task["good"] for task in tasks.values()):
-                states = tuple(task["state"] for task in tasks.values())
+            if all(task.good for task in tasks.values()):
+                states = tuple(task.state for task in tasks.values())
                 return JobSummary(state=JobEnd.DONE, outcome=EnsembleOutcome(states=states))
         return JobSummary(state=context.watch.early_end() or JobEnd.FAILED)
 
@@ -100,10 +102,10 @@ class FakeDriver:
     def finish_task(self, task: str) -> None: ...
     def full_audit(self, tasks: list[str]) -> None: ...
     def flush(self) -> None: ...
-    def tasks(self) -> dict[str, dict[str, Any]]:
+    def tasks(self) -> dict[str, TaskRow]:
         self.looks += 1
         good = int(self.looks > 1)
-        return {one.task: {"good": good, "state": f"state of {one.task}"} for one in self.specs}
+        return {one.task: task_row(good=good, state=f"state of {one.task}") for one in self.specs}
 
     def config_of(self, spec: str) -> dict[str, Any]:
         raise NotImplementedError
@@ -121,6 +123,7 @@ class FakeWatch:
         return self._end is not None
 
 
+BILL: Any = None
 TEMPLATE = TaskSpec(bundle="b", config={}, seed=1, task="")
 
 
@@ -179,7 +182,7 @@ def test_from_a_job_file_to_a_result(tmp_path: Path) -> None:
     stored = canonical.encode(registry.summary_to_json(replace(summary, wall_s=1.5)))
     again = registry.summary_from_json(canonical.decode(stored))
     assert again == replace(summary, wall_s=1.5)
-    result = JobResult(summary=again, search=None, bill={}, receipts=[])
+    result = JobResult(summary=again, search=None, bill=BILL, receipts=[])
     assert result.describe() == "done: 2 members"
     assert result.state == "state of m1"
     with pytest.raises(UsageError, match="Tune left no result"):
@@ -206,7 +209,7 @@ def test_a_job_that_ends_early_has_no_outcome() -> None:
     summary = run_kind(request, context_of(FakeDriver(), watch), lambda: False)
     assert summary == JobSummary(state=JobEnd.OUT_OF_BUDGET)
     assert registry.summary_from_json(registry.summary_to_json(summary)) == summary
-    result = JobResult(summary=summary, search=None, bill={}, receipts=[])
+    result = JobResult(summary=summary, search=None, bill=BILL, receipts=[])
     assert result.describe() == "out of budget"
     with pytest.raises(OperationError, match="without an outcome: out of budget"):
         _ = result.state

@@ -18,8 +18,8 @@ Not defended: a worker that leaves and returns under a new id is new again. It c
 import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
+from gensyn_ray.queries.rows import TaskRow
 from workloads.core.task_spec import InnerSteps, OuterStep, TaskSpec
 from workloads.ray_jobs.diloco.core.global_state import GlobalState, PseudoGradient
 from workloads.ray_jobs.diloco.core.plan import Plan
@@ -136,10 +136,10 @@ class Rounds:
         """The round in progress, from 1; 0 before the first global state."""
         return len(self.history)
 
-    def _take_acknowledged(self, tasks: Mapping[str, Mapping[str, Any]]) -> None:
+    def _take_acknowledged(self, tasks: Mapping[str, TaskRow]) -> None:
         for name, task in list(self._now.open.items()):
             seen = tasks.get(name)
-            if seen is None or not seen["good"]:
+            if seen is None or not seen.good:
                 continue
             del self._now.open[name]
             seconds = self._clock() - task.since_s
@@ -152,25 +152,25 @@ class Rounds:
             if name == self._now.outer_task:
                 self._now.unjudged = GlobalState(
                     task=name,
-                    state=seen["state"],
+                    state=seen.state,
                     metrics={},
                     pseudo_gradients=tuple(self._now.pseudo_gradients),
                 )
                 self._driver.full_audit([name])
             elif not self._now.outer_task:
-                done = PseudoGradient(task=name, state=seen["state"], steps=task.steps)
+                done = PseudoGradient(task=name, state=seen.state, steps=task.steps)
                 self._now.pseudo_gradients.append(done)
                 self._now.seconds.append(seconds)
 
-    def _drop_bad(self, tasks: Mapping[str, Mapping[str, Any]]) -> None:
+    def _drop_bad(self, tasks: Mapping[str, TaskRow]) -> None:
         """Forget pseudo-gradients with bad rulings, and each global state that applied one."""
         for index, reached in enumerate(self.history):
             names = (reached.task, *(one.task for one in reached.pseudo_gradients))
-            if not all(tasks[name]["good"] for name in names):
+            if not all(tasks[name].good for name in names):
                 del self.history[index:]
                 self._restart_round()
                 return
-        good = [one for one in self._now.pseudo_gradients if tasks[one.task]["good"]]
+        good = [one for one in self._now.pseudo_gradients if tasks[one.task].good]
         if len(good) == len(self._now.pseudo_gradients):
             return
         if self._now.outer_task:
@@ -281,25 +281,23 @@ class Rounds:
         self._workers[task.worker].task = self._now.outer_task
         self._driver.start_task(task.spec, trial=task.spec.task, attempt=task.attempt)
 
-    def _accept_if_judged(
-        self, reached: GlobalState, tasks: Mapping[str, Mapping[str, Any]]
-    ) -> None:
+    def _accept_if_judged(self, reached: GlobalState, tasks: Mapping[str, TaskRow]) -> None:
         seen = tasks[reached.task]
-        if not seen["good"]:
+        if not seen.good:
             self._restart_round()
-        elif not seen["unjudged"]:
+        elif not seen.unjudged:
             at_s = self._clock() - self._started_s
-            self.history.append(replace(reached, metrics=seen["metrics"], at_s=at_s))
+            self.history.append(replace(reached, metrics=seen.metrics, at_s=at_s))
             self._now = _Round()
 
-    def _close(self, tasks: Mapping[str, Mapping[str, Any]]) -> None:
+    def _close(self, tasks: Mapping[str, TaskRow]) -> None:
         """Flush open batches and wait for their rulings. A bad one takes the run back."""
         if not self._closing:
             self._closing = True
             self._driver.flush()
             return
         names = [one.task for reached in self.history for one in reached.pseudo_gradients]
-        if not any(tasks[name]["unjudged"] for name in names):
+        if not any(tasks[name].unjudged for name in names):
             self.is_over = True
 
     def _start(self, spec: TaskSpec, worker: str, *, steps: int = 0) -> None:

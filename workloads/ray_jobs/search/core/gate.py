@@ -11,14 +11,13 @@ A restarted driver takes tasks, attempts and configs from the authority, and the
 that Tune saved.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Any
 
-from gensyn_ray.domain.ids import Slot
-from gensyn_ray.domain.records import BadRecord, from_json
+from gensyn_ray.domain.leaf import Leaf
+from gensyn_ray.queries.rows import TaskRow
 from ledger.client import check_receipt
 from workloads.core.objectives import Objectives, leaders
 from workloads.core.task_spec import TaskSpec
@@ -86,12 +85,12 @@ class Gate:
             begun = _Trial(
                 number=int(number),
                 revision=int(revision or 0),
-                attempt=task["attempt"],
-                config=self._driver.config_of(task["spec"]),
+                attempt=task.attempt,
+                config=self._driver.config_of(task.spec),
             )
-            known = self._trials.setdefault(task["trial"], begun)
+            known = self._trials.setdefault(task.trial, begun)
             if known.revision < begun.revision:
-                self._trials[task["trial"]] = begun
+                self._trials[task.trial] = begun
         if self._trials:
             self._driver.flush()
 
@@ -144,36 +143,37 @@ class Gate:
         if trial is None:
             return "the trial was never started"
         try:
-            slot = from_json(Slot, {key: leaf[key] for key in Slot.__slots__})
-        except (TypeError, KeyError, BadRecord) as error:
+            reported = Leaf.parse(leaf)
+        except ValueError as error:
             return f"no valid leaf: {error}"
         if receipt == {}:
-            if self._driver.tasks().get(trial.task, {}).get("leaf") != leaf:
+            known = self._driver.tasks().get(trial.task)
+            if known is None or known.leaf != reported:
                 return "no receipt, and the authority knows no such end of the task"
-        elif problem := self._check_receipt(trial, slot, leaf, receipt):
+        elif problem := self._check_receipt(trial, reported, receipt):
             return problem
-        values = {name: leaf["metrics"].get(name) for name in self._objectives}
-        for name, value in values.items():
-            if type(value) not in (int, float) or not math.isfinite(value):
+        for name in self._objectives:
+            if name not in reported.metrics:
                 return f"the receipt has no {name}"
-        if any(result.get(name) != value for name, value in leaf["metrics"].items()):
+        if any(result.get(name) != value for name, value in reported.metrics.items()):
             return "the metrics are not those of the receipt"
-        trial.segment, trial.values = slot.segment, values
+        trial.segment = reported.segment
+        trial.values = {name: reported.metrics[name] for name in self._objectives}
         return ""
 
-    def _check_receipt(self, trial: _Trial, slot: Slot, leaf: Any, receipt: Any) -> str:
+    def _check_receipt(self, trial: _Trial, leaf: Leaf, receipt: Any) -> str:
         try:
             body = check_receipt(receipt, self._network_key)
         except (ValueError, TypeError, KeyError) as error:
             return f"no valid receipt: {error}"
         acknowledged = any(
             (event["type"], event.get("slot"), event.get("leaf"))
-            == ("SlotCommitted", str(slot), leaf)
+            == ("SlotCommitted", str(leaf.slot), leaf.to_json())
             for event in body["events"]
         )
         if body["network"] != self._genesis or not acknowledged:
             return "the receipt is for something else"
-        if (slot.job, slot.task, slot.attempt) != (self._job, trial.task, trial.attempt):
+        if (leaf.job, leaf.task, leaf.attempt) != (self._job, trial.task, trial.attempt):
             return "the receipt is for another task or attempt"
         return ""
 
@@ -221,24 +221,24 @@ class Gate:
             return dict.fromkeys(names, Judgement.RELEASE)
         return judged
 
-    def _judge_one(self, trial: _Trial, tasks: Mapping[str, Mapping[str, Any]]) -> Judgement:
+    def _judge_one(self, trial: _Trial, tasks: Mapping[str, TaskRow]) -> Judgement:
         task = tasks[trial.task]
-        if task["good"] <= trial.segment:
+        if task.good <= trial.segment:
             trial.held, trial.values = False, None
             return Judgement.RERUN
-        if trial.judged or task["unjudged"]:
+        if trial.judged or task.unjudged:
             return Judgement.WAIT
         trial.judged = True
         self._driver.finish_task(trial.task)
         return Judgement.KEEP
 
-    def _leaders_stand(self, names: list[str], tasks: Mapping[str, Mapping[str, Any]]) -> bool:
+    def _leaders_stand(self, names: list[str], tasks: Mapping[str, TaskRow]) -> bool:
         """Whether every segment of each leading trial is audited. Asks for the full audit if not.
 
         Trials that share the best value all lead: Tune may report any one of them as the best."""
         values = {name: found for name in names if (found := self.values(name)) is not None}
         leading = [self._trials[name] for name in leaders(values, self._objectives)]
-        missing = [leader for leader in leading if tasks[leader.task]["unaudited"]]
+        missing = [leader for leader in leading if tasks[leader.task].unaudited]
         if fresh := [leader for leader in missing if not leader.fully_audited]:
             self._driver.full_audit([leader.task for leader in fresh])
             for leader in fresh:

@@ -48,12 +48,12 @@ class SegmentTrainable(tune.Trainable):
         done = self._run.advance()
         self._checkpoint = done.checkpoint
         return {
-            **done.leaf["metrics"],
+            **done.leaf.metrics,
             "training_iteration": done.segments_done,
-            "segment": done.leaf["segment"],
-            "operator": done.leaf["operator"],
-            "task": done.leaf["task"],
-            LEAF: json.dumps(done.leaf),
+            "segment": done.leaf.segment,
+            "operator": done.leaf.operator,
+            "task": done.leaf.task,
+            LEAF: json.dumps(done.leaf.to_json()),
             RECEIPT: json.dumps(done.receipt),
             IS_LAST: done.is_last,
         }

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from gensyn_ray.queries.rows import TaskRow
+from tests.kits.task_rows import task_row
 from workloads.core.task_spec import InnerSteps, OuterStep, TaskSpec
 from workloads.ray_jobs.diloco.core.exchange import Exchange
 from workloads.ray_jobs.diloco.core.group_start import GROUP_WAIT_S, GroupStart
@@ -31,7 +33,7 @@ class FakeDriver:
         self.finished: list[str] = []
         self.fully_audited: list[list[str]] = []
         self.flushes = 0
-        self.seen: dict[str, dict[str, Any]] = {}
+        self.seen: dict[str, TaskRow] = {}
 
     def start_task(self, spec: TaskSpec, *, trial: str, attempt: int) -> None:
         task = spec.task
@@ -41,7 +43,7 @@ class FakeDriver:
         if attempt == 0:
             assert task not in self.parts, "a name is used once"
             self.parts[task] = part
-            self.seen[task] = {"good": 0, "unjudged": 0, "state": "", "metrics": {}}
+            self.seen[task] = task_row()
         else:
             assert attempt == self.attempts[task] + 1
             assert part == self.parts[task], "another attempt at the same task"
@@ -59,22 +61,22 @@ class FakeDriver:
     def config_of(self, spec: str) -> dict[str, Any]:
         raise NotImplementedError
 
-    def tasks(self) -> dict[str, dict[str, Any]]:
+    def tasks(self) -> dict[str, TaskRow]:
         return self.seen
 
     def acknowledge(self, task: str, *, judged: bool = False) -> None:
-        self.seen[task] = {
-            "good": 1,
-            "unjudged": 0 if judged else 1,
-            "state": f"state of {task}",
-            "metrics": {"loss": 1.0} if judged else {},
-        }
+        self.seen[task] = task_row(
+            good=1,
+            unjudged=0 if judged else 1,
+            state=f"state of {task}",
+            metrics={"loss": 1.0} if judged else {},
+        )
 
     def judge(self, task: str) -> None:
         self.acknowledge(task, judged=True)
 
     def rule_bad(self, task: str) -> None:
-        self.seen[task]["good"] = 0
+        self.seen[task] = replace(self.seen[task], good=0)
 
 
 class Run:

@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 
 from gensyn_ray.domain import records, signing
+from gensyn_ray.domain.leaf import Leaf
 from gensyn_ray.domain.signing import SigningKey
+from gensyn_ray.queries.rows import TaskRow
 from ledger.core.events import Event, SlotCommitted, SlotIssued
+from tests.kits.task_rows import task_row
 from workloads.core.task_spec import TaskSpec
 from workloads.ray_jobs.search.core.gate import Gate, Judgement
 
@@ -25,7 +28,7 @@ class FakeDriver:
 
     def __init__(self) -> None:
         self.asked: list[tuple[Any, ...]] = []
-        self.table: dict[str, dict[str, Any]] = {}
+        self.table: dict[str, TaskRow] = {}
 
     def start_task(self, spec: TaskSpec, *, trial: str, attempt: int) -> None:
         assert replace(spec, task="", config={}) == TEMPLATE
@@ -40,17 +43,17 @@ class FakeDriver:
     def flush(self) -> None:
         self.asked.append(("flush",))
 
-    def tasks(self) -> dict[str, dict[str, Any]]:
+    def tasks(self) -> dict[str, TaskRow]:
         return self.table
 
     def config_of(self, spec: str) -> dict[str, Any]:
         return {"lr": float(spec)}
 
     def has_begun(self, task: str, *, trial: str, attempt: int, spec: str) -> None:
-        self.table[task] = {"trial": trial, "attempt": attempt, "spec": spec}
+        self.table[task] = task_row(trial=trial, attempt=attempt, spec=spec)
 
     def says(self, task: str, *, good: int, unjudged: int = 0, unaudited: int = 0) -> None:
-        self.table[task] = {"good": good, "unjudged": unjudged, "unaudited": unaudited}
+        self.table[task] = task_row(good=good, unjudged=unjudged, unaudited=unaudited)
 
     @property
     def audits(self) -> list[tuple[Any, ...]]:
@@ -446,10 +449,10 @@ def test_an_end_whose_receipt_was_lost_passes_as_the_authority_knows_it(
     gate: Gate, driver: FakeDriver
 ) -> None:
     leaf = make_leaf(segment=3, attempt=7)
-    for known in ({}, make_leaf(segment=2), make_leaf(task="t001", segment=3)):
-        driver.table["t000"] = {"leaf": known}
+    for known in (None, make_leaf(segment=2), make_leaf(task="t001", segment=3)):
+        driver.table["t000"] = task_row(leaf=Leaf.parse(known) if known else None)
         assert "authority" in gate.check("a", leaf["metrics"], leaf, {})
-    driver.table["t000"] = {"leaf": leaf}
+    driver.table["t000"] = task_row(leaf=Leaf.parse(leaf))
     assert "metrics" in gate.check("a", {"accuracy": 0.9}, leaf, {})
     assert gate.check("a", leaf["metrics"], leaf, {}) == ""
     assert gate.values("a") == {"accuracy": 0.5}

@@ -1,7 +1,7 @@
 """One start of a task: which slots it asks for, when it commits, what stops it."""
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -10,8 +10,10 @@ import torch
 
 from gensyn_ray.domain.errors import OperationError, Refused, Unreachable
 from gensyn_ray.domain.ids import Slot
+from gensyn_ray.domain.leaf import Leaf
 from gensyn_ray.domain.numerics import PINNED, REPRODUCIBLE
 from gensyn_ray.operators.agent_requests import Identity
+from gensyn_ray.queries.rows import AssignedTask
 from ledger.core.refusals import Reason
 from tests.kits import small_programs
 from tests.kits.memory_store import MemoryStore
@@ -45,7 +47,7 @@ class FakeAgent:
         self._joined = joined
         self.events: list[tuple[str, int]] = []
         self.slots: list[Slot] = []
-        self.leaves: list[dict[str, Any]] = []
+        self.leaves: list[Leaf] = []
         self.refuse_slot: dict[int, Exception] = {}
         self.refuse_commit: dict[int, Exception] = {}
         self.slot_asked: dict[int, threading.Event] = {n: threading.Event() for n in range(9)}
@@ -60,6 +62,7 @@ class FakeAgent:
             "data_digest": DATA_DIGEST,
             "numerics": PINNED,
             "vetted": True,
+            "leaf": None,
             **task,
         }
 
@@ -74,9 +77,9 @@ class FakeAgent:
     def identity(self) -> Identity:
         return Identity(party=OPERATOR, role="operator", numerics=self._joined)
 
-    def task(self, *, job: str, trial: str) -> dict[str, Any]:
+    def task(self, *, job: str, trial: str) -> AssignedTask:
         assert (job, trial) == ("job", "trial")
-        return self._task
+        return AssignedTask(**self._task)
 
     def slot(self, slot: Slot) -> None:
         segment = slot.segment
@@ -86,15 +89,15 @@ class FakeAgent:
             raise self.refuse_slot[segment]
         self.slots.append(slot)
 
-    def commit(self, leaf: Mapping[str, Any]) -> dict[str, Any]:
-        segment = leaf["segment"]
+    def commit(self, leaf: Leaf) -> dict[str, Any]:
+        segment = leaf.segment
         if segment in self.commit_waits_for_slot:
             ahead = self.slot_asked[self.commit_waits_for_slot[segment]]
             assert ahead.wait(WAIT_S), "the next slot is asked for while this one is committed"
         self.events.append(("commit", segment))
         if segment in self.refuse_commit:
             raise self.refuse_commit[segment]
-        self.leaves.append(dict(leaf))
+        self.leaves.append(leaf)
         return {"for": segment}
 
 
@@ -170,7 +173,7 @@ def test_a_whole_run_acknowledges_every_segment_in_order() -> None:
     assert {(slot.job, slot.task, slot.attempt) for slot in agent.slots} == {("job", "t001", 2)}
     before = ""
     for segment, (one, computed) in enumerate(zip(done, by_hand(4), strict=True)):
-        assert one.leaf == {
+        assert one.leaf.to_json() == {
             "job": "job",
             "task": "t001",
             "segment": segment,
@@ -188,14 +191,14 @@ def test_a_whole_run_acknowledges_every_segment_in_order() -> None:
         assert one.checkpoint == {"task": "t001", "state": computed.state_after}
         before = computed.state_after
     assert agent.leaves == [one.leaf for one in done]
-    assert set(store.names("states")) == {one.leaf["state_after"] for one in done}
+    assert set(store.names("states")) == {one.leaf.state_after for one in done}
 
 
 def _finished_elsewhere() -> tuple[FakeAgent, MemoryStore, dict[str, Any]]:
     """A task of which nothing is left; its last segment is not judged yet."""
     store = make_store()
     leaf = run_to_end(start(FakeAgent(), store))[-1].leaf
-    return FakeAgent(good=4, state=leaf["state_after"], attempt=3, leaf={}), store, leaf
+    return FakeAgent(good=4, state=leaf.state_after, attempt=3), store, leaf
 
 
 def test_a_run_with_nothing_left_tells_its_end_again_once_it_is_judged() -> None:
@@ -225,8 +228,8 @@ def test_a_state_is_stored_before_it_is_committed() -> None:
     store = make_store()
 
     class Checking(FakeAgent):
-        def commit(self, leaf: Mapping[str, Any]) -> dict[str, Any]:
-            assert leaf["state_after"] in store.names("states")
+        def commit(self, leaf: Leaf) -> dict[str, Any]:
+            assert leaf.state_after in store.names("states")
             return super().commit(leaf)
 
     agent = Checking()
@@ -269,11 +272,11 @@ def test_a_task_goes_on_from_its_last_good_state() -> None:
     store.put_state(computed[1].state_after, computed[1].state)
     agent = FakeAgent(good=2, state=computed[1].state_after, attempt=5)
     done = run_to_end(start(agent, store))
-    assert [one.leaf["segment"] for one in done] == [2, 3]
-    assert done[0].leaf["state_before"] == computed[1].state_after
-    assert done[0].leaf["attempt"] == 5
+    assert [one.leaf.segment for one in done] == [2, 3]
+    assert done[0].leaf.state_before == computed[1].state_after
+    assert done[0].leaf.attempt == 5
     assert [one.segments_done for one in done] == [3, 4]
-    assert [one.leaf["state_after"] for one in done] == [one.state_after for one in computed[2:]]
+    assert [one.leaf.state_after for one in done] == [one.state_after for one in computed[2:]]
 
 
 def test_a_task_whose_state_is_lost_fails_at_its_start() -> None:
@@ -287,12 +290,12 @@ def test_a_new_task_grows_from_the_state_of_another() -> None:
     store.put_state(parent.state_after, parent.state)
     agent = FakeAgent()
     done = run_to_end(start(agent, store, grow_from=parent.state_after))
-    assert [one.leaf["segment"] for one in done] == [0, 1]
-    assert done[0].leaf["state_before"] == parent.state_after
+    assert [one.leaf.segment for one in done] == [0, 1]
+    assert done[0].leaf.state_before == parent.state_after
     assert [one.segments_done for one in done] == [3, 4]
     grown = by_hand(2, state=parent.state)
-    assert [one.leaf["state_after"] for one in done] == [one.state_after for one in grown]
-    assert int(store.get_state(done[-1].leaf["state_after"])[STEP]) == 12
+    assert [one.leaf.state_after for one in done] == [one.state_after for one in grown]
+    assert int(store.get_state(done[-1].leaf.state_after)[STEP]) == 12
 
 
 def test_a_state_of_its_own_counts_more_than_one_to_grow_from() -> None:
@@ -301,7 +304,7 @@ def test_a_state_of_its_own_counts_more_than_one_to_grow_from() -> None:
         store.put_state(one.state_after, one.state)
     agent = FakeAgent(good=1, state=computed[0].state_after)
     run = start(agent, store, grow_from=computed[2].state_after)
-    assert run.advance().leaf["state_before"] == computed[0].state_after
+    assert run.advance().leaf.state_before == computed[0].state_after
     run.close()
 
 
@@ -320,10 +323,10 @@ def test_a_refusal_for_the_slot_ahead_loses_nothing_acknowledged() -> None:
     agent.refuse_slot[1] = Refused(Reason.BUDGET_EXHAUSTED)
     run = start(agent, slept=slept)
     first = run.advance()
-    assert (first.leaf["segment"], first.receipt, first.is_last) == (0, {"for": 0}, False)
+    assert (first.leaf.segment, first.receipt, first.is_last) == (0, {"for": 0}, False)
     with pytest.raises(Refused, match="budget exhausted"):
         run.advance()
-    assert [leaf["segment"] for leaf in agent.leaves] == [0]
+    assert [leaf.segment for leaf in agent.leaves] == [0]
     assert slept == []
     run.close()
 
@@ -382,9 +385,9 @@ def test_a_reproducible_task_is_committed_in_its_mode_by_a_node_of_any_class() -
     spec = reproducible(store)
     agent = FakeAgent(joined=f"other,{REPRODUCIBLE}", spec=spec.digest, numerics=REPRODUCIBLE)
     done = run_to_end(start(agent, store))
-    assert {one.leaf["numerics"] for one in done} == {REPRODUCIBLE}
+    assert {one.leaf.numerics for one in done} == {REPRODUCIBLE}
     expected = [one.state_after for one in by_hand(4, spec)]
-    assert [one.leaf["state_after"] for one in done] == expected
+    assert [one.leaf.state_after for one in done] == expected
     assert expected != [one.state_after for one in by_hand(4)]
 
 
@@ -451,7 +454,7 @@ def test_closing_lets_a_commitment_under_way_finish() -> None:
     run = start(agent)
     run.advance()
     run.close()
-    assert [leaf["segment"] for leaf in agent.leaves] == [0]
+    assert [leaf.segment for leaf in agent.leaves] == [0]
 
 
 RAISING = """
@@ -505,7 +508,7 @@ def test_a_metric_that_is_no_number_is_named() -> None:
 def test_a_segment_that_is_done_is_reported_before_the_error_after_it() -> None:
     agent = FakeAgent()
     run = start_raising("step", agent)
-    assert run.advance().leaf["segment"] == 0
+    assert run.advance().leaf.segment == 0
     with pytest.raises(ProgramFailed, match="in step"):
         run.advance()
     assert len(agent.leaves) == 1
