@@ -97,7 +97,7 @@ def time_ours(network: LocalNetwork, client: Network) -> tuple[float, list[tuple
         budget=Budget(total_micro=100 * MICRO_PER_CREDIT, per_segment_micro=MICRO_PER_CREDIT),
         audit=Audit(rate_ppm=0),
     )
-    while not job.status()["segments"]["committed"]:
+    while not job.status().segments.committed:
         if job.is_done():
             raise SystemExit("the job ended without a segment")
         time.sleep(POLL_S)
