@@ -13,7 +13,7 @@ from pathlib import Path
 
 from gensyn_ray.domain import canonical
 from gensyn_ray.domain.records import to_json
-from workloads.numerics import guard
+from workloads.numerics import compile_kernels, guard
 from workloads.numerics.arithmetic import served
 from workloads.numerics.golden import trainings, vectors
 from workloads.numerics.node_test import Node, SelfTest
@@ -76,6 +76,7 @@ def node_of(*, pinned: str, reproducible: SelfTest) -> Node:
 
 
 if __name__ == "__main__":
+    compile_kernels.in_other_process()
     tested = node()
     print(canonical.encode(to_json(tested)).decode())
     for failure in tested.reproducible.failures:

@@ -178,6 +178,17 @@ def verify(
     return differing
 
 
+def family(module: str, version: int = LATEST) -> list[str]:
+    """Names of the operators whose kernel is defined in a module of `kernels.operators`."""
+    return [
+        name
+        for name, (_, one) in _by_name(version).items()
+        # A partial function has no module of its own; its function's has the same last name.
+        if one.kernel is not None
+        and getattr(one.kernel, "func", one.kernel).__module__.endswith(f".operators.{module}")
+    ]
+
+
 def _by_name(version: int) -> dict[str, tuple[Operator, Definition]]:
     operator_set.load()
     return {str(operator): (operator, one) for operator, one in definitions(version).items()}

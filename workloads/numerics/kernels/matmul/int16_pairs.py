@@ -145,7 +145,8 @@ def pack_digits(words, panels):
         edge = np.zeros(LANES, dtype=np.int32)
         for t in range(count):
             if at + LANES > n:
-                edge[: n - at] = words[t, at:]
+                for j in range(n - at):
+                    edge[j] = words[t, at + j]
                 source = edge.ctypes.data
             split_digits(source, target)
             source += 4 * n

@@ -213,7 +213,8 @@ def split_row(x, scale, slices, out):
         out += slices * 1024
     if x.size > whole * DEPTH or x.size == 0:
         last = np.zeros(DEPTH, dtype=np.float32)
-        last[: x.size - whole * DEPTH] = x[whole * DEPTH :]
+        for k in range(whole * DEPTH, x.size):
+            last[k - whole * DEPTH] = x[k]
         if slices == 3:
             split_row_tile(last.ctypes.data, scale, out, 3)
         else:
@@ -291,7 +292,8 @@ def split_column_tile(x, scales, tile, slices, right, tiles):
             if width < WIDTH or k + 4 > depth:
                 edge[:] = 0
                 for j in range(min(4, depth - k)):
-                    edge[j, :width] = x[k + j, at : at + width]
+                    for i in range(width):
+                        edge[j, i] = x[k + j, at + i]
                 lines, stride = edge.ctypes.data, 4 * WIDTH
             if slices == 3:
                 split_column_words(lines, stride, scales[at:].ctypes.data, target + 64 * row, 3)

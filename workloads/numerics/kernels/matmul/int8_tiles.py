@@ -203,7 +203,8 @@ def multiply_tiles(left, right, left_units, right_units, first, bias, alpha, bet
                 else:
                     epilogue_row(source, unit, units, alpha, one_bias, beta, target, 2)
                 if not whole:
-                    out[row + i, at:] = edge[: n - at]
+                    for j in range(n - at):
+                        out[row + i, at + j] = edge[j]
         keep_alive(totals)
         keep_alive(edge)
         amx.release()

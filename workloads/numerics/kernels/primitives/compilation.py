@@ -1,17 +1,11 @@
-"""How kernels are compiled: numba, no fast-math, no contraction, a cache that knows its sources.
+"""How kernels are compiled: by numba, without fast-math and without contraction, into a cache.
 
-LLVM keeps the order of operations it is given and fuses no multiply-add unless it is allowed to,
-so a kernel that follows a definition's order gives the definition's bits, vectorised or not.
-`parallel=True` divides loops over independent results among threads; sums are of integers.
-
-Not defended: whoever can write the cache folder decides what runs. It lies in the user's own cache
-folder, or where NUMBA_CACHE_DIR says.
+LLVM keeps the order of operations that it is given, and contracts no multiply-add unless it is
+allowed to. A kernel that follows the order of its reference definition therefore gives the same
+bits, vectorised or not. Loops over `prange` are divided among threads; their results are
+independent, and their sums are sums of integers.
 """
 
-import hashlib
-import os
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import numba
@@ -21,45 +15,53 @@ from llvmlite import ir
 from numba import extending, types
 from numba.core import config as numba_config
 
+from workloads.numerics.kernels.primitives.cache import SourceLocator
+
 config: Any = numba_config
+_LOCATORS = (
+    f"{SourceLocator.__module__}.{SourceLocator.__name__}",
+    "InTreeCacheLocator",  # of kernels that are not in this package
+    "UserWideCacheLocator",
+)
+config.CACHE_LOCATOR_CLASSES = ",".join(_LOCATORS)
 
+_ONLY_PRANGE = {
+    "prange": True,
+    **dict.fromkeys(
+        ("comprehension", "fusion", "inplace_binop", "numpy", "reduction", "setitem", "stencil"),
+        False,
+    ),
+}
+"""Array expressions stay serial: a loop is parallel where it says so, and compiles faster."""
 
-def _cache_folder() -> str:
-    """One folder for each state of these sources: numba itself looks only at a kernel's own file,
-    not at the functions that were inlined into it."""
-    digest = hashlib.sha256()
-    for source in sorted(Path(__file__).parent.parent.rglob("*.py")):
-        digest.update(source.read_bytes())
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = home / "gensyn-ray" / f"kernels-{digest.hexdigest()[:16]}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return tempfile.mkdtemp(prefix="gensyn-ray-kernels-")
-    return str(folder)
-
-
-if not config.CACHE_DIR:
-    config.CACHE_DIR = _cache_folder()
-
-kernel: Any = numba.njit(parallel=True, cache=True, nogil=True, error_model="numpy")
-"""Decorates what is called from Python: loops over `prange` run on `use_threads()` threads."""
-inlined: Any = numba.njit(cache=True, nogil=True, error_model="numpy", inline="never")
-"""Decorates scalar functions that kernels call; LLVM inlines and vectorises them."""
+_njit: Any = numba.njit
+kernel: Any = _njit(
+    parallel=_ONLY_PRANGE, cache=True, nogil=True, error_model="numpy", no_cfunc_wrapper=True
+)
+"""Decorates a function that Python calls: loops over `prange` run on `use_threads()` threads."""
+inlined: Any = _njit(
+    cache=True,
+    nogil=True,
+    error_model="numpy",
+    inline="never",
+    no_cfunc_wrapper=True,
+    no_cpython_wrapper=True,
+)
+"""Decorates a function that kernels call; Python cannot. LLVM inlines and vectorises it."""
 
 intrinsic: Any = extending.intrinsic(prefer_literal=True)
-"""Decorates what writes LLVM code itself. Literal arguments arrive as literal types."""
+"""Decorates a function that emits LLVM code. Literal arguments arrive as literal types."""
 
 
 def use_threads() -> None:
-    """As many threads as torch has in this process."""
+    """Let kernels run on as many threads as torch has in this process."""
     threads = torch.get_num_threads()
     numba.set_num_threads(min(threads, config.NUMBA_NUM_THREADS))
-    # Both share one OpenMP, and starting numba's part of it set torch's to all cores.
+    # Both share one OpenMP runtime: starting numba's threads sets torch's number to all cores.
     torch.set_num_threads(threads)
 
 
-use_threads()  # now: a kernel that is called outside `canonical` must not start them, see above
+use_threads()  # here, so that a kernel called outside `canonical` does not change torch's number
 
 
 @intrinsic
@@ -95,8 +97,8 @@ def float32_of(context: Any, bits: Any) -> Any:
 
 @intrinsic
 def keep_alive(context: Any, array: Any) -> Any:
-    """Keeps an array alive up to here. Numba frees one after its last use, and writing through an
-    address that was taken from it is not a use."""
+    """Keep an array alive up to this call. Numba frees an array after its last use, and a write
+    through its address does not count as a use."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return context.get_dummy_value()
@@ -105,6 +107,6 @@ def keep_alive(context: Any, array: Any) -> Any:
 
 
 def array(x: torch.Tensor) -> "np.ndarray[Any, Any]":
-    """A contiguous tensor's memory, or that of a contiguous copy. Below autograd a parameter still
-    says that it wants a gradient, and would refuse `numpy()`."""
+    """The memory of a contiguous tensor, or of a contiguous copy, as an array of the same shape and
+    dtype. Detached, since `numpy()` refuses a parameter that requires a gradient."""
     return x.detach().contiguous().numpy()
