@@ -1,11 +1,10 @@
-"""A program as content: its source, the class to load and the library versions that it ran with.
+"""Bundles: a program as source text, the name of its class and the versions of its libraries.
 
-A bundle's digest names the program everywhere. A program from a module travels as that module's
-whole file; one written in a notebook or at a prompt travels as its class, with the definitions and
-imports of `__main__` that its code mentions.
+The digest of a bundle identifies the program. The bundle of a class from a module has the whole
+file of that module. The bundle of a class from a notebook or a prompt has the class, and the
+definitions and imports of `__main__` that its code mentions.
 
-Not defended here: a bundle is code, and loading runs it. Nodes load only bundles that their
-operator allows.
+Not defended: loading a bundle runs its code. Nodes load only bundles that their operator allows.
 """
 
 import ast
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bundle:
-    """`entry`: the class's name in `source`. `libraries`: distribution -> exact version."""
+    """`entry`: name of the class in `source`. `libraries`: distribution -> exact version."""
 
     entry: str
     source: str
@@ -36,16 +35,19 @@ class Bundle:
 
     @property
     def digest(self) -> str:
+        """SHA-256 of the canonical JSON, as hex."""
         return canonical.digest(to_json(self))
 
     @property
     def file(self) -> str:
-        """The name that its code is compiled under."""
+        """The file name under which its code is compiled. Tracebacks show it."""
         return f"<bundle {self.digest[:16]}>"
 
 
 def bundle_of(program: "type[Program]") -> Bundle:
-    """The bundle of a program class. Raises `UsageError` if its source cannot be had."""
+    """The bundle of a program class.
+
+    Raises `UsageError` if its source cannot be read or if the class is nested."""
     module = sys.modules.get(program.__module__)
     try:
         path = getattr(module, "__file__", None)
@@ -60,9 +62,10 @@ def bundle_of(program: "type[Program]") -> Bundle:
 
 
 def load_program(bundle: Bundle) -> "type[Program]":
-    """The class of a bundle, from a module named by the digest.
+    """Load the class of a bundle, once in a process.
 
-    Raises `OperationError` if a library has another version here, or the entry is no program.
+    Raises `OperationError` if a library has another version on this node or if `entry` is no
+    program, and what the source raises.
     """
     name = f"gensyn_bundle_{bundle.digest[:16]}"
     if name not in sys.modules:
@@ -76,7 +79,7 @@ def load_program(bundle: Bundle) -> "type[Program]":
         module = ModuleType(name)
         sys.modules[name] = module
         try:
-            # Tracebacks look for source lines there.
+            # Tracebacks read the lines of the source from this cache.
             lines = bundle.source.splitlines(keepends=True)
             linecache.cache[bundle.file] = (len(bundle.source), None, lines, bundle.file)
             exec(compile(bundle.source, bundle.file, "exec"), module.__dict__)
@@ -84,7 +87,7 @@ def load_program(bundle: Bundle) -> "type[Program]":
             del sys.modules[name]
             raise
     found = getattr(sys.modules[name], bundle.entry, None)
-    from workloads.core.program import Program  # most who name a bundle do not load it
+    from workloads.core.program import Program  # most processes load no bundle
 
     if not (isinstance(found, type) and issubclass(found, Program)):
         raise OperationError(f"the bundle has no program called {bundle.entry}")
@@ -92,7 +95,7 @@ def load_program(bundle: Bundle) -> "type[Program]":
 
 
 def _libraries(source: str) -> dict[str, str]:
-    """Versions of the third-party distributions that the source imports, torch and NumPy always."""
+    """Versions of the third-party distributions that the source imports, and of torch and NumPy."""
     imported = {"torch", "numpy"}
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -116,14 +119,14 @@ def _version(library: str) -> str:
 
 
 def _prompt_source(program: "type[Program]") -> str:
-    """Source of a class typed at a prompt, with what it names in `__main__`, in order of need."""
+    """Source of a class from a prompt, after the definitions of `__main__` that it uses."""
     scope = vars(sys.modules[program.__module__])
     parts: dict[str, str] = {}
 
     def add(name: str, value: Any) -> None:
         if name in parts:
             return
-        parts[name] = ""  # marks it as being worked on, for definitions that name each other
+        parts[name] = ""  # ends the recursion of definitions that name each other
         if isinstance(value, ModuleType):
             text = f"import {value.__name__} as {name}"
         elif isinstance(value, type) or inspect.isroutine(value):
@@ -152,7 +155,7 @@ def _source(value: Any) -> str:
 
 
 def _class_source(kind: type) -> str:
-    """Source of a class typed at a prompt: only its methods know where that was."""
+    """Source of a class from a prompt. Only its methods know the file and line of the input."""
     for method in vars(kind).values():
         if not inspect.isfunction(method):
             continue
@@ -170,7 +173,7 @@ def _class_source(kind: type) -> str:
 
 
 def _home_of(name: str, value: Any) -> str:
-    """A module that holds this value under this name: type aliases do not know their own."""
+    """A module that has this value under this name. Type aliases do not know their module."""
     return next(
         (
             home

@@ -1,15 +1,14 @@
-"""Prepared data: tables and files under one digest, read piece by piece on the node.
+"""Prepared data sets: tables and files under one digest. A node reads them in pieces.
 
-`prepare` shuffles a table's rows once and cuts it into Parquet shards; the manifest names each
-shard and file by the BLAKE3 digest of its bytes, and the manifest's own digest names the data set.
-A batch is drawn from one row group by the step's own stream of randomness, so which rows a step
-sees follows from (job seed, task, step), and a node holds a few row groups at a time, however
-large the data set is.
+`prepare` shuffles the rows of a table once and cuts it into Parquet shards. The manifest names each
+shard and file by the BLAKE3 digest of its bytes. The digest of the manifest names the data set.
+The random stream of a step draws its batch from one row group. So (job seed, task, step) determine
+the rows, and a node holds only a few row groups of a large data set.
 
-Not defended: a store that withholds a shard; then the segment cannot be run, by anyone.
+Not defended: a store that withholds a shard. No node can compute a segment without its data.
 """
 
-# pyarrow has no annotations, torch's leave some functions partly unknown.
+# pyarrow has no annotations; those of torch leave some functions partly unknown.
 # pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false
 # pyright: reportUnknownVariableType=false, reportUnknownParameterType=false
 # pyright: reportMissingTypeStubs=false, reportMissingTypeArgument=false, reportUnknownLambdaType=false
@@ -35,22 +34,23 @@ if TYPE_CHECKING:
     from workloads.core.rng import Rng
 
 GROUP_ROWS = 4096
-"""Rows of a row group: what one batch is drawn from."""
+"""Rows of a row group. A batch is drawn from one row group."""
 SHARD_GROUPS = 16
+"""Row groups of a shard."""
 CACHED_GROUPS = 16
-"""Row groups of one split that a node keeps decoded."""
+"""The most decoded row groups of one split in memory."""
 
 Fetch = Callable[[str], bytes]
 """The bytes stored under a BLAKE3 digest. Raises `OperationError`."""
 
 
 class BadData(OperationError):
-    """A data set cannot be used as asked; the message names the file, column or split."""
+    """The data set lacks something or is damaged. The message names the file, column or split."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shard:
-    """One Parquet file by the digest of its bytes; `groups`: rows of each row group."""
+    """One Parquet file. `digest`: of its bytes. `groups`: number of rows in each row group."""
 
     digest: str
     groups: list[int]
@@ -58,8 +58,10 @@ class Shard:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """`splits`: name -> shards. `columns`: name -> Arrow type, of every split. `files`: path ->
-    digest of bytes, a model's folder for one."""
+    """The contents of a data set, by digest.
+
+    `splits`: name -> shards. `columns`: name -> Arrow type, the same in all splits. `files`:
+    path -> digest of the bytes, such as the files of a base model."""
 
     splits: dict[str, list[Shard]]
     columns: dict[str, str]
@@ -67,27 +69,30 @@ class Manifest:
 
     @property
     def digest(self) -> str:
+        """SHA-256 of the canonical JSON, as hex. It names the data set."""
         return canonical.digest(to_json(self))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """A manifest and the bytes of everything that it names, by digest."""
+    """`blobs`: digest -> bytes, for each shard and file of the manifest."""
 
     manifest: Manifest
     blobs: Mapping[str, bytes]
 
 
 def digest_of(data: bytes) -> str:
+    """BLAKE3, as hex."""
     return blake3.blake3(data).hexdigest()
 
 
 def prepare(
     splits: Mapping[str, pa.Table], files: Mapping[str, bytes] | None = None, *, seed: int = 0
 ) -> Prepared:
-    """Shuffle, cut and digest. All splits have the same columns, none of them a null.
+    """Shuffle the rows of each split, cut them into shards, and digest shards and files.
 
-    Raises `UsageError` that names the split or column at fault.
+    `files`: path -> bytes. All splits need the same columns, without nulls. Raises `UsageError`
+    that names the faulty split or column.
     """
     from workloads.core.rng import Rng
 
@@ -132,7 +137,7 @@ def _shards(table: pa.Table, blobs: dict[str, bytes]) -> Iterator[Shard]:
 
 
 class Split:
-    """One table of a data set."""
+    """One table of a data set. Fetches and decodes row groups when they are needed."""
 
     def __init__(self, name: str, shards: list[Shard], fetch: Fetch) -> None:
         self._name, self._fetch = name, fetch
@@ -147,9 +152,10 @@ class Split:
         return int(self._ends[-1]) if len(self._ends) else 0
 
     def draw(self, rng: "Rng", count: int) -> pa.Table:
-        """`count` rows of one row group, with replacement. Large groups are drawn more often.
+        """`count` rows of one row group, with replacement.
 
-        Raises `BadData` if the split is empty or a shard is damaged."""
+        A group's probability is proportional to its rows. Raises `BadData` if the split is empty
+        or a shard is damaged."""
         if not len(self):
             raise BadData(f"the split {self._name!r} has no rows to draw from")
         place = int(rng.integers((1,), len(self)))
@@ -157,7 +163,7 @@ class Split:
         return table.take(pa.array(rng.integers((count,), len(table)).numpy()))
 
     def batches(self, count: int) -> Iterator[pa.Table]:
-        """All rows in stored order, `count` at a time; groups end batches early.
+        """All rows in stored order, `count` at a time. A batch ends at the end of its row group.
 
         Raises `BadData` if the split is empty or a shard is damaged."""
         if not len(self):
@@ -186,7 +192,9 @@ class Split:
 
 
 class DataSet(Mapping[str, Split]):
-    """A prepared data set: split name -> `Split`. Bytes are fetched when they are first needed."""
+    """A prepared data set: split name -> `Split`. Raises `BadData` for an unknown split.
+
+    Fetches bytes when they are first needed, and checks their digest."""
 
     def __init__(self, manifest: Manifest, fetch: Fetch) -> None:
         self.manifest = manifest
@@ -207,7 +215,7 @@ class DataSet(Mapping[str, Split]):
         return len(self._splits)
 
     def files(self, folder: str) -> dict[str, bytes]:
-        """Everything below a folder, by its path in it. Raises `BadData` if there is nothing."""
+        """The files below a folder: path in it -> bytes. Raises `BadData` if there are none."""
         start = f"{folder}/"
         found = {
             path.removeprefix(start): self._fetch(digest)
@@ -223,15 +231,18 @@ def _checked(fetch: Fetch) -> Fetch:
     def fetch_and_check(digest: str) -> bytes:
         data = fetch(digest)
         if digest_of(data) != digest:
-            raise BadData(f"what is stored as {digest[:16]} is something else: it was damaged")
+            raise BadData(f"the stored bytes of {digest[:16]} do not match their digest")
         return data
 
     return fetch_and_check
 
 
 def tensor(table: pa.Table, column: str) -> "torch.Tensor":
-    """A numeric column as (rows,), one of fixed-size lists as (rows, length). Raises `BadData`."""
-    import torch  # manifests are read by processes that do without it
+    """A column as a tensor with the column's dtype.
+
+    A numeric column gives shape (rows,), a column of fixed-size lists (rows, length). Raises
+    `BadData` if the column is missing or not numeric."""
+    import torch  # processes that only read manifests need no torch
 
     if column not in table.column_names:
         raise BadData(f"no column {column!r}, only {', '.join(table.column_names)}")

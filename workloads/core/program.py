@@ -1,4 +1,4 @@
-"""What a data scientist writes: a deterministic training run as a small class.
+"""The base class of programs: a user's deterministic training run.
 
     class Digits(Program):
         steps_per_segment = 40
@@ -9,13 +9,15 @@
         def step(self, data, rng): ...
         def evaluate(self, data): return {"accuracy": ...}
 
-Whatever the next step depends on must be a module, an optimizer, a learning-rate scheduler or a
-tensor that is an attribute of the program: that is what is stored, committed and handed to the next
-node. An attribute whose name begins with an underscore is left out: for what `init` makes of the
-data alone and no step changes, such as the frozen weights under an adapter. Randomness comes from
-the `rng` argument; torch's global generator is reseeded from it before each call, so that dropout
-replays too. A program must not read a clock, the host, the network or the environment: it would not
-replay, and would not be vetted.
+The state of a program is every tensor, module, optimizer and learning-rate scheduler among its
+attributes. It must contain everything that the next step depends on: it is stored, committed and
+given to the next node. Attributes whose names begin with an underscore are not part of the state.
+They may hold what `init` makes from the data and no step changes, such as the frozen weights under
+an adapter.
+
+Randomness comes from the argument `rng`. Torch's global generator is seeded from it before each
+call, so dropout replays, too. A program must not read a clock, the host, the network or the
+environment, because its replay would differ.
 """
 
 import warnings
@@ -36,17 +38,18 @@ _STATEFUL = (torch.nn.Module, torch.optim.Optimizer, LRScheduler)
 
 
 class Program(ABC):
-    """One training run. The platform builds it without arguments, then calls `init`."""
+    """One training run. The platform calls the constructor without arguments, then `init`."""
 
     steps_per_segment: ClassVar[int]
+    """Training steps of a segment."""
     segments: ClassVar[int]
-    """How many segments a whole run has, if nothing stops it early."""
+    """Segments of a whole run, without early stopping."""
 
     def load_data(self) -> State:
-        """The data set as named tensors, if the program brings its own. Its digest is part of the
-        job. Without it the program trains on a prepared data set, which the job names.
+        """The program's own data set: name -> tensor.
 
-        Raises `UsageError` if it brings none."""
+        A program without this method trains on a prepared data set, which the job names. Then this
+        default raises `UsageError` if the job names none."""
         raise UsageError(
             f"{type(self).__name__} brings no data: name a prepared data set "
             "(`gensyn-ray data prepare` gives its digest)"
@@ -54,27 +57,28 @@ class Program(ABC):
 
     @abstractmethod
     def init(self, config: Config, data: Any, rng: Rng) -> None:
-        """Build models and optimizers as attributes. `data`: what `load_data` gave, or the job's
-        prepared `DataSet`."""
+        """Set models and optimizers as attributes. `data`: the result of `load_data`, or the job's
+        prepared `DataSet`. `rng`: the stream of the initialisation."""
 
     @abstractmethod
     def step(self, data: Any, rng: Rng) -> None:
-        """One training step. `rng` is this step's own stream."""
+        """Take one training step. `rng`: the stream of this step."""
 
     @abstractmethod
     def evaluate(self, data: Any) -> Mapping[str, float]:
-        """Finite metrics of the present state; must change nothing."""
+        """Metrics of the present state: name -> finite number. Must not change the state."""
 
     def resume_at(self, step: int) -> None:
-        """A round of loosely coupled training begins at this step, with a fresh optimizer:
-        bring schedules there. As it is, it advances every learning-rate scheduler."""
+        """Called when a DiLoCo round starts at this step of the run, with a fresh optimizer.
+
+        The default advances each learning-rate scheduler to the step."""
         with warnings.catch_warnings():
-            # The optimizer has taken those steps elsewhere.
+            # Other workers' optimizers took those steps.
             warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
             for _, owner in self._owners():
                 if isinstance(owner, LambdaLR) and step:
-                    # Its rates depend on the step alone: taking every step before it would
-                    # make each round begin later than the last.
+                    # Its rate depends on the step alone. A loop over all steps would make the
+                    # start of each round slower than the last one.
                     owner.last_epoch = step - 1
                     owner.step()
                 elif isinstance(owner, LRScheduler):
@@ -82,7 +86,7 @@ class Program(ABC):
                         owner.step()
 
     def parameters(self) -> dict[str, torch.nn.Parameter]:
-        """What training changes, by the names that the state has for it."""
+        """The trained parameters, by their names in the state."""
         return {
             f"{name}/{path}": parameter
             for name, owner in self._owners()
@@ -92,20 +96,20 @@ class Program(ABC):
         }
 
     def get_state(self) -> dict[str, torch.Tensor]:
-        """Copies of every tensor and number that the next step depends on."""
+        """Copies of the state's tensors by name. Numbers become tensors of shape ()."""
         return {
             name: value.detach().clone() if isinstance(value, torch.Tensor) else _box(value)
             for name, value in self._items()
         }
 
     def set_state(self, state: State) -> None:
-        """Take over a state that an equally configured program gave. Raises `KeyError` if not."""
+        """Load a state of a program with the same config. Raises `KeyError` if it lacks a name."""
         for attribute, owner in self._owners():
             nested = _unflatten(attribute, state)
             if isinstance(owner, torch.Tensor):
                 given = state[attribute]
                 if given.shape == owner.shape and given.dtype == owner.dtype:
-                    with torch.no_grad():  # in place: an optimizer may hold this very tensor
+                    with torch.no_grad():  # in place: an optimizer may hold this tensor
                         owner.copy_(given)
                 else:
                     setattr(self, attribute, given.clone().requires_grad_(owner.requires_grad))
@@ -128,7 +132,7 @@ class Program(ABC):
 
 
 def _flatten(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """Leaves that are tensors or numbers. Text, None and callables are built by `init` alone."""
+    """The tensors and numbers in a nested value. Text, None and callables come from `init`."""
     if isinstance(value, Mapping):
         for key, item in cast("Mapping[Any, Any]", value).items():
             yield from _flatten(f"{prefix}/{key}", item)
@@ -161,9 +165,9 @@ def _unflatten(prefix: str, state: State) -> dict[str, Any]:
 
 
 def _merge(shape: Any, values: Any) -> Any:
-    """`values` in the form that `shape` has; keys that only `values` has are taken as they are.
+    """`values` in the structure of `shape`, plus the keys that only `values` has.
 
-    A fresh optimizer has no moments yet: those arrive as tensors under keys that it lacks.
+    Those are an optimizer's moments: a fresh optimizer has none.
     """
     given = cast("dict[str, Any]", values if isinstance(values, dict) else {})
     if isinstance(shape, Mapping):

@@ -1,11 +1,11 @@
-"""Counter-based randomness: every value is a function of (job seed, task, purpose) alone.
+"""Counter-based random numbers: each is a function of (job seed, task, purpose) alone.
 
-Philox 4x64 (Salmon et al., Parallel random numbers: as easy as 1, 2, 3, SC 2011), as NumPy gives
-its raw bits, which its compatibility policy keeps stable. Numbers are made from the bits by integer
-shifts and single IEEE-754 roundings, so they are the same on every machine.
+The bits are those of Philox 4x64 (Salmon et al., Parallel random numbers: as easy as 1, 2, 3,
+SC 2011) in NumPy, whose compatibility policy keeps raw bits stable. Integer shifts and single
+IEEE-754 roundings turn bits into numbers, so the numbers are the same on every machine.
 """
 
-# torch's own annotations leave some functions partly unknown.
+# Torch's own annotations leave some functions partly unknown.
 # pyright: reportUnknownMemberType=false
 
 import hashlib
@@ -17,7 +17,7 @@ import torch
 
 
 class Rng:
-    """A stream of random bits with its own key. Two streams with the same parts are equal."""
+    """A stream of random bits. `parts` determine its key: the same parts give the same stream."""
 
     def __init__(self, *parts: str | int) -> None:
         text = "\x1f".join(str(part) for part in parts)
@@ -46,14 +46,15 @@ class Rng:
         return torch.from_numpy(words.astype(np.int64).reshape(tuple(shape)))
 
     def seed(self) -> int:
-        """A 63-bit number for generators that take a seed."""
+        """A random 63-bit number, to seed another generator."""
         return int(self.raw(1)[0] >> np.uint64(1))
 
     def init_linear_(self, module: torch.nn.Module) -> None:
-        """Fill the weights and biases of every Linear and convolution below `module`.
+        """Initialise the weights and biases of all Linear and convolution layers in `module`.
 
-        Uniform within 1 / sqrt(fan in), torch's own default bound. Raises `TypeError` for another
-        layer that has parameters of its own and is not a normalisation: initialise it by name.
+        Values are uniform within 1 / sqrt(fan in), which is torch's default bound. Normalisations
+        keep their constants. Raises `TypeError` for another layer with parameters of its own:
+        initialise such a layer by name.
         """
         filled = (torch.nn.Linear, torch.nn.Conv1d, torch.nn.Conv2d)
         constant = (torch.nn.LayerNorm, torch.nn.BatchNorm1d, torch.nn.BatchNorm2d)

@@ -1,9 +1,9 @@
-"""State digests: one hex name for a mapping of names to tensors, the same on every machine.
+"""State digests: the digest of a mapping from names to tensors, the same on every machine.
 
-One leaf per tensor in name order: canonical JSON of {name, dtype, shape, chunks}, where chunks are
-the BLAKE3 digests of each MiB of the tensor's canonical bytes; the digest is the RFC 6962 root over
-the leaves. Canonical bytes are little-endian and contiguous in row-major order. -0.0 stays -0.0.
-NaN is refused, because a NaN's payload bits are nobody's decision.
+Each tensor gives one leaf, in the order of names: the canonical JSON of {name, dtype, shape,
+chunks}. Chunks are the BLAKE3 digests of each MiB of the tensor's canonical bytes, which are
+little-endian and in row-major order. The digest is the RFC 6962 root of the leaves. -0.0 stays
+-0.0. NaN is refused, because no standard defines the payload bits of a computed NaN.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,17 +14,18 @@ import torch
 from gensyn_ray.domain import canonical, merkle
 
 State = Mapping[str, torch.Tensor]
-"""Everything the next step depends on: flat name -> tensor."""
+"""Everything that the next step depends on: flat name -> tensor."""
 
 CHUNK_BYTES = 1 << 20
+"""Bytes of a tensor under one BLAKE3 digest."""
 
 
 class NotANumber(ValueError):
-    """A tensor holds NaN; the message names it."""
+    """A tensor holds NaN. The message names the tensor."""
 
 
 def state_digest(state: State) -> str:
-    """Hex digest of a state. Raises `NotANumber`."""
+    """Hex digest of a state. Raises `NotANumber` if a tensor holds NaN."""
     return merkle.root_of(state_leaves(state)).hex()
 
 
@@ -51,5 +52,5 @@ def canonical_bytes(name: str, tensor: torch.Tensor) -> memoryview:
     if (tensor.is_floating_point() or tensor.is_complex()) and bool(torch.isnan(tensor).any()):
         raise NotANumber(f"the tensor {name!r} holds NaN: it cannot be committed")
     flat = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous().reshape(-1)
-    flat = flat.as_strided(flat.shape, (1,))  # one element counts as contiguous whatever its stride
+    flat = flat.as_strided(flat.shape, (1,))  # one element is contiguous with any stride
     return memoryview(flat.view(torch.uint8).numpy().tobytes())

@@ -1,5 +1,8 @@
-"""Programs by name. A network vets these from its start: volunteers run them without being asked,
-and a ruling on them may slash."""
+"""The vetted programs, by name.
+
+Each new network vets them at its start. Volunteers run a vetted program without asking their
+operator, and a ruling on one of its segments can slash stake.
+"""
 
 from workloads.core.program import Program
 from workloads.programs.digits import Digits

@@ -1,5 +1,8 @@
-"""A small classifier of handwritten digits: 1,797 images of 8 x 8 from scikit-learn (UCI ML
-repository, Optical Recognition of Handwritten Digits). Every fourth image is held out."""
+"""Classifies handwritten digits with a small convolutional network.
+
+Data: 1,797 images of 8 x 8 pixels from scikit-learn (UCI ML repository, Optical Recognition of
+Handwritten Digits). Every fourth image is held out.
+"""
 
 import torch
 from sklearn.datasets import load_digits
@@ -15,13 +18,16 @@ BATCH = 32
 
 
 class Digits(Program):
-    """Two convolutions and a linear layer, SGD with momentum. Config: `lr`, `momentum`, `width`."""
+    """Two convolutions and a linear layer; SGD with momentum.
+
+    Config: `lr`, `momentum`, `width`. Metrics on held-out images: `accuracy`, `loss`."""
 
     steps_per_segment = 60
     segments = 8
 
     def load_data(self) -> State:
-        """`train_x` (1347, 1, 8, 8) and `test_x` (450, 1, 8, 8), float32 in 0..1; int64 labels."""
+        """`train_x` (1347, 1, 8, 8) and `test_x` (450, 1, 8, 8), float32 in 0..1; `train_y` (1347,)
+        and `test_y` (450,), int64."""
         images, labels = load_digits(return_X_y=True)
         x = torch.from_numpy(images).to(torch.float32).reshape(-1, 1, 8, 8) / 16
         y = torch.from_numpy(labels).to(torch.int64)

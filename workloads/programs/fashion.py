@@ -1,8 +1,8 @@
-"""Pictures of 28 x 28 pixels in ten classes, by a small convolutional network or a perceptron.
+"""Classifies images of 28 x 28 pixels in ten classes with a small CNN or a perceptron.
 
-Which of the two is part of the search space: `model` is "cnn" with `width` or "mlp" with `hidden`.
-Both take `lr`, `weight_decay` and `dropout`. Data: the splits `train` and `test` with the columns
-`pixels` (784 bytes a row) and `label`, as the recipe `fashion-mnist` prepares them.
+Config: `model`, which is "cnn" with `width` or "mlp" with `hidden`; `lr`; optional: `weight_decay`,
+`dropout`. So a search can choose the model. Data: the splits `train` and `test` with the columns
+`pixels` (784 bytes per row) and `label`. The recipe `fashion-mnist` prepares them.
 """
 
 from typing import Any
@@ -50,8 +50,9 @@ def _mlp(hidden: int, dropout: float) -> nn.Module:
 
 
 class Fashion(Program):
-    """Cross-entropy by AdamW; metrics `accuracy` and `loss` on held-out rows, and `parameters`, how
-    many there are."""
+    """Minimizes the cross-entropy with AdamW.
+
+    Metrics: `accuracy` and `loss` on held-out rows; `parameters`, the size of the model."""
 
     steps_per_segment = 100
     segments = 8

@@ -1,15 +1,15 @@
-"""A small GPT, trained from nothing on a text.
+"""Pretrains a small GPT on a text.
 
-Pre-normalised blocks, rotary positions (Su et al. 2021, arXiv 2104.09864), RMS normalisation, a
-gated feed-forward layer (SwiGLU, Shazeer 2020, arXiv 2002.05202), the output head tied to the
-embedding. Data: the splits `train` and `test` with the column `tokens`, fixed-size lists of
-length + 1 numbers, as the recipes `shakespeare` and `text` prepare them; the file
-`vocabulary/size` says how many tokens there are.
+The model has pre-norm blocks, rotary position embeddings (Su et al. 2021, arXiv 2104.09864), RMS
+normalisation, a gated feed-forward layer (SwiGLU, Shazeer 2020, arXiv 2002.05202), and an output
+head tied to the embedding. Data: the splits `train` and `test` with the column `tokens`, fixed-size
+lists of length + 1 token numbers; the file `vocabulary/size` with the number of tokens. The recipes
+`shakespeare` and `text` prepare them.
 
 Config: `width`, `layers`, `heads`, `lr`; optional: `batch`, `total_steps` and `warmup` of the
 schedule, `weight_decay`, `clip`, `eval_rows`.
 
-Not covered: key-value caches, so `sample` computes every prefix anew.
+Not covered: key-value caches. A sampler computes each prefix again.
 """
 
 import math
@@ -28,10 +28,10 @@ from workloads.numerics.optim import AdamW, cosine, rewarmed
 
 EVAL_BATCH = 16
 REWARM = 10
-"""Steps of a round until the learning rate is whole: Adam that begins anew makes its first steps as
-long as they can be, whatever the gradient says."""
+"""Steps in which the learning rate warms up again in each DiLoCo round. The first steps of a fresh
+Adam have full size, even where the gradient is small."""
 SPREAD = 0.02
-"""Standard deviation of fresh weights."""
+"""Standard deviation of the initial weights."""
 
 
 class Attention(nn.Module):
@@ -52,11 +52,11 @@ class Attention(nn.Module):
 
 
 class Gated(nn.Module):
-    """SwiGLU: silu(x G) * (x U), back to the width. (n, t, width) -> (n, t, width)."""
+    """SwiGLU: (silu(x G) * (x U)) D. (n, t, width) -> (n, t, width)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        hidden = 32 * math.ceil(width * 8 / 3 / 32)  # as many weights as a plain layer of 4 widths
+        hidden = 32 * math.ceil(width * 8 / 3 / 32)  # as many weights as an MLP of 4 widths
         self.gate, self.up = (nn.Linear(width, hidden, bias=False) for _ in range(2))
         self.down = nn.Linear(hidden, width, bias=False)
 
@@ -65,7 +65,7 @@ class Gated(nn.Module):
 
 
 class Block(nn.Module):
-    """(n, t, width) -> (n, t, width)."""
+    """A pre-norm transformer block. (n, t, width) -> (n, t, width)."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -93,7 +93,7 @@ class Gpt(nn.Module):
         with torch.no_grad():
             for name, parameter in self.named_parameters():
                 if parameter.dim() > 1:
-                    # What each block adds is scaled down, so that their sum keeps its spread.
+                    # Smaller weights at the end of each block: the residual sum keeps its spread.
                     ends_block = name.endswith(("out.weight", "down.weight"))
                     spread = SPREAD / math.sqrt(2 * layers) if ends_block else SPREAD
                     parameter.normal_(std=spread)
@@ -114,15 +114,16 @@ def positions(length: int, width: int) -> Tensor:
 
 
 def turned(x: Tensor, turns: Tensor) -> Tensor:
-    """x (..., t, width), each pair of its halves turned by its position's angle."""
+    """x (..., t, width) with each pair of its halves rotated by the angle of its position."""
     cosines, sines = turns
     a, b = x.chunk(2, -1)
     return torch.cat([a * cosines - b * sines, a * sines + b * cosines], -1)
 
 
 class Pretraining(Program):
-    """Next-token cross-entropy by AdamW with warm-up and a cosine; metric `loss`, nats a token on
-    held-out passages."""
+    """Minimizes the next-token cross-entropy with AdamW, a warm-up and a cosine schedule.
+
+    Metric: `loss` on held-out passages, in nats per token."""
 
     steps_per_segment = 50
     segments = 8
@@ -177,7 +178,7 @@ class Pretraining(Program):
         return {"loss": total / rows}
 
     def _loss(self, tokens: Tensor) -> Tensor:
-        """Mean cross-entropy, (), of passages (n, length + 1)."""
+        """Mean cross-entropy, shape (), of passages (n, length + 1)."""
         ids = tokens.to(torch.int64)
         logits = self.model(ids[:, :-1])
         return functional.cross_entropy(

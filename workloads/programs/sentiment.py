@@ -1,18 +1,18 @@
-"""Classes of sentences: LoRA on any encoder that `transformers` can load for classification.
+"""Classifies sentences: LoRA (Hu et al. 2021, arXiv 2106.09685) on a `transformers` encoder.
 
 Data: the files below `model/` are a Hugging Face folder (`config.json`, weights in safetensors,
-the tokenizer); the splits `train` and `test` have the columns `text` and `label` (0, 1, ...).
-The base weights are part of the data, named by its digest; the state is the adapter, the new head
-and the optimizer's moments alone. (LoRA: Hu et al. 2021, arXiv 2106.09685.)
+tokenizer); the splits `train` and `test` have the columns `text` and `label` (0, 1, ...). The base
+weights belong to the data. The state has only the adapter, the new head and the optimizer's
+moments.
 
-Config: `lr`, `rank`, `alpha`, `dropout`; optional: `targets` (module names that get adapters),
-`classes`, `length` (tokens of a sentence, the rest is cut off), `batch`, `eval_rows`, `total_steps`
-of the schedule.
+Config: `lr`, `rank`, `alpha`; optional: `dropout`, `targets` (names of the modules with adapters),
+`classes`, `length` (tokens per sentence; longer ones are truncated), `batch`, `eval_rows`,
+`total_steps` of the schedule.
 
 Not covered: base models that change state while they run in training mode (batch norm).
 """
 
-# Needs the extra `finetune`; `make lint` also runs where it is not installed.
+# The extra `finetune` has these packages; `make lint` also runs without it.
 # pyright: reportMissingImports=false
 
 import os
@@ -35,12 +35,13 @@ from workloads.numerics.optim import AdamW, cosine, rewarmed
 
 EVAL_BATCH = 32
 REWARM = 5
-"""Steps over which a round of loosely coupled training comes to its rate."""
+"""Steps in which the learning rate warms up again in each DiLoCo round."""
 
 
 class Sentiment(Program):
-    """Cross-entropy by AdamW with warm-up and a cosine; metrics `accuracy` and `loss` on held-out
-    sentences."""
+    """Minimizes the cross-entropy with AdamW, a warm-up and a cosine schedule.
+
+    Metrics on held-out sentences: `accuracy`, `loss`."""
 
     steps_per_segment = 10
     segments = 20
@@ -52,7 +53,7 @@ class Sentiment(Program):
         base, self._tokenizer = _load(data.files("model"), int(config.get("classes", 2)))
         self._model = _adapted(base, config)
         trained = {n: p for n, p in self._model.named_parameters() if p.requires_grad}
-        # The same tensors under a name of their own: state is what is trained, and no more.
+        # A public attribute with the trained tensors only: the frozen base is not state.
         self.adapter = nn.ParameterDict({n.replace(".", "/"): p for n, p in trained.items()})
         self._model.train()
         self.optimizer = AdamW(trained.values(), lr=float(config["lr"]))
@@ -105,7 +106,9 @@ class Sentiment(Program):
 
 
 def _load(files: Mapping[str, bytes], classes: int) -> tuple[Any, Any]:
-    """The encoder with a fresh head, and its tokenizer. Raises `OperationError`."""
+    """The encoder with a new head, and its tokenizer.
+
+    Raises `OperationError` if transformers is missing and `BadData` if the files are no model."""
     os.environ["HF_HUB_OFFLINE"] = "1"
     try:
         from transformers.models.auto import AutoModelForSequenceClassification, AutoTokenizer

@@ -1,7 +1,7 @@
-"""Classes of rows of numbers, by a small perceptron.
+"""Classifies rows of numbers with a small perceptron.
 
-Data: the splits `train` and `test` with the columns `features` (fixed-size lists) and `label`, as
-the recipe `table` prepares them. Config: `lr`, `hidden`, `layers`; optional: `dropout`,
+Data: the splits `train` and `test` with the columns `features` (fixed-size lists) and `label`. The
+recipe `table` prepares them. Config: `lr`, `hidden`, `layers`; optional: `dropout`,
 `weight_decay`, `classes`.
 """
 
@@ -18,7 +18,7 @@ BATCH, EVAL_BATCH = 64, 1000
 
 
 class Tabular(Program):
-    """Cross-entropy by AdamW; metrics `accuracy` and `loss` on held-out rows."""
+    """Minimizes the cross-entropy with AdamW. Metrics on held-out rows: `accuracy`, `loss`."""
 
     steps_per_segment = 50
     segments = 8
