@@ -74,6 +74,9 @@ def _admit_leaf(settlement: Settlement, operator: str, leaf: Leaf) -> Rejected |
     task = job.tasks[leaf.task]
     if leaf.numerics not in _classes(settlement, operator, job):
         return Rejected(reason=Reason.WRONG_LEAF, detail="not a class that the node joined as")
+    if not leaf.state_after:
+        # A rejection voids what began with the leaf's end state, and an empty digest means `init`.
+        return Rejected(reason=Reason.WRONG_LEAF, detail="it names no end state")
     if leaf.segment != len(task.good):
         return Rejected(reason=Reason.WRONG_PREDECESSOR, detail=f"{len(task.good)} are good")
     if task.good:
@@ -81,7 +84,12 @@ def _admit_leaf(settlement: Settlement, operator: str, leaf: Leaf) -> Rejected |
     else:
         # A task may grow from a good state of another task of its job (PBT's exploit).
         follows = leaf.state_before == "" or job.lineage.is_good_state(leaf.state_before)
-    return None if follows else Rejected(reason=Reason.WRONG_PREDECESSOR)
+    if not follows:
+        return Rejected(reason=Reason.WRONG_PREDECESSOR)
+    if not settlement.panel.serving(leaf.numerics, not_of=operator):
+        # The slot may have been issued for another class of the node; a draw needs a verifier.
+        return Rejected(reason=Reason.NO_VERIFIER, detail=leaf.numerics)
+    return None
 
 
 def _admit_evidence(settlement: Settlement, header: Header, evidence: Evidence) -> Rejected | None:
