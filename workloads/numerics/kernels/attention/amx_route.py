@@ -1,7 +1,9 @@
-"""Attention on tiles: one head at a time, with its scores in a core's cache.
+"""Attention on AMX tiles. A thread computes one head at a time and keeps its scores in the core's
+cache.
 
-A head's queries, keys and values are cut once; the weights t = exp(score - maximum) of 16 queries
-are computed, cut on their fixed grid and multiplied before the next 16 come.
+Queries, keys and values of a head are cut into slices once. The weights t = exp(score - row
+maximum) of 16 queries are computed, cut on their fixed grid and multiplied before the next 16
+queries. The definition is `reference.operators.attention`.
 """
 
 import numpy as np
@@ -31,14 +33,16 @@ from workloads.numerics.kernels.primitives.grid import grid_bits, power
 
 @inlined
 def new_tiles(vectors, depth, slices):
-    """Tiles for `vectors` vectors of `depth` elements: int8 (panels, tiles, slices, 1024)."""
+    """Uninitialised tiles for `vectors` vectors of `depth` elements: int8 (panels, K tiles, slices,
+    1024)."""
     panels, tiles = (vectors + 15) // 16, (depth + 63) // 64
     return aligned(panels * tiles * slices * 1024).reshape((panels, tiles, slices, 1024))
 
 
 @inlined
 def split_head_rows(x, slices, bits, right):
-    """Tiles and units of a head's rows, and how many are not finite."""
+    """The rows of one head's matrix as tiles. Returns tiles, units float64 (panels * 16,), and how
+    many rows are not finite."""
     tiles = new_tiles(x.shape[0], x.shape[1], slices)
     units = np.empty(tiles.shape[0] * 16, dtype=np.float64)
     broken = split_rows_serially(x, slices, bits, right, tiles, units)
@@ -47,7 +51,8 @@ def split_head_rows(x, slices, bits, right):
 
 @inlined
 def split_head_columns(x, slices, bits, right):
-    """Tiles and units of a head's columns, and how many are not finite."""
+    """The columns of one head's matrix as tiles. Returns tiles, units float64 (panels * 16,), and
+    how many columns are not finite."""
     tiles = new_tiles(x.shape[1], x.shape[0], slices)
     units = np.ones(tiles.shape[0] * 16, dtype=np.float64)
     broken = split_columns_serially(x, slices, bits, right, tiles, units)
@@ -56,10 +61,11 @@ def split_head_columns(x, slices, bits, right):
 
 @inlined
 def multiply_rows(left, panel, units, right, right_units, totals, count, out):
-    """One panel by the first `count` panels of `right`: float64 products into lines of out."""
+    """Fill 16 rows of `out`, float64, with the scaled products of panel number `panel` of `left`
+    and the first `count` panels of `right`."""
     tiles, slices = left.shape[1], left.shape[2]
     size = tiles * slices * 1024
-    # A panel of `right` may hold more tiles than are multiplied.
+    # A panel of `right` may have more K tiles than `left`; the surplus tiles are skipped.
     step, begin = right.strides[0], left.ctypes.data + panel * size
     rows, sums = units.ctypes.data + panel * 128, totals.ctypes.data
     for block in range(count):
@@ -70,9 +76,12 @@ def multiply_rows(left, panel, units, right, right_units, totals, count, out):
 
 @kernel
 def forward(q, k, v, mask, has_mask, causal, factor, bits, slices, layout, out, logs):
-    """q (heads, T, width), k and v (heads, keys, width) float32; mask (heads, T, keys) float32.
+    """Attention of all heads. Returns how many vectors are not finite.
 
-    out (heads, T, width) and logs (heads, T) float32. Returns how much was not finite."""
+    q: (heads, T, width); k, v: (heads, keys, width); mask: (heads, T, keys); all float32. Filled:
+    out (heads, T, width) and logs (heads, T), both float32. `factor`: multiplier of the scores.
+    `layout`: `amx.configuration()`.
+    """
     keys, width = k.shape[1], k.shape[2]
     fine = grid_bits(keys)
     broken = 0
@@ -101,7 +110,7 @@ def forward(q, k, v, mask, has_mask, causal, factor, bits, slices, layout, out, 
             split_weight_panel(t, slices, seen)
             multiply_rows(seen, 0, weight_units, right_v, v_units, totals, v_panels, mixed)
             for i in range(min(16, q.shape[1] - first)):
-                divisor = row_sums[i] if row_sums[i] else 1.0  # nothing seen: the products are 0
+                divisor = row_sums[i] if row_sums[i] else 1.0  # all keys masked: products are 0
                 result, one = out[head, first + i], mixed[i]
                 for j in range(width):
                     result[j] = np.float32(one[j] / divisor)
@@ -112,7 +121,8 @@ def forward(q, k, v, mask, has_mask, causal, factor, bits, slices, layout, out, 
 
 @inlined
 def split_weight_panel(lines, slices, tiles):
-    """16 lines of float64 within 0 .. 1, (16, >= 64 * K tiles), as a left panel (1, K tiles)."""
+    """Cut 16 rows of float64 in 0 .. 1, (16, >= 64 * K tiles), into a left panel, (1, K tiles,
+    slices, 1024)."""
     for tile in range(tiles.shape[1]):
         for i in range(16):
             source = lines.ctypes.data + i * lines.strides[0] + tile * 512
@@ -125,8 +135,8 @@ def split_weight_panel(lines, slices, tiles):
 
 @inlined
 def split_weight_panel_right(lines, panel, count, slices, tiles):
-    """The same lines as depth `16 * panel` and on of the first `count` right panels, whose vectors
-    are the keys."""
+    """Cut 16 rows of float64 in 0 .. 1 into elements 16 * panel to 16 * panel + 15 of the first
+    `count` right panels. The vectors of the panels are the keys."""
     stride = lines.strides[0]
     begin = tiles.ctypes.data + panel // 4 * tiles.strides[1] + panel % 4 * 256
     for block in range(count):
@@ -141,7 +151,8 @@ def split_weight_panel_right(lines, panel, count, slices, tiles):
 
 @inlined
 def multiply_transposed(left, left_units, right, right_units, totals, part, out):
-    """out (vectors of right, vectors of left) float32 = products of all panels, transposed."""
+    """Fill `out`, float32 (vectors of `right`, vectors of `left`), with the transposed product.
+    `part`: scratch, float64 (16, 16)."""
     for block in range(right.shape[0]):
         for panel in range(left.shape[0]):
             one = right[block : block + 1]
@@ -154,14 +165,19 @@ def multiply_transposed(left, left_units, right, right_units, totals, part, out)
 
 @inlined
 def narrow(line, out):
-    """float64 to float32."""
+    """Round a float64 row to float32."""
     for j in range(out.size):
         out[j] = np.float32(line[j])
 
 
 @kernel
 def backward(g, q, k, v, o, mask, has_mask, causal, factor, bits, slices, layout, gq, gk, gv):
-    """As `forward`; g, o, gq (heads, T, width), gk, gv (heads, keys, width) float32."""
+    """Gradients of attention for all heads. Returns how many vectors are not finite.
+
+    g, o, q: (heads, T, width); k, v: (heads, keys, width); all float32. Filled: gq (heads, T,
+    width), gk and gv (heads, keys, width), all float32. The other parameters are those of
+    `forward`.
+    """
     keys, width, queries = k.shape[1], k.shape[2], q.shape[1]
     fine, thin = grid_bits(keys), grid_bits(width)
     broken = 0

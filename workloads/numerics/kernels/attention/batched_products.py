@@ -1,7 +1,8 @@
-"""Exact products of a few heads' matrices, whole numbers in float64, one head to a thread.
+"""Exact products of one matrix per head: integers in float64, one head per thread.
 
-Where queries see no later keys, what lies beyond is left out: it is never read, or counts as 0.
-Every sum is of integers up to 2^53, so a fused multiply-add gives what two instructions give.
+In a causal product, the part above the diagonal is not computed: its results are not read, or its
+terms are 0. Every sum is a sum of integers below 2^53. A fused multiply-add therefore gives the
+same bits as a product and a sum.
 """
 
 from numba import prange
@@ -11,13 +12,14 @@ from workloads.numerics.kernels.matmul.micro_kernel import ROWS
 from workloads.numerics.kernels.primitives.compilation import inlined, kernel
 
 ALL, SEEN_COLUMNS, SEEN_TERMS, LATER_TERMS = range(4)
-"""What is computed: all; each query with the keys up to it; each query's sum over those keys; each
-key's sum over the queries from it on."""
+"""Part of a product that is computed. ALL: every element. SEEN_COLUMNS: each query's elements up to
+its own key. SEEN_TERMS: each query's sums over the keys up to its own. LATER_TERMS: each key's sums
+over the queries from its own on."""
 
 
 @inlined
 def multiply_small(left, is_transposed, right, out):
-    """One head with fewer rows or columns than are multiplied together."""
+    """The product of one head with fewer than ROWS rows or COLUMNS columns."""
     out[:] = 0.0
     for i in range(out.shape[0]):
         for k in range(right.shape[0]):
@@ -28,8 +30,8 @@ def multiply_small(left, is_transposed, right, out):
 
 @inlined
 def multiply_head(left, is_transposed, right, causal_part, out):
-    """One head of `multiply`. The last rows and columns are taken together with some before them,
-    which are computed twice."""
+    """The product of one head. The last block of rows and of columns overlaps the block before it;
+    the overlap is computed twice."""
     (m, n), depth = out.shape, right.shape[0]
     row, step = left.strides[::-1] if is_transposed else left.strides
     for first in range(0, m, ROWS):
@@ -54,9 +56,11 @@ def multiply_head(left, is_transposed, right, causal_part, out):
 
 @kernel
 def multiply(left, is_transposed, right, causal_part, out):
-    """out (heads, M, N) float64 = left (heads, M, K) x right (heads, K, N), or the part of
-    it that `causal_part` names. Factors are integers in float64, contiguous. `is_transposed`: left
-    is (heads, K, M)."""
+    """Fill `out`, float64 (heads, M, N), with left (heads, M, K) x right (heads, K, N), or with the
+    part that `causal_part` names.
+
+    Both factors are integers in contiguous float64. `is_transposed`: left is (heads, K, M).
+    """
     for head in prange(out.shape[0]):
         if out.shape[1] < ROWS or out.shape[2] < COLUMNS:
             multiply_small(left[head], is_transposed, right[head], out[head])

@@ -1,7 +1,8 @@
-"""Attention where there are no tiles: the exact products by `heads`, everything else in one pass.
+"""Attention without AMX: `batched_products` multiplies in float64, and one pass per row computes
+the rest.
 
-The same definition as `attention`; heads are taken a few at a time, so that their scores stay in
-the processor's caches.
+The definition is `reference.operators.attention`. The route processes a group of heads at a time,
+so that the scores of the group stay in the processor's caches.
 """
 
 from typing import Any
@@ -33,13 +34,14 @@ from workloads.numerics.kernels.primitives.scratch import scratch
 
 Array = np.ndarray[Any, Any]
 CACHED_SCORES = 1 << 19
-"""Scores of the heads that are worked on together."""
+"""Number of scores in a group of heads."""
 _MAGIC = 1.5 * 2.0**52
 
 
 @inlined
 def snap_columns(x, bits, out, units):
-    """A head's columns, (K, n) float32, as whole float64 numbers. Returns how many broke."""
+    """Fill `out`, float64 (K, n), and `units`, float64 (n,), with the integers and units of one
+    head's columns, x (K, n) float32. Returns how many columns are not finite."""
     largest = np.zeros(x.shape[1], dtype=np.int32)
     scales = np.empty(x.shape[1], dtype=np.float32)
     column_magnitudes(x, 0, x.shape[0], largest)
@@ -53,7 +55,8 @@ def snap_columns(x, bits, out, units):
 
 @kernel
 def snap_head_columns(x, bits, out, units):
-    """x (heads, K, n) float32 -> whole float64 numbers; units (heads, n)."""
+    """`snap_columns` for each head of x, (heads, K, n) float32: fills out (heads, K, n) and units
+    (heads, n). Returns how many columns are not finite."""
     broken = 0
     for head in prange(x.shape[0]):
         broken += snap_columns(x[head], bits, out[head], units[head])
@@ -62,8 +65,8 @@ def snap_head_columns(x, bits, out, units):
 
 @kernel
 def snap_transposed(x, scales, out):
-    """x (heads, n, K) float32, by the scales (heads, n) of its rows, as whole float64 numbers
-    (heads, K, n)."""
+    """Fill `out`, float64 (heads, K, n), with the transposed integers of x, (heads, n, K) float32.
+    `scales`: float32 (heads, n), one per row of x."""
     for head in prange(x.shape[0]):
         source, target, by = x[head], out[head], scales[head]
         for k in range(target.shape[0]):
@@ -74,16 +77,20 @@ def snap_transposed(x, scales, out):
 
 @inlined
 def scale_scores(line, unit, units, scores):
-    """Exact integers of one query become its products."""
+    """Fill `scores` with the products of one query from their exact integers, `line`: line * (unit
+    * units) + 0.0, float64."""
     for k in range(scores.size):
         scores[k] = line[k] * (unit * units[k]) + 0.0
 
 
 @kernel
 def weigh(exact, q_units, k_units, mask, has_mask, causal, factor, bits, t, whole, sums, logs):
-    """Exact score integers (heads, T, keys) -> t, t in whole units of 2^-bits, sums, logs.
+    """Weights of the values from the exact integers of the scores, float64 (heads, T, keys).
 
-    Returns how many rows met NaN or infinity."""
+    Filled: t, float64 (heads, T, keys); `whole`, t in units of 2^-bits, of the same shape; `sums`
+    and `logs`, (heads, T): the row sums of t and the log of the sum of exp(score). Returns how many
+    rows have NaN or infinity.
+    """
     heads, queries, keys = exact.shape
     fine, broken = grid_bits(keys), 0
     for head in prange(heads):
@@ -106,7 +113,8 @@ def weigh(exact, q_units, k_units, mask, has_mask, causal, factor, bits, t, whol
 
 @kernel
 def mix(exact, v_units, unit, sums, out):
-    """Exact integers of t V (heads, T, width), divided by the sums of t."""
+    """Fill `out`, float32 (heads, T, width), with t V / sums. `exact`: the exact integers of t V,
+    float64 of the same shape."""
     for head in prange(exact.shape[0]):
         for row in range(exact.shape[1]):
             divisor = sums[head, row] if sums[head, row] else 1.0
@@ -117,7 +125,9 @@ def mix(exact, v_units, unit, sums, out):
 
 @kernel
 def slope_of(exact, g_units, v_units, t, sums, g, o, factor, causal, slopes, shared):
-    """Gradients of the scores and dO / S, float32, from the exact integers of dO V'."""
+    """Fill `slopes`, (heads, T, keys), with the gradients of the scores, and `shared`, (heads, T,
+    width), with g / sums; both float32. `exact`: the exact integers of g V', float64 (heads, T,
+    keys)."""
     heads, queries, keys = exact.shape
     thin = grid_bits(g.shape[2])
     for head in prange(heads):
@@ -134,7 +144,8 @@ def slope_of(exact, g_units, v_units, t, sums, g, o, factor, causal, slopes, sha
 
 @kernel
 def finish(exact, row_units, column_units, out):
-    """float32 of exact integers (heads, M, N) and units (heads, M), (heads, N)."""
+    """Fill `out`, float32 (heads, M, N), with exact * row unit * column unit. Units: float64
+    (heads, M) and (heads, N)."""
     for head in prange(exact.shape[0]):
         for i in range(exact.shape[1]):
             line, result = exact[head, i], out[head, i]
@@ -144,21 +155,22 @@ def finish(exact, row_units, column_units, out):
 
 
 class _Heads:
-    """A few heads' matrices, snapped once by rows and by columns as they are asked for."""
+    """The matrices of a group of heads, float32 (heads, n, K). A method snaps them by rows or by
+    columns. `broken` counts the vectors that are not finite."""
 
     def __init__(self, name: str, x: Array, bits: int) -> None:
         self._name, self._x, self._bits = name, np.ascontiguousarray(x), bits
         self.broken = 0
 
     def rows(self) -> tuple[Array, Array]:
-        """Whole float64 numbers (heads, n, K) and units (heads, n)."""
+        """The integers of the rows, float64 (heads, n, K), and their units, float64 (heads, n)."""
         whole = scratch(f"{self._name} in rows", self._x.shape, np.float64)
         flat, (scales, units) = (-1, self._x.shape[2]), self._scales()
         float64_panels.snap_rows(self._x.reshape(flat), scales.reshape(-1), whole.reshape(flat))
         return whole, units
 
     def _scales(self) -> tuple[Array, Array]:
-        """Of rows, float32 and float64 (heads, n)."""
+        """Scales, float32 (heads, n), and units, float64 (heads, n), of the rows."""
         shape = self._x.shape[:2]
         scales, units = np.empty(shape, dtype=np.float32), np.empty(shape)
         flat = self._x.reshape(-1, self._x.shape[2])
@@ -166,7 +178,8 @@ class _Heads:
         return scales, units
 
     def rows_transposed(self) -> tuple[Array, Array]:
-        """As `rows`, but (heads, K, n)."""
+        """The integers of the rows, transposed: float64 (heads, K, n), and their units, float64
+        (heads, n)."""
         heads, n, depth = self._x.shape
         whole = scratch(f"{self._name} is_transposed", (heads, depth, n), np.float64)
         scales, units = self._scales()
@@ -174,7 +187,8 @@ class _Heads:
         return whole, units
 
     def columns(self) -> tuple[Array, Array]:
-        """Whole float64 numbers (heads, K, n) and units (heads, n)."""
+        """The integers of the columns of matrices (heads, K, n), float64 of that shape, and their
+        units, float64 (heads, n)."""
         heads, depth, n = self._x.shape
         whole = scratch(f"{self._name} in columns", (heads, depth, n), np.float64)
         units = np.empty((heads, n))
@@ -185,8 +199,12 @@ class _Heads:
 def _exact(
     left: Array, right: Array, bits: int, part: int, *, is_transposed: bool = False
 ) -> Array:
-    """Product (heads, M, K) x (heads, K, N) of whole numbers up to 2^bits as float64, or what
-    `part` says of it, until the next one is asked for. `is_transposed`: left is (heads, K, M)."""
+    """The exact product (heads, M, K) x (heads, K, N) of integers up to 2^bits in magnitude, as
+    float64, or the part that `part` names.
+
+    The result is a scratch buffer, valid until the next call. `is_transposed`: left is (heads, K,
+    M).
+    """
     heads, depth, columns = right.shape
     chunk = 1 << (53 - 2 * bits)
     if depth <= chunk:
@@ -202,19 +220,22 @@ def _exact(
 
 
 def _groups(q: Array, k: Array) -> list[slice]:
+    """Slices of the heads, one per group of at most CACHED_SCORES scores."""
     step = max(1, CACHED_SCORES // (q.shape[1] * k.shape[1]))
     return [slice(at, at + step) for at in range(0, q.shape[0], step)]
 
 
 def _parts(causal: bool, shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """What is computed of scores, of sums over keys and of sums over queries."""
+    """Which part is computed of the scores, of sums over keys and of sums over queries. `shape`:
+    (heads, queries, keys)."""
     if causal and shape[1] == shape[2]:
         return products.SEEN_COLUMNS, products.SEEN_TERMS, products.LATER_TERMS
     return products.ALL, products.ALL, products.ALL
 
 
 def _weigh(q: _Heads, k: _Heads, shape: Any, options: Any, bits: int, logs: Array) -> Any:
-    """t, t in whole units and its sums for a few heads, and how many rows broke."""
+    """t, the integers of t, the row sums of t, and how many rows are not finite, for a group of
+    heads."""
     (whole_q, q_units), (whole_k, k_units) = q.rows(), k.rows_transposed()
     t, whole = (scratch(name, shape, np.float64) for name in ("t", "whole t"))
     sums = np.empty(shape[:2])
@@ -235,9 +256,12 @@ def forward(
     out: Array,
     logs: Array,
 ) -> int:
-    """q (heads, T, width), k and v (heads, keys, width), mask (heads, T, keys or 0) float32.
+    """Attention of all heads. Returns how many vectors are not finite.
 
-    Fills out (heads, T, width) and logs (heads, T); returns how much was not finite."""
+    q: (heads, T, width); k, v: (heads, keys, width); mask: (heads, T, keys or 0); all float32.
+    Filled: out (heads, T, width) and logs (heads, T), both float32. `factor`: multiplier of the
+    scores.
+    """
     broken = 0
     for few in _groups(q, k):
         heads = [_Heads(name, x[few], bits) for name, x in zip("qkv", (q, k, v), strict=True)]
@@ -267,7 +291,11 @@ def backward(
     gk: Array,
     gv: Array,
 ) -> int:
-    """As `forward`; fills gq (heads, T, width), gk and gv (heads, keys, width)."""
+    """Gradients of attention for all heads. Returns how many vectors are not finite.
+
+    g: gradient of the output; o: the output. Filled: gq (heads, T, width), gk and gv (heads, keys,
+    width), all float32. The other parameters are those of `forward`.
+    """
     broken = 0
     for few in _groups(q, k):
         named = zip("qkvg", (q, k, v, g), strict=True)

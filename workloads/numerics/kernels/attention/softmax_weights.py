@@ -1,5 +1,5 @@
-"""One query's part of attention, whichever route multiplies: the weights of the values, their sum,
-and the exact inner product that the gradient of the scores needs."""
+"""The part of attention for one query that both routes share: the weights of the values, their sum,
+and the inner product in the gradient of the scores."""
 
 import math
 
@@ -13,15 +13,18 @@ from workloads.numerics.kernels.primitives.softmax import exponentials, row_maxi
 
 @inlined
 def visible_keys(row, keys, causal):
-    """How many keys, from the first, a query may see."""
+    """Number of keys, from the first, that a query attends to."""
     return min(row + 1, keys) if causal else keys
 
 
 @inlined
 def softmax_weights(line, factor, mask, has_mask, bits, t):
-    """t of one query from its scores, both float64. Returns the sum of t and the maximum.
+    """Fill t, float64 (keys,), with exp(score - maximum) of one query. Returns the sum of t and the
+    maximum.
 
-    Not in place: a loop that may overwrite what it still has to read is not vectorised."""
+    `line`: the unscaled scores, float64 (keys,), overwritten with the scaled and masked scores. `t`
+    is a second array, because a loop that overwrites its own input does not vectorise.
+    """
     for k in range(line.size):
         line[k] = line[k] * factor
     if has_mask:
@@ -36,14 +39,17 @@ def softmax_weights(line, factor, mask, has_mask, bits, t):
 
 @inlined
 def log_sum_exp(total, largest):
-    """Log of the sum of exp(score), float32; -inf where nothing was seen."""
+    """ln(total) + largest, the log of the sum of exp(score), as float32. -inf if all keys are
+    masked."""
     return np.float32(f.log(total) + largest)
 
 
 @inlined
 def exact_dot(gradient, line, bits):
-    """Exact sum of gradient * line, bounded by the product of their largest magnitudes; NaN if
-    either is not finite."""
+    """The exact sum of gradient * line, float64. NaN if either is not finite.
+
+    The bound of the grid is the product of the largest magnitudes.
+    """
     top_g, top_x = np.int32(0), np.int32(0)
     for k in range(line.size):
         top_g = larger_magnitude(top_g, gradient[k])
@@ -60,14 +66,15 @@ def exact_dot(gradient, line, bits):
 
 @inlined
 def score_gradient(t, total, towards, here, factor, slope):
-    """Gradient of one query's scores, float32: t / total * (towards - here) * factor."""
-    divisor = total if total else 1.0  # nothing seen: t is 0
+    """Fill `slope`, float32 (keys,), with the gradient of one query's scores: t / total * (towards
+    - here) * factor."""
+    divisor = total if total else 1.0  # all keys masked: t is 0
     for k in range(t.size):
         slope[k] = np.float32(t[k] / divisor * (towards[k] - here) * factor)
 
 
 @inlined
 def divide_row(gradient, total, divided):
-    """gradient / total, float32; 0 where nothing was seen."""
+    """Fill `divided`, float32, with gradient / total, or with 0 if all keys are masked."""
     for j in range(gradient.size):
         divided[j] = np.float32(np.float64(gradient[j]) / total) if total else 0.0

@@ -1,10 +1,10 @@
 """Intel AMX from numba: 16 x 64 tiles of int8, multiplied into 16 x 16 tiles of int32.
 
 Each function below becomes one instruction (Intel SDM, chapter "Intel AMX Instruction Set
-Reference"; LLVM's `llvm.x86.t*` intrinsics). Tiles are named by literal numbers 0 to 7; addresses
-are integers, aligned to 64 bytes for speed; a row of a tile is 64 bytes.
+Reference"; LLVM's `llvm.x86.t*` intrinsics). A tile is named by a literal number, 0 to 7. Addresses
+are integers; alignment to 64 bytes makes loads fast. A row of a tile is 64 bytes.
 
-Integers are exact, so nothing here can change a bit of a result: only how fast it comes.
+The arithmetic is on integers and exact.
 """
 
 import ctypes
@@ -20,6 +20,7 @@ from numba.core.registry import cpu_target
 from workloads.numerics.kernels.primitives.compilation import intrinsic
 
 TILE_BYTES = 1024
+"""Bytes of one tile: 16 rows of 64 bytes."""
 _ARCH_PRCTL, _ARCH_REQ_XCOMP_PERM, _XFEATURE_XTILEDATA = 158, 0x1023, 18
 _BYTE, _LONG = ir.IntType(8), ir.IntType(64)
 _POINTER = _BYTE.as_pointer()
@@ -27,7 +28,8 @@ _POINTER = _BYTE.as_pointer()
 
 @cache
 def available() -> bool:
-    """Whether numba compiles for AMX here and the kernel lets this process use it."""
+    """Whether numba compiles for AMX on this processor and Linux permits this process to use
+    AMX."""
     target: Any = cpu_target.target_context
     features = target.codegen()._tm_features
     if "+amx-int8" not in features:
@@ -37,7 +39,7 @@ def available() -> bool:
 
 
 def configuration() -> "np.ndarray[Any, Any]":
-    """The 64 bytes that make every tile 16 rows of 64 bytes."""
+    """The tile configuration in which every tile has 16 rows of 64 bytes: uint8 (64,)."""
     layout = np.zeros(64, dtype=np.uint8)
     layout[0] = 1
     layout[16:32].view(np.uint16)[:] = 64
@@ -52,7 +54,8 @@ def _call(builder: Any, name: str, kinds: list[Any], arguments: list[Any]) -> No
 
 @intrinsic
 def configure(context: Any, address: Any) -> Any:
-    """Load a configuration. Each thread does, and calls `release` at the end."""
+    """Load the tile configuration at an address. Each thread calls it before its first tile
+    instruction, and calls `release` after the last."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         _call(builder, "llvm.x86.ldtilecfg", [_POINTER], [builder.inttoptr(args[0], _POINTER)])
@@ -63,6 +66,8 @@ def configure(context: Any, address: Any) -> Any:
 
 @intrinsic
 def release(context: Any) -> Any:
+    """Release the tile configuration of this thread."""
+
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         _call(builder, "llvm.x86.tilerelease", [], [])
         return context.get_dummy_value()
@@ -72,6 +77,7 @@ def release(context: Any) -> Any:
 
 @intrinsic
 def zero(context: Any, tile: Any) -> Any:
+    """Set a tile to 0."""
     number = _BYTE(tile.literal_value)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -83,7 +89,7 @@ def zero(context: Any, tile: Any) -> Any:
 
 @intrinsic
 def load(context: Any, tile: Any, address: Any) -> Any:
-    """Rows of 64 bytes, one after the other, into a tile."""
+    """Load a tile from 16 consecutive rows of 64 bytes."""
     number = _BYTE(tile.literal_value)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -96,7 +102,7 @@ def load(context: Any, tile: Any, address: Any) -> Any:
 
 @intrinsic
 def store(context: Any, tile: Any, address: Any) -> Any:
-    """A tile to memory, row after row."""
+    """Store a tile as 16 consecutive rows of 64 bytes."""
     number = _BYTE(tile.literal_value)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -109,7 +115,8 @@ def store(context: Any, tile: Any, address: Any) -> Any:
 
 @intrinsic
 def multiply(context: Any, total: Any, a: Any, b: Any) -> Any:
-    """total[m, n] += sum of a[m, 4 k + j] * b[k, 4 n + j]: signed bytes into int32."""
+    """total[m, n] += sum over k and j < 4 of a[m, 4 k + j] * b[k, 4 n + j]: signed bytes, summed in
+    int32."""
     numbers = [_BYTE(one.literal_value) for one in (total, a, b)]
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:

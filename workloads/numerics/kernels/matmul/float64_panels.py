@@ -1,13 +1,15 @@
-"""Matrix products in float64, exact while K * 2^(2 bits) <= 2^53: snaps to grids, multiplies,
-rounds back. A library may multiply in between, or the kernel here, which also rounds.
+"""Matrix products in float64, exact while K * 2^(2 bits) <= 2^53. The module snaps factors to
+grids, multiplies them, and rounds the scaled result. Either the kernel here or the BLAS library
+multiplies.
 
-A *panel* holds a few vectors that are multiplied together, element by element: float64 (K, ROWS) of
-the left factor, (K, COLUMNS) of the right one, whose sums fill the processor's registers. A few of
-the left one's panels stay in a core's cache and meet every panel of the right one. (Goto and van de
-Geijn, Anatomy of high-performance matrix multiplication, ACM TOMS 34(3), 2008, with the factors'
-parts exchanged.)
+A *panel* holds the vectors that are multiplied together, element by element: float64 (K, ROWS) of
+the left factor, (K, COLUMNS) of the right factor. The sums of a left and a right panel fill the
+processor's registers. Several left panels stay in a core's cache and are multiplied with every
+right panel. Source: Goto and van de Geijn, Anatomy of high-performance matrix multiplication, ACM
+TOMS 34(3), 2008; here the factors have exchanged roles.
 
-Every sum is of integers up to 2^53, so a fused multiply-add gives what two instructions give.
+Every sum is a sum of integers below 2^53. A fused multiply-add therefore gives the same bits as a
+product and a sum.
 """
 
 from typing import Any
@@ -33,13 +35,13 @@ from workloads.numerics.kernels.primitives.compilation import inlined, intrinsic
 from workloads.numerics.kernels.primitives.grid import MAGIC32, snap_float32
 
 COLUMNS = LANES
-"""Of the right factor that are multiplied together: float64 in two registers."""
+"""Columns of the right factor that are multiplied together: two registers of float64."""
 
 
 @kernel
 def snap_rows(x, scales, out):
-    """Rows of x, (n, K) float32 contiguous, as whole float64 numbers, by the scales of
-    `row_scales`."""
+    """Fill `out`, float64 (n, K), with the integers of the rows of x, (n, K) float32 contiguous.
+    `scales`: float32 (n,) from `grid.row_scales`."""
     for i in prange(x.shape[0]):
         line, snapped, scale = x[i], out[i], scales[i]
         for k in range(line.size):
@@ -48,7 +50,8 @@ def snap_rows(x, scales, out):
 
 @kernel
 def snap_columns(x, scales, out):
-    """Columns of x, (K, n) float32 contiguous, by the scales of `grid.column_scales`."""
+    """Fill `out`, float64 (K, n), with the integers of the columns of x, (K, n) float32 contiguous.
+    `scales`: float32 (n,) from `grid.column_scales`."""
     for k in prange(x.shape[0]):
         line, snapped = x[k], out[k]
         for i in range(line.size):
@@ -57,9 +60,8 @@ def snap_columns(x, scales, out):
 
 @kernel
 def scale_and_round(total, left_units, right_units, bias, alpha, beta, out):
-    """float32((C * unit * unit + 0.0) * alpha + bias * beta) of exact products C, (M, N) float64.
-
-    bias: float32 (1, N) or (M, N)."""
+    """Fill `out`, float32 (M, N), with float32((C * unit * unit + 0.0) * alpha + bias * beta).
+    `total`: exact products C, float64 (M, N). `bias`: float32 (1, N) or (M, N)."""
     for i in prange(total.shape[0]):
         line, unit, row = total[i], left_units[i], out[i]
         added = bias[np.int64(i) % bias.shape[0]]
@@ -70,7 +72,8 @@ def scale_and_round(total, left_units, right_units, bias, alpha, beta, out):
 
 @intrinsic
 def snap_line(context: Any, x: Any, scales: Any, out: Any, width: Any) -> Any:
-    """`width` float32 at one address, by as many scales, as whole float64 numbers at another."""
+    """Snap `width` float32 at address `x` by the float32 scales at `scales`, and store the integers
+    as float64 at `out`."""
     lanes = width.literal_value
     narrow = ir.VectorType(ir.FloatType(), lanes)
     wide = ir.VectorType(ir.DoubleType(), lanes)
@@ -88,7 +91,8 @@ def snap_line(context: Any, x: Any, scales: Any, out: Any, width: Any) -> Any:
 
 @inlined
 def pack_columns(x, first, scales, panel):
-    """Columns `first` and on of x, (K, n) float32, as one panel; zeros where there are no more."""
+    """Fill a panel, float64 (K, width), with the integers of columns x[:, first : first + width].
+    x: (K, n) float32. Missing columns are 0."""
     depth, width = panel.shape
     count, size = min(width, x.shape[1] - first), 8 * width
     if count < width:
@@ -110,7 +114,8 @@ def pack_columns(x, first, scales, panel):
 
 @inlined
 def pack_rows(x, first, scales, panel):
-    """As `pack_columns`, of the rows of x, (n, K) float32."""
+    """Fill a panel, float64 (K, width), with the integers of rows x[first : first + width]. x: (n,
+    K) float32. Missing rows are 0."""
     count = min(panel.shape[1], x.shape[0] - first)
     if count < panel.shape[1]:
         panel[:] = 0.0
@@ -122,6 +127,7 @@ def pack_rows(x, first, scales, panel):
 
 @inlined
 def pack(x, in_columns, first, scales, panel):
+    """`pack_columns` if `in_columns`, else `pack_rows`."""
     if in_columns:
         pack_columns(x, first, scales, panel)
     else:
@@ -130,10 +136,12 @@ def pack(x, in_columns, first, scales, panel):
 
 @kernel
 def pack_panels(x, in_columns, first, scales, panels):
-    """Vectors of x, from panel number `first` on, into float64 (panels, K, COLUMNS).
+    """Fill `panels`, float64 (panels, K, COLUMNS), with the vectors of x from panel number `first`
+    on.
 
-    x: float32 (K, n) `in_columns`, else (n, K), contiguous; `scales`: one for each, and as many as
-    fill the last panel."""
+    x: float32 contiguous, (K, n) if `in_columns`, else (n, K). `scales`: float32, one per vector,
+    padded to whole panels.
+    """
     for panel in prange(panels.shape[0]):
         at = (first + np.int64(panel)) * COLUMNS
         pack(x, in_columns, at, scales, panels[panel])
@@ -142,10 +150,12 @@ def pack_panels(x, in_columns, first, scales, panels):
 def accumulate(
     builder: Any, left: Any, row: Any, step: Any, right: Any, stride: Any, count: Any
 ) -> list[Any]:
-    """Registers of COLUMNS float64, one for each of ROWS rows: the products of `count` elements.
+    """Exact products of ROWS rows with COLUMNS columns, as ROWS registers of COLUMNS float64.
 
-    Addresses of the first ones, and bytes: from a left one to the next row's, to the row's next
-    one, and from a right line to the next."""
+    `left`, `right`: addresses of the first elements. `row`: bytes from left row to left row.
+    `step`: bytes from element to element of a left row. `stride`: bytes from row to row of the
+    right factor. `count`: elements of each vector.
+    """
     kind = ir.FunctionType(FLOAT64S, [FLOAT64S, FLOAT64S, FLOAT64S])
     name = f"llvm.fmuladd.v{COLUMNS}f64"
     multiply = cgutils.get_or_insert_function(builder.module, kind, name)
@@ -173,8 +183,8 @@ def multiply_block(
     out: Any,
     out_stride: Any,
 ) -> Any:
-    """ROWS lines of COLUMNS float64 at `out`: the products of `count` elements, as
-    `accumulate` takes them."""
+    """Store ROWS rows of COLUMNS float64 products of `accumulate` at `out`, `out_stride` bytes from
+    row to row."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         target = args[6]
@@ -201,8 +211,8 @@ def multiply_tile(
     out: Any,
     out_stride: Any,
 ) -> Any:
-    """ROWS lines of COLUMNS results: the products of a left and a right panel of `count` elements,
-    then `epilogue`."""
+    """A tile of ROWS x COLUMNS results from a left and a right panel of `count` elements:
+    `accumulate`, then `epilogue`."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         at, panel, number, *rest = args
@@ -229,12 +239,15 @@ def multiply_panels(
     beta,
     out,
 ):
-    """out[:, first * COLUMNS ...] = x times `right`, float32 (M, N).
+    """Fill out[:, first * COLUMNS ...], float32 (M, N), with x times `right`.
 
-    x: the left factor, as in `pack_panels`. packed_rows: float64 (threads, panels, K, ROWS), for
-    what a thread packs at a time; right: float64 (panels, K, COLUMNS), of panel `first` and on;
-    units float64 and bias float32 of 1 or M rows, with as much behind them as fills the last panel.
-    Addresses, not views, in the loop: numba counts references to every view."""
+    x: the left factor, as in `pack_panels`. `packed_rows`: float64 (threads, panels, K, ROWS),
+    scratch for the panels that a thread packs at a time. `right`: float64 (panels, K, COLUMNS),
+    from panel `first` on. Units are float64. `bias`: float32 with 1 row or M rows. Units and bias
+    are padded to whole panels.
+
+    The inner loop uses addresses instead of views, because numba counts references to every view.
+    """
     m = out.shape[0]
     workers, several, depth = packed_rows.shape[:3]
     bias_stride = bias.strides[0] if bias.shape[0] > 1 else 0

@@ -1,14 +1,17 @@
-"""Products of 13-bit integers on AVX2 and AVX-512: 16-bit numbers, multiplied and added in pairs.
+"""Matrix products of 13-bit integers on SSE2, AVX2 and AVX-512: int16 numbers, multiplied and added
+in pairs.
 
-A *word* is two neighbours along K, int16 each, in one int32. The left factor's words are used
-whole; the right one's are cut into digits, q = h * 128 + l with -64 <= l < 64 and |h| <= 64. One
-instruction (`pmaddwd`, Intel SDM volume 2) multiplies a word of the left with as many columns'
-words as a register holds, and adds each pair: at most 2^20 in magnitude, so an int32 carries 2047
-of them.
+A *pair* is two neighbours along K, int16 each, in one int32. The pairs of the left factor are used
+whole. The numbers of the right factor are cut into digits, q = h * 128 + l with -64 <= l < 64 and
+|h| <= 64, and the digits form pairs of their own. One instruction (`pmaddwd`, Intel SDM volume 2)
+multiplies a left pair with the pairs of as many columns as a register holds, and adds the two
+products of each pair. That sum is at most 2^20 in magnitude, so int32 holds the total of LONGEST =
+2047 pairs.
 
-Twice the instructions of float32, each with twice the factors: at best its time, where float64
-takes at least twice as long. 20 bits would need four digit products, as much time as float64 takes:
-they have no route here, nor have longer sums. Integers are exact, so nothing here can change a bit.
+The route needs twice the instructions of float32, and each instruction multiplies twice as many
+factors: at best it takes the time of float32, where float64 takes at least twice that time. 20 bits
+would need four digit products, which take as long as float64. The route therefore serves 13 bits
+and K <= 2 * LONGEST only. All arithmetic is on integers and exact.
 """
 
 from typing import Any
@@ -40,18 +43,20 @@ from workloads.numerics.kernels.primitives.grid import (
 )
 
 BITS = 13
+"""Magnitude bits of each factor."""
 LONGEST = 2047
-"""Words whose products an int32 can add up."""
+"""Number of pairs whose products an int32 can add up."""
 _BLOCK = 32
-"""Numbers that are turned at a time, in either direction."""
+"""Rows and columns of a block of `transpose`."""
 
 
 @kernel
 def snap_rows(x, halves, units):
-    """Rows of x, (n, K) float32 contiguous, as int16 (n, K or K + 1), the halves of words; units
-    float64 (n,).
+    """The rows of x, (n, K) float32 contiguous, as integers of 13 bits.
 
-    Returns the number of rows that are not finite."""
+    `halves`: int16 (n, K or K + 1), the halves of the pairs; an odd K is padded with 0. `units`:
+    float64 (n,). Both are filled. Returns how many rows are not finite.
+    """
     broken = 0
     depth = x.shape[1]
     for i in prange(x.shape[0]):
@@ -72,8 +77,12 @@ def snap_rows(x, halves, units):
 
 @kernel
 def snap_columns(x, scales, words):
-    """Columns of x, (K, n) float32 contiguous, by the scales of `grid.column_scales`, as words
-    int32 (K / 2, n) whose halves come from two lines of x."""
+    """The columns of x, (K, n) float32 contiguous, as pairs. `scales`: float32 (n,) from
+    `grid.column_scales`.
+
+    `words`: the pairs, int32 (ceil(K / 2), n), filled. The halves of a pair come from two rows of
+    x.
+    """
     depth, n = x.shape
     for t in prange(-(-depth // 2)):
         first = np.int64(t) * 2
@@ -88,13 +97,13 @@ def snap_columns(x, scales, words):
 
 @kernel
 def transpose(words, turned):
-    """Transposes (m, n) into (n, m), block by block."""
+    """Fill `turned`, (n, m), with the transpose of `words`, the pairs (m, n), block by block."""
     m, n = words.shape
     for block in prange(-(-m // _BLOCK)):
         top = np.int64(block) * _BLOCK
         rows = min(_BLOCK, m - top)
-        # By way of a buffer: lines that lie a power of two apart would drive each other from the
-        # cache before they are full.
+        # A buffer avoids cache conflicts: rows that lie a power of two apart map to the same cache
+        # sets, and would be evicted before they are full.
         buffer = np.empty((_BLOCK, _BLOCK), dtype=words.dtype)
         for left in range(0, n, _BLOCK):
             columns = min(_BLOCK, n - left)
@@ -108,7 +117,8 @@ def transpose(words, turned):
 
 @intrinsic
 def split_digits(context: Any, words: Any, digits: Any) -> Any:
-    """LANES words at one address as two lines of digits at another: higher, then lower."""
+    """Split LANES pairs into two rows of pairs of digits: the high digits, then the low digits.
+    `words` and `digits` are the addresses of the pairs and of the digits."""
     kind = ir.VectorType(ir.IntType(32), LANES)
 
     def splat(value: int) -> Any:
@@ -136,7 +146,11 @@ def split_digits(context: Any, words: Any, digits: Any) -> Any:
 
 @kernel
 def pack_digits(words, panels):
-    """Words (T, n) as digits, int32 (n / LANES, T, 2, LANES): the higher ones, then the lower."""
+    """The pairs of the right factor, `words` int32 (T, n), as digits.
+
+    `panels`: int32 (panels, T, 2, LANES), filled: for each pair, the high digits of LANES columns,
+    then the low digits. Columns after the last column are 0.
+    """
     count, n = words.shape
     for panel in prange(panels.shape[0]):
         at = np.int64(panel) * LANES
@@ -155,7 +169,8 @@ def pack_digits(words, panels):
 
 
 def multiply_add_pairs(builder: Any, a: Any, b: Any) -> Any:
-    """Of each lane's words the sum of both halves' products."""
+    """For each lane, the sum of the products of the low halves and of the high halves of two pairs:
+    int32 lanes."""
     if MULTIPLY_ADD_NAME:
         halves = ir.VectorType(ir.IntType(16), 2 * LANES)
         kind = ir.FunctionType(a.type, [halves, halves])
@@ -168,8 +183,11 @@ def multiply_add_pairs(builder: Any, a: Any, b: Any) -> Any:
 
 
 def accumulate(builder: Any, left: Any, stride: Any, right: Any, count: Any) -> list[Any]:
-    """Registers of LANES float64, one for each of ROWS rows: the products of `count` words, up to
-    LONGEST, of lines `stride` bytes apart with as many of one panel. left, right: addresses."""
+    """Exact products of ROWS rows with one panel, as ROWS registers of LANES float64.
+
+    `left`: address of the first row of pairs; `stride`: bytes from row to row; `right`: address of
+    the panel; `count`: pairs per row, at most LONGEST.
+    """
     word = ir.IntType(32)
     whole = ir.VectorType(word, LANES)
     lines = [builder.add(left, builder.mul(stride, INT64(row))) for row in range(ROWS)]
@@ -210,7 +228,7 @@ def multiply_tile(
     out: Any,
     out_stride: Any,
 ) -> Any:
-    """ROWS lines of LANES results: `accumulate`, then `epilogue`."""
+    """A tile of ROWS x LANES results: `accumulate`, then `epilogue`."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         epilogue(builder, accumulate(builder, *args[:4]), args[4:])
@@ -222,12 +240,13 @@ def multiply_tile(
 
 @kernel
 def multiply_panels(left, right, several, left_units, right_units, first, bias, alpha, beta, out):
-    """out[:, first * LANES ...] = left x right, float32 (M, N).
+    """Fill out[:, first * LANES ...], float32 (M, N), with left x right.
 
-    left: words int32 (M, count), and as much after it as ROWS more lines take; right: int32
-    (panels, count, 2, LANES) of a block of columns that begins at panel `first`. `several`: how
-    many times ROWS lines of the left factor meet a panel, one after the other. units float64 and
-    bias float32 of 1 or M rows, with as much behind them as fills the last ROWS or LANES."""
+    `left`: pairs, int32 (M, count), followed by at least ROWS readable rows. `right`: digits, int32
+    (panels, count, 2, LANES), a block of columns that begins at panel `first`. `several`: panels of
+    ROWS rows of the left factor that a thread multiplies with each right panel in turn. Units are
+    float64. `bias`: float32 with 1 row or M rows. Units and bias are padded to whole tiles.
+    """
     m = out.shape[0]
     bias_stride = bias.strides[0] if bias.shape[0] > 1 else 0
     for block in prange(-(-m // (several * ROWS))):

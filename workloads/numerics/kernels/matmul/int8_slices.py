@@ -1,10 +1,13 @@
-"""Snaps vectors to their grids and cuts the integers into slices of signed bytes, tile by tile.
+"""Vectors as slices of int8 in the layout of AMX tiles: each vector is snapped to its grid, and
+each integer is cut into digits.
 
-q = d2 * 128^2 + d1 * 128 + d0 with -64 <= d0, d1 < 64 and |d2| <= 64 carries |q| <= 2^20 in three
-slices; two carry 2^13. Small digits stay exact even where int8 products saturate in int16_pairs.
+q = d2 * 128^2 + d1 * 128 + d0 with -64 <= d0, d1 < 64 and |d2| <= 64. Three slices hold |q| <=
+2^20, two hold |q| <= 2^13. Digits of at most 64 in magnitude stay exact on processors that saturate
+the int16 sum of two int8 products.
 
-A *panel* is 16 vectors. Its slices lie as [k / 64][slice][1024 bytes]: for the left factor 16 rows
-of 64 k; for the right factor 16 rows of 4 k, each row holding 16 vectors times those 4 k.
+A *panel* is 16 vectors. Its layout is [K tile][slice][1024 bytes], and a K tile is 64 elements of
+each vector. In the left factor, the 1024 bytes are 16 rows (one per vector) of 64 elements. In the
+right factor, they are 16 rows of 4 elements of each of the 16 vectors.
 """
 
 from typing import Any
@@ -27,18 +30,20 @@ from workloads.numerics.kernels.primitives.grid import (
 WIDTH = 16
 """Vectors in a panel."""
 DEPTH = 64
-"""Elements of each vector in a tile."""
+"""Elements of each vector in a K tile."""
 SLICES = {20: 3, 13: 2}
-"""Slices that carry so many bits."""
+"""Number of slices for each number of magnitude bits."""
 BITS = {3: 20, 2: 13}
+"""Magnitude bits for each number of slices."""
 _INT = ir.IntType(32)
 _MAGIC32_BITS = 0x4B400000
 
 
 def _snap(builder: Any, x: Any, scale: Any, lanes: int) -> Any:
-    """Nearest integers (even on ties) of x * scale, at most 2^21 in magnitude.
+    """The integers nearest to x * scale, ties to even: int32 lanes, at most 2^21 in magnitude.
 
-    In float32: scale is a power of two and the sum is rounded once, so it is exact as in float64.
+    The arithmetic is float32. The scale is a power of two and the sum is rounded once, so the
+    result is that of float64.
     """
     magic = ir.Constant(ir.VectorType(ir.FloatType(), lanes), [float(MAGIC32)] * lanes)
     shifted = builder.fadd(builder.fmul(x, scale), magic)
@@ -47,11 +52,12 @@ def _snap(builder: Any, x: Any, scale: Any, lanes: int) -> Any:
 
 
 def _whole(value: int, lanes: int) -> Any:
+    """An int32 constant in every lane."""
     return ir.Constant(ir.VectorType(_INT, lanes), [value] * lanes)
 
 
 def _digits(builder: Any, q: Any, slices: int, lanes: int) -> list[Any]:
-    """Signed digits of q, highest first: the lower ones within -64 .. 63."""
+    """The signed digits of q, highest first. All digits but the first lie in -64 .. 63."""
     digits = []
     for _ in range(slices - 1):
         lifted = builder.shl(q, _whole(25, lanes))
@@ -61,35 +67,38 @@ def _digits(builder: Any, q: Any, slices: int, lanes: int) -> list[Any]:
 
 
 def _splat(builder: Any, value: Any, lanes: int) -> Any:
+    """A vector with `value` in every lane."""
     empty = ir.Constant(ir.VectorType(value.type, lanes), ir.Undefined)
     first = builder.insert_element(empty, value, _INT(0))
     return builder.shuffle_vector(first, empty, _whole(0, lanes))
 
 
 def _store_digits(builder: Any, digits: list[Any], address: Any) -> None:
-    """Each slice 1024 bytes after the one before."""
+    """Store the digits of each slice, 1024 bytes after those of the slice before."""
     for s, digit in enumerate(digits):
         target = builder.add(address, ir.Constant(ir.IntType(64), 1024 * s))
         builder.store(digit, builder.inttoptr(target, digit.type.as_pointer()), align=64)
 
 
 def _read(builder: Any, address: Any, kind: Any, lanes: int) -> Any:
+    """A vector of `lanes` numbers of type `kind` at an address."""
     pointer = builder.inttoptr(address, ir.VectorType(kind, lanes).as_pointer())
     return builder.load(pointer, align=4)
 
 
 def _snap_float64(builder: Any, x: Any, bits: int, lanes: int) -> Any:
-    """Nearest integers of float64 x * 2^bits, |x| <= 1."""
+    """The integers nearest to x * 2^bits, ties to even: int32 lanes. x: float64 lanes with |x| <=
+    1."""
     kind = ir.VectorType(ir.DoubleType(), lanes)
     scaled = builder.fmul(x, ir.Constant(kind, [2.0**bits] * lanes))
     shifted = builder.fadd(scaled, ir.Constant(kind, [1.5 * 2.0**52] * lanes))
-    # The low half of MAGIC's bits is 0: the low half of the sum's bits is the integer.
+    # The low 32 bits of MAGIC are 0, so the low 32 bits of the sum are the integer.
     whole = builder.bitcast(shifted, ir.VectorType(ir.IntType(64), lanes))
     return builder.trunc(whole, ir.VectorType(_INT, lanes))
 
 
 def _pack(builder: Any, rows: list[list[Any]], lanes: int) -> list[Any]:
-    """Digits of four rows, as the bytes of one int32 for each slice."""
+    """One int32 vector per slice, whose four bytes are the digits of four rows."""
     packed: list[Any] = [_whole(0, lanes)] * len(rows[0])
     for j, digits in enumerate(rows):
         for s, digit in enumerate(digits):
@@ -100,7 +109,8 @@ def _pack(builder: Any, rows: list[list[Any]], lanes: int) -> list[Any]:
 
 @intrinsic
 def split_row_tile(context: Any, x: Any, scale: Any, out: Any, slices: Any) -> Any:
-    """64 float32 at address x, cut into 64 bytes at `out` and each 1024 bytes further."""
+    """Cut 64 float32 at address `x` into slices: 64 bytes each, at `out` and every 1024 bytes after
+    it."""
     count, cut = slices.literal_value, ir.VectorType(ir.IntType(8), DEPTH)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -115,7 +125,7 @@ def split_row_tile(context: Any, x: Any, scale: Any, out: Any, slices: Any) -> A
 
 @intrinsic
 def split_weight_row(context: Any, x: Any, out: Any, slices: Any) -> Any:
-    """As `split_row_tile`, of 64 float64 within 0 .. 1, on the grid that `slices` slices carry."""
+    """`split_row_tile` for 64 float64 in 0 .. 1, on the grid 2^-BITS[slices]."""
     count, cut = slices.literal_value, ir.VectorType(ir.IntType(8), DEPTH)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -132,8 +142,8 @@ def split_weight_row(context: Any, x: Any, out: Any, slices: Any) -> Any:
 def split_column_words(
     context: Any, x: Any, stride: Any, scales: Any, out: Any, slices: Any
 ) -> Any:
-    """16 columns of four lines of float32, `stride` bytes apart: one row of a right tile, in which
-    each int32 holds a column's four digits."""
+    """Cut four rows of 16 columns, float32, `stride` bytes from row to row, into one row of a right
+    tile per slice. Each int32 of that row holds the four digits of one column."""
     count = slices.literal_value
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -151,7 +161,7 @@ def split_column_words(
 
 @intrinsic
 def split_weight_columns(context: Any, x: Any, stride: Any, out: Any, slices: Any) -> Any:
-    """As `split_column_words`, of float64 within 0 .. 1, on the grid that `slices` slices carry."""
+    """`split_column_words` for float64 in 0 .. 1, on the grid 2^-BITS[slices]."""
     count = slices.literal_value
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -169,7 +179,7 @@ def split_weight_columns(context: Any, x: Any, stride: Any, out: Any, slices: An
 
 @intrinsic
 def transpose_words(context: Any, source: Any, target: Any) -> Any:
-    """16 x 16 int32 at one address (aligned to 64), transposed to another."""
+    """Transpose 16 x 16 int32 from one address to another. Both are aligned to 64 bytes."""
     row = ir.VectorType(_INT, 16)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -186,6 +196,7 @@ def transpose_words(context: Any, source: Any, target: Any) -> Any:
 
 
 def _swap(builder: Any, rows: list[Any], step: int) -> list[Any]:
+    """The rows after the exchange of off-diagonal blocks of `step` x `step` elements."""
     kind = ir.VectorType(_INT, 16)
     swapped = list(rows)
     for i in range(16):
@@ -201,9 +212,10 @@ def _swap(builder: Any, rows: list[Any], step: int) -> list[Any]:
 
 @inlined
 def split_row(x, scale, slices, out):
-    """One vector, contiguous float32, into one row of each of its tiles.
+    """Cut one vector, contiguous float32, into its row of every K tile of a left panel.
 
-    `out`: address of that row in the first tile."""
+    `out`: address of the vector's row in the first tile. An incomplete last tile is padded with 0.
+    """
     whole = x.size // DEPTH
     for tile in range(whole):
         if slices == 3:
@@ -224,7 +236,7 @@ def split_row(x, scale, slices, out):
 
 @inlined
 def aligned(count):
-    """int8 (count,) at an address that 64 divides."""
+    """An uninitialised int8 array (count,) aligned to 64 bytes."""
     room = np.empty(count + 64, dtype=np.int8)
     skip = (-room.ctypes.data) & 63
     return room[skip : skip + count]
@@ -232,10 +244,11 @@ def aligned(count):
 
 @inlined
 def split_row_panel(x, first, slices, bits, right, tiles, units):
-    """Rows `first` to `first + 16` of x, (n, K) float32 with contiguous rows, as one panel.
+    """Cut x[first : first + 16] into one panel. x: (n, K) float32 with contiguous rows; missing
+    rows are 0.
 
-    tiles: int8 (K tiles, slices, 1024); units: float64 (16,), filled with 2^(exponent - bits).
-    `right`: lay tiles out for the right factor. Returns how many rows are not finite.
+    `tiles`: int8 (K tiles, slices, 1024), filled. `units`: float64 (16,), filled with 2^(exponent -
+    bits). `right`: use the layout of the right factor. Returns how many rows are not finite.
     """
     size = tiles.size
     scratch = aligned(size if right else 0)
@@ -261,10 +274,11 @@ def split_row_panel(x, first, slices, bits, right, tiles, units):
 
 @kernel
 def split_rows(x, slices, bits, right, tiles, units):
-    """Vectors are the rows of x, (n, K) float32 contiguous.
+    """Cut the rows of x, (n, K) float32 contiguous, into panels.
 
-    tiles: int8 (panels, K tiles, slices, 1024), units: float64 (panels * 16,). Returns how many
-    rows are not finite."""
+    `tiles`: int8 (panels, K tiles, slices, 1024), filled. `units`: float64 (panels * 16,), filled.
+    `right`: use the layout of the right factor. Returns how many rows are not finite.
+    """
     broken = 0
     for panel in prange(tiles.shape[0]):
         at = np.int64(panel) * WIDTH
@@ -274,9 +288,11 @@ def split_rows(x, slices, bits, right, tiles, units):
 
 @inlined
 def split_column_tile(x, scales, tile, slices, right, tiles):
-    """64 rows of x, (K, n) float32 with contiguous rows, into tile number `tile` of every panel.
+    """Cut 64 rows of x, (K, n) float32 with contiguous rows, into K tile number `tile` of every
+    panel. The vectors are the columns.
 
-    `scales` has 16 numbers for each panel of tiles, int8 (panels, K tiles, slices, 1024)."""
+    `scales`: float32 (panels * 16,). `tiles`: int8 (panels, K tiles, slices, 1024), filled.
+    """
     depth, n = x.shape
     scratch = aligned(slices * 1024)
     start = scratch.ctypes.data
@@ -308,7 +324,7 @@ def split_column_tile(x, scales, tile, slices, right, tiles):
 
 @inlined
 def split_rows_serially(x, slices, bits, right, tiles, units):
-    """As `split_rows`, on one thread."""
+    """`split_rows` on one thread."""
     broken = 0
     for panel in range(tiles.shape[0]):
         at = panel * WIDTH
@@ -318,7 +334,8 @@ def split_rows_serially(x, slices, bits, right, tiles, units):
 
 @inlined
 def split_columns_serially(x, slices, bits, right, tiles, units):
-    """`column_scales` and `split_columns`, on one thread."""
+    """`grid.column_scales` and `split_columns` on one thread. Returns how many columns are not
+    finite."""
     n = x.shape[1]
     largest = np.zeros(n, dtype=np.int32)
     scales = np.ones(tiles.shape[0] * WIDTH, dtype=np.float32)
@@ -332,6 +349,7 @@ def split_columns_serially(x, slices, bits, right, tiles, units):
 
 @kernel
 def split_columns(x, scales, slices, right, tiles):
-    """Vectors are the columns of x, (K, n) float32 contiguous; tiles as in `split_rows`."""
+    """Cut the columns of x, (K, n) float32 contiguous, into panels. `scales`: float32 (panels *
+    16,). `tiles`: as in `split_rows`, filled."""
     for tile in prange(tiles.shape[1]):
         split_column_tile(x, scales, np.int64(tile), slices, right, tiles)

@@ -1,4 +1,5 @@
-"""Products of panels of int8 slices on AMX, summed by weight, scaled and rounded in registers."""
+"""Products of panels of int8 slices on AMX. The totals are summed by weight, scaled and rounded in
+registers."""
 
 from typing import Any
 
@@ -13,7 +14,8 @@ from workloads.numerics.kernels.primitives.compilation import inlined, intrinsic
 
 @inlined
 def multiply_three_slices(left, right, tiles, totals):
-    """All nine products of three slices, summed by weight: totals[0] is of the highest."""
+    """The nine products of three slices, summed by weight into five int32 tiles at `totals`,
+    highest weight first. `left`, `right`: addresses of panels of `tiles` K tiles."""
     amx.zero(0)
     amx.zero(1)
     amx.zero(2)
@@ -48,7 +50,8 @@ def multiply_three_slices(left, right, tiles, totals):
 
 @inlined
 def multiply_two_slices(left, right, tiles, totals):
-    """All four products of two slices, summed by weight."""
+    """The four products of two slices, summed by weight into three int32 tiles at `totals`, highest
+    weight first. `left`, `right`: addresses of panels of `tiles` K tiles."""
     amx.zero(0)
     amx.zero(1)
     amx.zero(2)
@@ -73,20 +76,24 @@ _NARROW = ir.VectorType(ir.FloatType(), 16)
 
 
 def _read(builder: Any, address: Any, kind: Any, offset: int = 0) -> Any:
+    """A vector of type `kind` at address + `offset` bytes."""
     moved = builder.add(address, ir.Constant(ir.IntType(64), offset))
     return builder.load(builder.inttoptr(moved, kind.as_pointer()), align=4)
 
 
 def _splat(builder: Any, value: Any) -> Any:
+    """A float64 vector with `value` in every lane."""
     empty = ir.Constant(_WIDE, ir.Undefined)
     first = builder.insert_element(empty, value, ir.IntType(32)(0))
     return builder.shuffle_vector(first, empty, ir.Constant(_WHOLE, [0] * 16))
 
 
 def _product(builder: Any, totals: Any, unit: Any, units: Any, slices: int) -> Any:
-    """C * unit * units + 0.0 of one row of int32 totals, 1024 bytes from weight to weight.
+    """C * unit * units + 0.0 as 16 float64, for one row of the int32 totals at address `totals`.
+    The totals of the next weight lie 1024 bytes after.
 
-    C is the exact integer product: every partial sum is below 2^53."""
+    C is the exact integer product. Every partial sum is below 2^53.
+    """
     weights = 2 * slices - 1
     total = ir.Constant(_WIDE, [0.0] * 16)
     for place in range(weights):
@@ -110,9 +117,12 @@ def epilogue_row(
     out: Any,
     slices: Any,
 ) -> Any:
-    """16 results, float32(product * alpha + bias * beta), from one row of int32 totals.
+    """Store 16 results, float32((C * unit * units + 0.0) * alpha + bias * beta), for one row of
+    int32 totals.
 
-    `unit`, `units`, `bias` and `out` are addresses of one number and of 16."""
+    Addresses: `unit` of one float64, `units` of 16 float64, `bias` of 16 float32, `out` of 16
+    float32.
+    """
     count = slices.literal_value
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -131,9 +141,11 @@ def epilogue_row(
 
 @inlined
 def multiply_panels(left, right, tiles, slices, totals):
-    """One panel by another, at addresses of (>= tiles, slices, 1024) bytes each.
+    """Multiply one left and one right panel into the int32 totals. `left` and `right` are addresses
+    of at least (tiles, slices, 1024) bytes; `totals` is the address of `new_totals`.
 
-    Addresses, not arrays, where tiles are many: numba counts references to every view."""
+    The parameters are addresses instead of arrays, because numba counts references to every view.
+    """
     if slices == 3:
         multiply_three_slices(left, right, tiles, totals)
     else:
@@ -142,13 +154,14 @@ def multiply_panels(left, right, tiles, slices, totals):
 
 @inlined
 def new_totals():
-    """int32 (5, 16, 16) at an address that 64 divides."""
+    """An uninitialised int32 array (5, 16, 16) aligned to 64 bytes."""
     return aligned(5 * amx.TILE_BYTES).view(np.int32).reshape((5, 16, 16))
 
 
 @intrinsic
 def scale_row(context: Any, totals: Any, unit: Any, units: Any, out: Any, slices: Any) -> Any:
-    """As `epilogue_row`, but the product itself: C * unit * units + 0.0 as 16 float64 at `out`."""
+    """Store C * unit * units + 0.0 as 16 float64 at address `out`, for one row of int32 totals. The
+    other parameters are those of `epilogue_row`."""
     count = slices.literal_value
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -162,7 +175,8 @@ def scale_row(context: Any, totals: Any, unit: Any, units: Any, out: Any, slices
 
 @inlined
 def scale_tile(totals, slices, units, right_units, out, stride):
-    """All 16 rows into lines of float64 at `out`, `stride` bytes apart; units are addresses."""
+    """`scale_row` for the 16 rows of a tile. The rows of `out`, float64, lie `stride` bytes apart.
+    `units`, `right_units` and `out` are addresses."""
     for i in range(16):
         if slices == 3:
             scale_row(totals + 64 * i, units + 8 * i, right_units, out + stride * i, 3)
@@ -172,11 +186,11 @@ def scale_tile(totals, slices, units, right_units, out, stride):
 
 @kernel
 def multiply_tiles(left, right, left_units, right_units, first, bias, alpha, beta, layout, out):
-    """out[:, first * 16 ...] = left x right.
+    """Fill out[:, first * 16 ...], float32 (M, N), with left x right.
 
-    left: (panels, tiles, slices, 1024) int8, right: the same of a block of columns that begins at
-    panel `first`; units: float64 per row and column; bias: float32 of 1 or M rows, each with 16
-    numbers for each panel.
+    `left`: int8 (panels, K tiles, slices, 1024). `right`: the same for a block of columns that
+    begins at panel `first`. Units are float64, one per row and per column. `bias`: float32 with 1
+    row or M rows, padded to 16 columns per panel. `layout`: `amx.configuration()`.
     """
     m, n = out.shape
     tiles, slices = left.shape[1], left.shape[2]

@@ -1,6 +1,5 @@
-"""What kernels that multiply write in LLVM's language: registers of as many numbers as the
-processor's widest ones hold, and how exact products become results.
-"""
+"""LLVM code that the matrix kernels share: registers of the processor's full width, and the step
+from exact products to results."""
 
 from typing import Any, cast
 
@@ -11,8 +10,8 @@ from workloads.numerics.kernels.primitives.compilation import inlined
 
 
 def _widest() -> tuple[int, str]:
-    """int32 of the widest register that multiplies pairs of int16, and LLVM's name for that: empty
-    where a processor has no such instruction."""
+    """Number of int32 lanes of the widest register that multiplies int16 pairs, and LLVM's name of
+    the instruction. The name is empty if the processor has no such instruction."""
     features = cast(Any, cpu_target.target_context).codegen()._tm_features
     if "+avx512bw" in features:
         return 16, "llvm.x86.avx512.pmaddw.d.512"
@@ -22,25 +21,29 @@ def _widest() -> tuple[int, str]:
 
 
 LANES, MULTIPLY_ADD_NAME = _widest()
+"""LANES: numbers per vector. MULTIPLY_ADD_NAME: LLVM's name of the instruction that multiplies
+int16 pairs, or an empty string."""
 ROWS = 6
-"""Of a left factor that are multiplied together: twelve registers of sums, two for each."""
+"""Rows of the left factor that are multiplied together. Their sums fill twelve registers, two per
+row."""
 INT64 = ir.IntType(64)
 FLOAT32S = ir.VectorType(ir.FloatType(), LANES)
 FLOAT64S = ir.VectorType(ir.DoubleType(), LANES)
 
 
 def load(builder: Any, address: Any, kind: Any, offset: int = 0) -> Any:
-    """What lies so many bytes after an address."""
+    """The value of type `kind` at address + `offset` bytes, aligned to 4 bytes."""
     moved = builder.add(address, INT64(offset))
     return builder.load(builder.inttoptr(moved, kind.as_pointer()), align=4)
 
 
 def store(builder: Any, value: Any, address: Any, align: int) -> None:
+    """Store a vector at an address with the given alignment in bytes."""
     builder.store(value, builder.inttoptr(address, value.type.as_pointer()), align=align)
 
 
 def broadcast(builder: Any, value: Any, lanes: int = LANES) -> Any:
-    """A register that holds a value in every lane."""
+    """A vector with `value` in every lane."""
     kind = ir.VectorType(value.type, lanes)
     first = builder.insert_element(ir.Constant(kind, ir.Undefined), value, ir.IntType(32)(0))
     zeros = ir.Constant(ir.VectorType(ir.IntType(32), lanes), None)
@@ -48,11 +51,13 @@ def broadcast(builder: Any, value: Any, lanes: int = LANES) -> Any:
 
 
 def epilogue(builder: Any, sums: list[Any], args: list[Any]) -> None:
-    """Lines of LANES results, float32((C * unit * units + 0.0) * alpha + bias * beta), of exact
-    products C, one register for each line.
+    """Store rows of LANES results, float32((C * unit * units + 0.0) * alpha + bias * beta). `sums`:
+    exact products C, one float64 register per row.
 
-    args: addresses of the lines' units, of the columns' units and of the bias; bytes from one
-    line's bias to the next's; alpha, beta; the results' address, and bytes from one to the next."""
+    `args`: address of the rows' units; address of the columns' units; address of the bias; bytes
+    from row to row of the bias; alpha; beta; address of the results; bytes from row to row of the
+    results.
+    """
     units, others, bias, bias_stride, alpha, beta, target, stride = args
     nothing, columns = ir.Constant(FLOAT64S, None), load(builder, others, FLOAT64S)
     by, share = broadcast(builder, alpha), broadcast(builder, beta)
@@ -67,14 +72,14 @@ def epilogue(builder: Any, sums: list[Any], args: list[Any]) -> None:
 
 @inlined
 def is_full_tile(out, row, at):
-    """Whether all of the ROWS x LANES results from out[row, at] on exist."""
+    """Whether the tile of ROWS x LANES results that begins at out[row, at] lies within `out`."""
     return row + ROWS <= out.shape[0] and at + LANES <= out.shape[1]
 
 
 @inlined
 def output_address(out, edge, row, at):
-    """Where they go, and bytes from one line to the next: float32 `out` (M, N), or, if some do not
-    exist, `edge` (ROWS, LANES)."""
+    """Address of the tile's results, and bytes from row to row. A tile within `out`, float32 (M,
+    N), goes there. A tile that exceeds it goes to `edge`, float32 (ROWS, LANES)."""
     if is_full_tile(out, row, at):
         return out.ctypes.data + 4 * (row * out.shape[1] + at), 4 * out.shape[1]
     return edge.ctypes.data, 4 * LANES
@@ -82,9 +87,9 @@ def output_address(out, edge, row, at):
 
 @inlined
 def copy_edge(out, edge, row, at):
-    """What of `edge` exists becomes part of `out`."""
+    """Copy the part of `edge` that lies within `out` to `out`. Does nothing for a full tile."""
     if not is_full_tile(out, row, at):
         rows, columns = min(ROWS, out.shape[0] - row), min(LANES, out.shape[1] - at)
-        for i in range(rows):  # a slice's assignment compiles ten times as long: it checks shapes
+        for i in range(rows):  # a slice assignment checks shapes and compiles ten times as long
             for j in range(columns):
                 out[row + i, at + j] = edge[i, j]

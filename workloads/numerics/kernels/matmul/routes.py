@@ -1,7 +1,8 @@
-"""Matrix products by int8 tiles (AMX), by pairs of int16 (13 bits alone), or by float64, in our
-kernel or the library's: whichever this machine does fastest.
+"""The routes of a matrix product: AMX tiles of int8, pairs of int16 (13 bits only), float64 in the
+project's kernel, float64 in the BLAS library. The fastest route of this machine runs.
 
-All multiply the same integers exactly, so which one ran does not show in a bit of the result.
+All routes multiply the same integers exactly. The choice of a route therefore does not change a bit
+of the result.
 """
 
 import time
@@ -23,20 +24,26 @@ from workloads.numerics.reference.primitives.grid import NotFinite
 Tensor = torch.Tensor
 Array = np.ndarray[Any, Any]
 CACHE_BYTES = 3 << 18
-"""Slices of the right factor that are kept in a core's cache while the left one streams by."""
+"""Bytes of slices of the right factor that stay in a core's cache while the left factor is read."""
 PANEL_BYTES = 3 << 16
-"""Lines of the left factor, as words or float64, that are kept in a core's cache."""
+"""Bytes of rows of the left factor, as int16 pairs or float64, that stay in a core's cache."""
 SHARED_BYTES = 4 << 20
-"""Panels of the right factor, of digits or float64, that are kept in the cores' common cache."""
+"""Bytes of panels of the right factor, as digits or float64, that stay in the cache that the cores
+share."""
 DEEPEST = 1 << 17
-"""Longest sums of tiles: three products of digits up to 64 each, added in int32."""
+"""Largest K of the int8 route: three products of digits up to 64 in magnitude, per element, add up
+in int32."""
 CACHED_NUMBERS = 1 << 21
-"""float64 numbers of a block of rows and of its results."""
+"""float64 numbers in a block of rows of the left factor and its results."""
 CONFIGURATION = amx.configuration()
+"""The AMX tile configuration of `amx.configure`, uint8 (64,)."""
 
 
 def _slice_factor(x: Tensor, bits: int, right: bool) -> tuple[Array, Array]:
-    """Tiles and units of the rows of x, (n, K) float32 of any strides. Raises `NotFinite`."""
+    """Tiles and units of the rows of x, (n, K) float32 of any strides.
+
+    Tiles: int8 (panels, K tiles, slices, 1024); units: float64 (panels * 16,). Raises `NotFinite`.
+    """
     n, depth = x.shape
     panels, tiles, count = -(-n // 16), max(1, -(-depth // 64)), int8_slices.SLICES[bits]
     shape = (panels, tiles, count, amx.TILE_BYTES)
@@ -55,9 +62,11 @@ def _slice_factor(x: Tensor, bits: int, right: bool) -> tuple[Array, Array]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gemm:
-    """a (M, K) x b (K, N) * alpha + bias * beta, all float32.
+    """The product a (M, K) x b (K, N) * alpha + bias * beta.
 
-    The bias has 1 or M rows, and lines and columns to fill whole panels."""
+    `a`, `b`: float32 of any strides. `bias`: float32 with 1 row or M rows, padded with zeros to
+    whole panels of rows and columns. `bits`: magnitude bits of each factor, 20 or 13.
+    """
 
     a: Tensor
     b: Tensor
@@ -68,11 +77,12 @@ class Gemm:
 
     @property
     def size(self) -> tuple[int, int, int]:
-        """M, K, N."""
+        """(M, K, N)."""
         return self.a.shape[0], self.a.shape[1], self.b.shape[1]
 
 
 def _by_int8_tiles(gemm: Gemm) -> Tensor:
+    """The route of int8 slices on AMX tiles: float32 (M, N). Raises `NotFinite`."""
     m, _, n = gemm.size
     left, left_units = _slice_factor(gemm.a, gemm.bits, right=False)
     right, right_units = _slice_factor(gemm.b.t(), gemm.bits, right=True)
@@ -96,8 +106,11 @@ def _by_int8_tiles(gemm: Gemm) -> Tensor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Factor:
-    """Vectors of a factor: float32 (n, K) or, `in_columns`, (K, n); their scales float32 and units
-    float64, as many as fill the last panel."""
+    """The vectors of a factor and their grids.
+
+    `matrix`: float32 (n, K), or (K, n) if `in_columns`. `scales`: float32; `units`: float64. Scales
+    and units are padded with ones to whole panels.
+    """
 
     matrix: Array
     in_columns: bool
@@ -106,7 +119,8 @@ class _Factor:
 
 
 def _factor(x: Tensor, bits: int, width: int = 1) -> _Factor:
-    """Of the rows of x, (n, K) float32 of any strides. Raises `NotFinite`."""
+    """The rows of x, (n, K) float32 of any strides, as a `_Factor` with panels of `width` vectors.
+    Raises `NotFinite`."""
     size = -(-x.shape[0] // width) * width
     scales, units = np.ones(size, dtype=np.float32), np.ones(size, dtype=np.float64)
     in_columns = _lies_in_columns(x)
@@ -117,13 +131,16 @@ def _factor(x: Tensor, bits: int, width: int = 1) -> _Factor:
 
 
 def _pair_factor(x: Tensor, name: str, is_left: bool) -> tuple[Array, Array]:
-    """Words of the rows of x, (n, K) float32 of any strides, int32 (n, K / 2), or (K / 2, n) unless
-    `is_left`; and units, as many as fill the last panel. Raises `NotFinite`."""
+    """The int16 pairs and units of the rows of x, (n, K) float32 of any strides.
+
+    Pairs: int32 (n, ceil(K / 2)) for the left factor (`is_left`), else (ceil(K / 2), n). Units:
+    float64, padded to whole panels. Raises `NotFinite`.
+    """
     (n, depth), width = x.shape, ROWS if is_left else LANES
     count, units = -(-depth // 2), np.ones(-(-n // width) * width, dtype=np.float64)
     in_columns = _lies_in_columns(x)
     shape = (count, n) if in_columns else (n, count)
-    # More rows than there are may be read with the last ones.
+    # The kernel reads whole panels: up to ROWS rows after the last row.
     spare = 4 * ROWS * count
     words = scratch(name, shape, np.int32, spare=spare)
     if in_columns:
@@ -141,6 +158,7 @@ def _pair_factor(x: Tensor, name: str, is_left: bool) -> tuple[Array, Array]:
 
 
 def _by_int16_pairs(gemm: Gemm) -> Tensor:
+    """The route of int16 pairs, for 13 bits: float32 (M, N). Raises `NotFinite`."""
     m, _, n = gemm.size
     left, left_units = _pair_factor(gemm.a, "left", is_left=True)
     words, right_units = _pair_factor(gemm.b.t(), "right", is_left=False)
@@ -169,7 +187,7 @@ def _by_int16_pairs(gemm: Gemm) -> Tensor:
 
 
 def _by_float64_panels(gemm: Gemm) -> Tensor:
-    """float64, multiplied and finished by our own kernel."""
+    """The route of float64 in the project's kernel: float32 (M, N). Raises `NotFinite`."""
     m, depth, n = gemm.size
     left, right = (
         _factor(gemm.a, gemm.bits, ROWS),
@@ -205,15 +223,18 @@ def _by_float64_panels(gemm: Gemm) -> Tensor:
 
 
 def _partition(m: int, size: int) -> tuple[int, int]:
-    """Threads, and how many times ROWS lines of the left factor, of `size` bytes, each takes at a
-    time: as stay in a core's cache, and so that all threads have as much to do."""
+    """The number of threads, and the number of panels of ROWS rows that a thread takes at a time.
+
+    `size`: bytes of one panel of the left factor. The panels that a thread takes fit in a core's
+    cache, and all threads have about the same number of panels.
+    """
     panels, threads = -(-m // ROWS), torch.get_num_threads()
     rounds = -(-panels // (threads * max(1, PANEL_BYTES // size)))
     return threads, -(-panels // (threads * rounds))
 
 
 def _snap(x: Tensor, bits: int, name: str) -> tuple[Tensor, Array]:
-    """Whole float64 numbers and units of the rows of x, (n, K) float32. Raises `NotFinite`."""
+    """The integers (as float64) and units of the rows of x, (n, K) float32. Raises `NotFinite`."""
     factor = _factor(x, bits)
     snapped = scratch(name, factor.matrix.shape, np.float64)
     whole = torch.from_numpy(snapped)
@@ -225,7 +246,10 @@ def _snap(x: Tensor, bits: int, name: str) -> tuple[Tensor, Array]:
 
 
 def _by_library(gemm: Gemm) -> Tensor:
-    """By the library, in blocks of rows: what is snapped and what is summed stays in cache."""
+    """The route of float64 in the BLAS library: float32 (M, N). Raises `NotFinite`.
+
+    The product runs in blocks of rows, so that the snapped factor and the sums stay in cache.
+    """
     m, depth, n = gemm.size
     right, right_units = _snap(gemm.b.t(), gemm.bits, "right")
     step = m if _lies_in_columns(gemm.a) else max(64, CACHED_NUMBERS // (depth + n))
@@ -242,7 +266,7 @@ def _by_library(gemm: Gemm) -> Tensor:
 
 
 def _multiply(left: Tensor, right: Tensor, bits: int) -> Tensor:
-    """The exact product of whole numbers up to 2^bits, as float64."""
+    """The exact product of integers up to 2^bits in magnitude, as float64 (M, N)."""
     chunk = 1 << (53 - 2 * bits)
     if left.shape[1] <= chunk:
         total = scratch("total", (left.shape[0], right.shape[1]), np.float64)
@@ -253,10 +277,12 @@ def _multiply(left: Tensor, right: Tensor, bits: int) -> Tensor:
 
 
 def _lies_in_columns(x: Tensor) -> bool:
+    """Whether x (n, K) is the transpose of a contiguous matrix (K, n)."""
     return x.shape[0] > 1 and x.stride(0) == 1 and x.stride(1) == x.shape[0]
 
 
 def _refuse(broken: int, x: Tensor) -> None:
+    """Raises `NotFinite` if `broken` vectors, at least one, are not finite."""
     if broken:
         raise NotFinite(f"a factor of shape {tuple(x.shape)} holds NaN or infinity")
 
@@ -265,18 +291,21 @@ _fastest: dict[tuple[int, ...], Callable[[Gemm], Tensor]] = {}
 
 
 def run_fastest(gemm: Gemm) -> Tensor:
-    """By the route that was fastest when a product of about this size came first."""
+    """The product by the fastest route for its size: float32 (M, N). Raises `NotFinite`.
+
+    The first product of each size, in powers of two, runs and measures every route.
+    """
     routes = available_routes(gemm)
     if len(routes) == 1:
         return routes[0](gemm)
     key = (*(size.bit_length() for size in gemm.size), gemm.bits, torch.get_num_threads())
     route = _fastest.get(key)
-    # Sizes of one key may lie on both sides of a route's limit.
+    # A key covers a range of sizes, and a route's limit on K may lie within the range.
     if route is not None and route in routes:
         return route(gemm)
     seconds: dict[Callable[[Gemm], Tensor], float] = {}
     for candidate in routes:
-        candidate(gemm)  # compiles, allocates, warms caches
+        candidate(gemm)  # the first call compiles, allocates and warms caches
         start = time.perf_counter()
         result = candidate(gemm)
         seconds[candidate] = time.perf_counter() - start
@@ -285,7 +314,7 @@ def run_fastest(gemm: Gemm) -> Tensor:
 
 
 def available_routes(gemm: Gemm) -> list[Callable[[Gemm], Tensor]]:
-    """What multiplies such factors here."""
+    """The routes that this machine has for a product of this size and precision."""
     found = [_by_library]
     if gemm.size[1] <= 1 << (53 - 2 * gemm.bits):
         found.append(_by_float64_panels)

@@ -1,4 +1,4 @@
-"""Activations and their gradients, one pass over float32."""
+"""Kernels of activations and their gradients: one pass over float32."""
 
 from collections.abc import Callable
 from typing import Any
@@ -115,7 +115,8 @@ def _threshold_backward(g, x, threshold, out):
 
 
 def _one_pass(operator: Any, run: Callable[..., None]) -> None:
-    """Fuse an operator of float32 tensors of one shape."""
+    """Register a kernel for an operator of float32 tensors of one shape. Other arguments go to the
+    reference definition."""
     definition = definitions()[operator].reference
 
     def run_kernel(*tensors: Tensor) -> Tensor:
@@ -130,6 +131,7 @@ def _one_pass(operator: Any, run: Callable[..., None]) -> None:
 
 
 def flat(x: Tensor) -> "np.ndarray[Any, Any]":
+    """A tensor as a flat array (n,), in the sense of `compilation.array`."""
     return array(x).reshape(-1)
 
 
@@ -145,6 +147,8 @@ _one_pass(aten.relu.default, _relu)
 
 @kernel_for(aten.threshold_backward.default)
 def threshold_backward(gradient: Tensor, x: Tensor, threshold: float) -> Tensor:
+    """gradient where x > threshold, else 0. Float32 of one shape; other arguments go to the
+    reference definition."""
     if x.dtype != torch.float32 or gradient.dtype != x.dtype or gradient.shape != x.shape:
         return elementwise.threshold_backward(gradient, x, threshold)
     out = torch.empty(x.shape, dtype=torch.float32)
@@ -154,6 +158,7 @@ def threshold_backward(gradient: Tensor, x: Tensor, threshold: float) -> Tensor:
 
 @kernel_for(aten.gelu.default)
 def gelu(x: Tensor, *, approximate: str = "none") -> Tensor:
+    """GELU of a float32 tensor of any shape. Other dtypes go to the reference definition."""
     if x.dtype != torch.float32:
         return reference.gelu(x, approximate=approximate)
     out = torch.empty(x.shape, dtype=torch.float32)
@@ -164,6 +169,7 @@ def gelu(x: Tensor, *, approximate: str = "none") -> Tensor:
 
 @kernel_for(aten.gelu_backward.default)
 def gelu_backward(gradient: Tensor, x: Tensor, *, approximate: str = "none") -> Tensor:
+    """Gradient of GELU, float32 of the shape of x. Other dtypes go to the reference definition."""
     if x.dtype != torch.float32 or gradient.dtype != torch.float32:
         return reference.gelu_backward(gradient, x, approximate=approximate)
     out = torch.empty(x.shape, dtype=torch.float32)

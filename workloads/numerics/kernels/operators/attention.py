@@ -1,4 +1,4 @@
-"""Attention, by tiles where the machine has them, else by exact products in float64."""
+"""The kernel of attention: the AMX route where the processor has AMX, else the float64 route."""
 
 from typing import Any
 
@@ -20,12 +20,13 @@ Array = np.ndarray[Any, Any]
 
 
 def _heads(x: Tensor) -> Array:
-    """(batch, heads, T, width) as contiguous (batch * heads, T, width)."""
+    """x (batch, heads, T, width) as contiguous (batch * heads, T, width)."""
     return array(x).reshape(-1, *x.shape[2:])
 
 
 def _mask(query: Tensor, key: Tensor, mask: Tensor | None) -> Array:
-    """float32 (batch * heads, queries, keys), or an empty one of the same kind."""
+    """The mask as float32 (batch * heads, queries, keys). Without a mask, (batch * heads, queries,
+    0)."""
     if mask is None:
         return np.zeros((query.shape[0] * query.shape[1], query.shape[2], 0), dtype=np.float32)
     shape = (*query.shape[:3], key.shape[2])
@@ -33,12 +34,17 @@ def _mask(query: Tensor, key: Tensor, mask: Tensor | None) -> Array:
 
 
 def _has_tiles(query: Tensor, key: Tensor) -> bool:
+    """Whether AMX is available and no sum exceeds DEEPEST terms."""
     return amx.available() and max(*query.shape[2:], key.shape[2]) <= DEEPEST
 
 
 def _fits(query: Tensor, key: Tensor, value: Tensor, *others: Tensor) -> bool:
-    """Whether the kernels, which check nothing, can take these; `others` are to be as `query` is.
-    What does not fit, keys with fewer heads for one, is the definition's to compute or refuse."""
+    """Whether the kernels can take these tensors. The kernels check nothing.
+
+    All tensors must be float32 and not empty; `others` must have the shape of `query`. The
+    reference definition computes or refuses the other cases, such as keys with fewer heads than
+    queries.
+    """
     tensors = (query, key, value, *others)
     return (
         all(one.dtype == torch.float32 and one.numel() for one in tensors)
@@ -61,6 +67,11 @@ def attention(
     scale: float | None = None,
     bits: int,
 ) -> tuple[Tensor, Tensor]:
+    """Output (batch, heads, queries, width) and log-sum-exp of the scores (batch, heads, queries),
+    float32.
+
+    Raises `NotFinite` if an argument or a score is infinite or NaN.
+    """
     if not _fits(query, key, value):
         return reference.attention(
             query, key, value, dropout_p, is_causal, attn_mask=attn_mask, scale=scale, bits=bits
@@ -95,6 +106,7 @@ def attention_backward(
     scale: float | None = None,
     bits: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of query, key and value, float32 of their shapes. Raises `NotFinite`."""
     tensors = (grad_out, query, key, value, out)
     if not _fits(query, key, value, grad_out, out):
         return reference.attention_backward(
@@ -114,5 +126,6 @@ def attention_backward(
 
 
 def _refuse(broken: int, query: Tensor) -> None:
+    """Raises `NotFinite` if `broken` vectors, at least one, are not finite."""
     if broken:
         raise NotFinite(f"attention over queries of shape {tuple(query.shape)} met NaN or infinity")

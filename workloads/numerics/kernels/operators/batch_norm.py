@@ -1,4 +1,5 @@
-"""Batch normalisation in training: a channel at a time, which stays in a core's cache."""
+"""The kernel of batch normalisation in training. A thread computes one channel at a time and keeps
+it in the core's cache."""
 
 import math
 from collections.abc import Sequence
@@ -21,8 +22,12 @@ Tensor = torch.Tensor
 
 @kernel
 def normalise(x, weight, bias, bits, eps, out, means, squares, scales):
-    """x (N, C, L); weight and bias float32 (C,) or empty. Fills float64 means, sums of squared
-    distances and 1 / sqrt(variance + eps), each (C,). Returns how many channels are not finite."""
+    """Normalise each channel of x, (N, C, L) float32, into `out`. Returns how many channels are not
+    finite.
+
+    `weight`, `bias`: float32 (C,) or empty. Filled, float64 (C,): `means`; `squares`, the sums of
+    squared distances from the mean; `scales`, 1 / sqrt(variance + eps).
+    """
     broken = 0
     count = x.shape[0] * x.shape[2]
     for channel in prange(x.shape[1]):
@@ -56,8 +61,11 @@ def normalise(x, weight, bias, bits, eps, out, means, squares, scales):
 
 @kernel
 def gradients(g, x, means, scales, weight, bits, reach, out, weight_out, bias_out):
-    """Gradients of x (N, C, L), weight and bias (C,) from g and the saved float32 means and scales.
-    Returns how many channels are not finite."""
+    """Gradients of x, (N, C, L) float32, of weight and of bias, (C,) float32. Returns how many
+    channels are not finite.
+
+    `g`: gradient of the output; `means`, `scales`: saved by the forward pass, float32 (C,).
+    """
     broken = 0
     count = x.shape[0] * x.shape[2]
     for channel in prange(x.shape[1]):
@@ -95,11 +103,12 @@ def _flat(x: Tensor | None) -> "np.ndarray[Any, Any]":
 
 
 def _channels(x: Tensor) -> "np.ndarray[Any, Any]":
-    """(N, C, L)."""
+    """x (N, C, ...) as (N, C, L)."""
     return array(x).reshape(*x.shape[:2], -1)
 
 
 def _fits(x: Tensor, *others: Tensor | None) -> bool:
+    """Whether the kernels can take these tensors: x is not empty, and all are float32."""
     given = [one for one in others if one is not None]
     return x.numel() > 0 and all(one.dtype == torch.float32 for one in (x, *given))
 
@@ -115,6 +124,11 @@ def batch_norm(
     momentum: float,
     eps: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
+    """(y, mean, 1 / sqrt(variance + eps)): y has the shape of x, the others are float32 (C,).
+
+    Updates the running statistics in place. Raises `NotFinite`. Evaluation and other dtypes go to
+    the reference definition.
+    """
     if not training or not _fits(x, weight, bias):
         return reference.batch_norm(
             x, weight, bias, running_mean, running_var, training, momentum, eps
@@ -153,6 +167,8 @@ def batch_norm_backward(
     eps: float,
     output_mask: Sequence[bool],
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Gradients of x, weight and bias. None for a gradient that `output_mask` does not ask for.
+    Raises `NotFinite`."""
     if not train or not _fits(x, gradient, weight, save_mean, save_invstd):
         return reference.batch_norm_backward(
             gradient,

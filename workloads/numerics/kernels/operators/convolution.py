@@ -1,4 +1,4 @@
-"""Convolutions with the fast matrix product and windows gathered in one pass."""
+"""The kernel of convolutions: the fast matrix product, and windows gathered in one pass."""
 
 from functools import partial
 
@@ -17,9 +17,13 @@ aten = torch.ops.aten
 
 @kernel
 def gather_windows(images, first, stride, down, across, height, dilation, runs, step, length, out):
-    """Windows of images (N, H, W C) as rows (N down across, height runs length). `height` lines of
-    a window, `dilation` apart, each give `runs` runs of `length` numbers, `step` apart; the first
-    begins at `first`; `stride`: lines and numbers from one window to the next."""
+    """Fill `out`, (N * down * across, height * runs * length), with the windows of images, (N, H, W
+    * C), one per row.
+
+    A window has `height` lines, `dilation` lines apart. A line gives `runs` runs of `length`
+    numbers, `step` numbers apart. The first window begins at number `first` of its line. `stride`:
+    (lines, numbers) from window to window.
+    """
     for band in prange(images.shape[0] * down):
         n, top = band // down, (band % down) * stride[0]
         for place in range(across):
@@ -35,12 +39,13 @@ def gather_windows(images, first, stride, down, across, height, dilation, runs, 
 def _gather(
     x: Tensor, kernel: list[int], counts: list[int], shape: reference.Shape
 ) -> list[Tensor]:
+    """The windows of each group as a matrix: the kernel version of `reference.gather_plainly`."""
     if x.dtype != torch.float32:
         return reference.gather_plainly(x, kernel, counts, shape)
     images = array(x.permute(0, 2, 3, 1)).reshape(x.shape[0], x.shape[2], -1)
     channels, depth = x.shape[1], x.shape[1] // shape.groups
     step = shape.dilation[1] * channels
-    # Pixels that lie beside each other are one run.
+    # Adjacent pixels form one run.
     runs = (1, 0, kernel[1] * depth) if step == depth else (kernel[1], step, depth)
     stride = (shape.stride[0], shape.stride[1] * channels)
     matrices: list[Tensor] = []
@@ -57,6 +62,7 @@ def _multiply(a: Tensor, b: Tensor, bias: Tensor | None, bits: int) -> Tensor:
 
 
 def _total(x: Tensor) -> Tensor:
+    """Exact sums of the channels of x, (N, C, H, W): float64."""
     sums = exact_sums(x.contiguous(), [0, 2, 3])
     return reference.total_plainly(x) if sums is None else sums
 

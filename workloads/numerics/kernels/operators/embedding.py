@@ -1,4 +1,5 @@
-"""The gradient of a table of rows: each thread adds its own columns."""
+"""The kernel of the gradient of an embedding table. Each thread adds the columns of its own
+strip."""
 
 import numpy as np
 import torch
@@ -13,14 +14,16 @@ from workloads.numerics.registry import kernel_for
 aten = torch.ops.aten
 Tensor = torch.Tensor
 STRIP = 32
-"""Columns that one thread adds at a time."""
+"""Columns that a thread adds at a time."""
 
 
 @kernel
 def add_rows(g, indices, bits, totals, out):
-    """g (rows, width) float32, totals int64 and out float32 (entries, width).
+    """Add the rows of g, (rows, width) float32, at `indices`, int64 (rows,). Returns how many
+    columns are not finite.
 
-    Returns how many columns are not finite."""
+    `totals`: int64 (entries, width), zeros. `out`: float32 (entries, width), filled.
+    """
     rows, width = g.shape
     broken = 0
     for strip in prange((width + STRIP - 1) // STRIP):
@@ -51,6 +54,12 @@ def add_rows(g, indices, bits, totals, out):
 def embedding_backward(
     gradient: Tensor, indices: Tensor, num_weights: int, padding_idx: int, by_frequency: bool
 ) -> Tensor:
+    """Sums of the gradient's rows by index, float32 (num_weights, width). The row `padding_idx`, if
+    not negative, is 0.
+
+    Raises `IndexError` for an index outside the table, and `NotFinite`. Other dtypes and
+    `by_frequency` go to the reference definition.
+    """
     if by_frequency or gradient.dtype != torch.float32 or gradient.numel() == 0:
         return reference.embedding_backward(
             gradient, indices, num_weights, padding_idx, by_frequency

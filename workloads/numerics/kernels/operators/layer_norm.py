@@ -1,4 +1,5 @@
-"""Layer normalisation over the last dimensions: a row at a time, column sums in parts."""
+"""The kernel of layer normalisation over the last dimensions: one row at a time. Column sums are
+added in parts, and threads divide the parts."""
 
 import math
 from collections.abc import Sequence
@@ -25,7 +26,11 @@ Tensor = torch.Tensor
 
 @kernel
 def normalise(x, weight, bias, bits, eps, out, means, scales):
-    """Rows of (n, K); weight and bias float32 (K,) or empty. Returns how many are not finite."""
+    """Normalise each row of x, (n, K) float32, into `out`. Returns how many rows are not finite.
+
+    `weight`, `bias`: float32 (K,) or empty. Filled, float32 (n,): `means`; `scales`, 1 /
+    sqrt(variance + eps).
+    """
     broken = 0
     for i in prange(x.shape[0]):
         line, row = x[i], out[i]
@@ -64,7 +69,8 @@ def normalise(x, weight, bias, bits, eps, out, means, scales):
 
 @kernel
 def input_gradient(g, x, means, scales, weight, bits, reach, out):
-    """(h - mean h - normal * mean(h normal)) * scale, h = g * weight. Returns rows not finite."""
+    """Fill `out`, float32 (n, K), with (h - mean(h) - normal * mean(h * normal)) * scale, h = g *
+    weight. Returns how many rows are not finite."""
     broken = 0
     for i in prange(x.shape[0]):
         gradient, line, row = g[i], x[i], out[i]
@@ -95,7 +101,8 @@ def input_gradient(g, x, means, scales, weight, bits, reach, out):
 
 @kernel
 def affine_gradients(g, x, means, scales, bits, reach, weight_out, bias_out):
-    """Column sums of g * normal and of g, float32 (K,). Returns how many columns are not finite."""
+    """Fill `weight_out` and `bias_out`, float32 (K,), with the column sums of g * normal and of g.
+    Returns how many columns are not finite."""
     depth, n = x.shape
     parts = max(1, min(64, depth // 16))
     largest = np.zeros((parts, n), dtype=np.int32)
@@ -142,6 +149,7 @@ _NOTHING = np.zeros(0, dtype=np.float32)
 
 
 def _fits(x: Tensor, *others: Tensor | None) -> bool:
+    """Whether the kernels can take these tensors: x is not empty, and all are float32."""
     given = [one for one in others if one is not None]
     return x.numel() > 0 and all(one.dtype == torch.float32 for one in (x, *given))
 
@@ -154,6 +162,11 @@ def _flat(x: Tensor | None) -> np.ndarray:
 def layer_norm(
     x: Tensor, shape: Sequence[int], weight: Tensor | None, bias: Tensor | None, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
+    """(y, mean, 1 / sqrt(variance + eps)), float32: y has the shape of x; the others have 1 in
+    place of each normalised dimension.
+
+    Raises `NotFinite`. Other dtypes go to the reference definition.
+    """
     if not _fits(x, weight, bias):
         return reference.layer_norm(x, shape, weight, bias, eps)
     width = torch.Size(shape).numel()
@@ -187,6 +200,8 @@ def layer_norm_backward(
     bias: Tensor | None,
     output_mask: Sequence[bool],
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Gradients of x, weight and bias. None for a gradient that `output_mask` does not ask for.
+    Raises `NotFinite`."""
     if not _fits(x, gradient, mean, scale, weight):
         return reference.layer_norm_backward(
             gradient, x, shape, mean, scale, weight, bias, output_mask

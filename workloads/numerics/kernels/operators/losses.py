@@ -1,4 +1,4 @@
-"""Softmax and log-softmax over the last dimension, row by row in a core's cache."""
+"""The kernels of softmax and log-softmax over the last dimension: one row at a time."""
 
 import math
 from typing import Any
@@ -21,7 +21,8 @@ Tensor = torch.Tensor
 
 @kernel
 def softmax_rows(x, bits, empty, out):
-    """Rows of (n, K) float32; a row of -inf alone becomes `empty`. Returns how many rows broke."""
+    """Fill `out` with the softmax of each row of x, (n, K) float32. A row of -inf only becomes
+    `empty`. Returns how many rows are invalid: NaN, +inf, or -inf only if `empty` is NaN."""
     scale, unit = power(bits - 1), power(1 - bits)
     broken = 0
     for i in prange(x.shape[0]):
@@ -44,7 +45,8 @@ def softmax_rows(x, bits, empty, out):
 
 @kernel
 def log_softmax_rows(x, bits, out):
-    """Rows of (n, K) float32. Returns how many rows broke."""
+    """Fill `out` with the log-softmax of each row of x, (n, K) float32. Returns how many rows have
+    NaN or +inf."""
     scale, unit = power(bits - 1), power(1 - bits)
     broken = 0
     for i in prange(x.shape[0]):
@@ -61,7 +63,8 @@ def log_softmax_rows(x, bits, out):
 
 @kernel
 def softmax_backward_rows(g, y, bits, out):
-    """y * (g - sum of g y) for rows of (n, K). Returns how many rows of g are not finite."""
+    """Fill `out` with y * (g - sum(g * y)) for each row of (n, K) float32. Returns how many rows of
+    g are not finite."""
     broken = 0
     for i in prange(y.shape[0]):
         gradient, line, row = g[i], y[i], out[i]
@@ -83,7 +86,8 @@ def softmax_backward_rows(g, y, bits, out):
 
 @kernel
 def log_softmax_backward_rows(g, y, bits, out):
-    """g - exp(y) * sum of g for rows of (n, K). Returns how many rows of g are not finite."""
+    """Fill `out` with g - exp(y) * sum(g) for each row of (n, K) float32. Returns how many rows of
+    g are not finite."""
     broken = 0
     for i in prange(y.shape[0]):
         gradient, line, row = g[i], y[i], out[i]
@@ -104,14 +108,16 @@ def log_softmax_backward_rows(g, y, bits, out):
 
 
 def _fits(dim: int, *tensors: Tensor) -> bool:
-    """Whether all are float32 of one shape, with elements, and `dim` is the last dimension."""
+    """Whether all tensors are float32, of one shape and not empty, and `dim` is the last
+    dimension."""
     x = tensors[0]
     same = all(one.dtype == torch.float32 and one.shape == x.shape for one in tensors)
     return same and x.dim() > 0 and x.numel() > 0 and dim % x.dim() == x.dim() - 1
 
 
 def _by_rows(run: Any, *tensors: Tensor, arguments: tuple[Any, ...] = ()) -> Tensor:
-    """Raises `NotFinite`."""
+    """Run a kernel over the rows of tensors of one shape. Raises `NotFinite` if a row is
+    invalid."""
     x = tensors[0]
     width = x.shape[-1]
     out = torch.empty(x.shape, dtype=torch.float32)
@@ -123,6 +129,8 @@ def _by_rows(run: Any, *tensors: Tensor, arguments: tuple[Any, ...] = ()) -> Ten
 
 @kernel_for(aten._softmax.default)
 def softmax(x: Tensor, dim: int, half_to_float: bool) -> Tensor:
+    """Softmax over `dim`, float32 of the shape of x. Raises `NotFinite` for NaN, +inf, or a row of
+    -inf only."""
     if not _fits(dim, x):
         return reference.softmax(x, dim, half_to_float)
     return _by_rows(softmax_rows, x, arguments=(math.nan,))
@@ -130,6 +138,8 @@ def softmax(x: Tensor, dim: int, half_to_float: bool) -> Tensor:
 
 @kernel_for(aten._safe_softmax.default)
 def safe_softmax(x: Tensor, dim: int, dtype: torch.dtype | None = None) -> Tensor:
+    """Softmax over `dim`, float32 of the shape of x. A row of -inf only becomes zeros. Raises
+    `NotFinite` for NaN and +inf."""
     if not _fits(dim, x):
         return reference.safe_softmax(x, dim, dtype)
     return _by_rows(softmax_rows, x, arguments=(0.0,))
@@ -137,6 +147,7 @@ def safe_softmax(x: Tensor, dim: int, dtype: torch.dtype | None = None) -> Tenso
 
 @kernel_for(aten._log_softmax.default)
 def log_softmax(x: Tensor, dim: int, half_to_float: bool) -> Tensor:
+    """Log-softmax over `dim`, float32 of the shape of x. Raises `NotFinite` for NaN and +inf."""
     if not _fits(dim, x):
         return reference.log_softmax(x, dim, half_to_float)
     return _by_rows(log_softmax_rows, x)
@@ -144,6 +155,7 @@ def log_softmax(x: Tensor, dim: int, half_to_float: bool) -> Tensor:
 
 @kernel_for(aten._softmax_backward_data.default)
 def softmax_backward(gradient: Tensor, y: Tensor, dim: int, input_dtype: torch.dtype) -> Tensor:
+    """y * (g - sum(g * y)) over `dim`, float32 of the shape of y. Raises `NotFinite`."""
     if not _fits(dim, gradient, y) or input_dtype != torch.float32:
         return reference.softmax_backward(gradient, y, dim, input_dtype)
     return _by_rows(softmax_backward_rows, gradient, y)
@@ -151,6 +163,7 @@ def softmax_backward(gradient: Tensor, y: Tensor, dim: int, input_dtype: torch.d
 
 @kernel_for(aten._log_softmax_backward_data.default)
 def log_softmax_backward(gradient: Tensor, y: Tensor, dim: int, input_dtype: torch.dtype) -> Tensor:
+    """g - exp(y) * sum(g) over `dim`, float32 of the shape of y. Raises `NotFinite`."""
     if not _fits(dim, gradient, y) or input_dtype != torch.float32:
         return reference.log_softmax_backward(gradient, y, dim, input_dtype)
     return _by_rows(log_softmax_backward_rows, gradient, y)

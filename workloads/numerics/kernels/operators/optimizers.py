@@ -1,4 +1,4 @@
-"""Parameter updates in one pass over each tensor."""
+"""The kernels of parameter updates: one pass over the memory of each tensor."""
 
 import math
 from collections.abc import Sequence
@@ -17,6 +17,7 @@ Tensor = torch.Tensor
 
 @kernel
 def adamw_pass(p, g, m, v, b1, rest1, b2, rest2, eps, decay, step_size, root_correction):
+    """The update of `reference.operators.optimizers.adamw` on flat float32 arrays of one size."""
     for i in prange(p.size):
         m[i] = m[i] * b1 + g[i] * rest1
         v[i] = v[i] * b2 + (g[i] * g[i]) * rest2
@@ -26,6 +27,8 @@ def adamw_pass(p, g, m, v, b1, rest1, b2, rest2, eps, decay, step_size, root_cor
 
 @kernel
 def momentum_pass(p, g, b, lr, momentum, rest, weight_decay, nesterov):
+    """The update of `reference.operators.optimizers.sgd` with momentum, on flat float32 arrays of
+    one size."""
     for i in prange(p.size):
         d = g[i] + p[i] * weight_decay if weight_decay else g[i]
         b[i] = b[i] * momentum + d * rest
@@ -35,6 +38,8 @@ def momentum_pass(p, g, b, lr, momentum, rest, weight_decay, nesterov):
 
 @kernel
 def descent_pass(p, g, lr, weight_decay):
+    """The update of `reference.operators.optimizers.sgd` without momentum, on flat float32 arrays
+    of one size."""
     for i in prange(p.size):
         d = g[i] + p[i] * weight_decay if weight_decay else g[i]
         p[i] = p[i] - d * lr
@@ -42,6 +47,7 @@ def descent_pass(p, g, lr, weight_decay):
 
 @kernel
 def lion_pass(p, g, m, lr, b1, rest1, b2, rest2, decay):
+    """The update of `reference.operators.optimizers.lion` on flat float32 arrays of one size."""
     zero, one = np.float32(0.0), np.float32(1.0)
     for i in prange(p.size):
         mixed = m[i] * b1 + g[i] * rest1
@@ -55,11 +61,13 @@ def _flat(tensors: Sequence[Tensor]) -> list["np.ndarray[Any, Any]"]:
 
 
 def _fits(*lists: Sequence[Tensor]) -> bool:
-    """Whether each tensor is float32 and can be written through its flat memory."""
+    """Whether each tensor is float32 and contiguous, so that a kernel can update its memory in
+    place."""
     return all(x.dtype == torch.float32 and x.is_contiguous() for xs in lists for x in xs)
 
 
 def _singles(*values: float) -> tuple[np.float32, ...]:
+    """Each number rounded to float32."""
     return tuple(np.float32(one) for one in values)
 
 
@@ -76,6 +84,7 @@ def adamw(
     step_size: float,
     root_correction: float,
 ) -> None:
+    """AdamW update in place, as `reference.operators.optimizers.adamw` defines it."""
     lists = (params, grads, exp_avgs, exp_avg_sqs)
     if not _fits(params, exp_avgs, exp_avg_sqs):
         return reference.adamw(*lists, beta1, beta2, eps, decay, step_size, root_correction)
@@ -98,6 +107,7 @@ def sgd(
     weight_decay: float,
     nesterov: bool,
 ) -> None:
+    """SGD update in place, as `reference.operators.optimizers.sgd` defines it."""
     if not _fits(params, buffers):
         numbers = (lr, momentum, dampening, weight_decay)
         return reference.sgd(params, grads, buffers, *numbers, nesterov)
@@ -120,6 +130,7 @@ def lion(
     beta2: float,
     decay: float,
 ) -> None:
+    """Lion update in place, as `reference.operators.optimizers.lion` defines it."""
     if not _fits(params, exp_avgs):
         return reference.lion(params, grads, exp_avgs, lr, beta1, beta2, decay)
     numbers = _singles(lr, beta1, 1.0 - beta1, beta2, 1.0 - beta2, decay)

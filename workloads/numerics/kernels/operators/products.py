@@ -1,4 +1,5 @@
-"""Matrix products of any strides, broadcast bias and batch dimensions, by `matmul.routes`."""
+"""The kernel of matrix products: arguments of any strides, with bias and batch dimensions, for
+`matmul.routes`."""
 
 from typing import Any
 
@@ -25,9 +26,10 @@ def matmul(
     beta: float = 1,
     bits: int,
 ) -> Tensor:
-    """(..., M, K) x (..., K, N) * alpha + bias * beta, float32, any strides; `bias` broadcasts.
+    """(..., M, K) x (..., K, N) * alpha + bias * beta: float32 (..., M, N). Any strides; `bias`
+    broadcasts. `bits`: magnitude bits of each factor.
 
-    Raises `NotFinite` for NaN or infinity in a factor.
+    Raises `NotFinite` if a factor has NaN or infinity.
     """
     if a.dim() > 2:
         batch = a.shape[:-2]
@@ -40,7 +42,7 @@ def matmul(
         ]
         return torch.stack(done).reshape(shape) if done else a.new_empty(shape)
     (m, depth), n = a.shape, b.shape[1]
-    if b.shape[0] != depth:  # the kernels check nothing; the definition refuses it
+    if b.shape[0] != depth:  # the kernels check nothing; the reference definition raises
         return reference.mm(a, b, bits=bits)
     if m == 0 or n == 0 or depth == 0 or a.dtype != torch.float32 or b.dtype != torch.float32:
         if bias is None:
@@ -51,7 +53,8 @@ def matmul(
 
 
 def fill_panels(bias: Tensor | None, m: int, n: int) -> Array:
-    """float32 of 1 or M rows, as `Gemm` wants it, of what broadcasts to (M, N); or zeros."""
+    """The bias of a `Gemm`: float32 with 1 row or M rows, padded with zeros to whole panels. `bias`
+    broadcasts to (M, N); None gives zeros."""
     one = bias is None or bias.dim() < 2 or bias.shape[0] == 1
     spread = torch.zeros((1 if one else -(-m // ROWS) * ROWS, -(-n // 16) * 16))
     if bias is not None:
@@ -62,6 +65,7 @@ def fill_panels(bias: Tensor | None, m: int, n: int) -> Array:
 @kernel_for(aten.mm.default)
 @kernel_for(aten.bmm.default)
 def mm(a: Tensor, b: Tensor, *, bits: int) -> Tensor:
+    """A x B: float32 (M, N) or (batch, M, N). Raises `NotFinite`."""
     return matmul(a, b, bits=bits)
 
 
@@ -70,4 +74,5 @@ def mm(a: Tensor, b: Tensor, *, bits: int) -> Tensor:
 def addmm(
     bias: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1, bits: int
 ) -> Tensor:
+    """bias * beta + A x B * alpha: float32 (M, N) or (batch, M, N). Raises `NotFinite`."""
     return matmul(a, b, bias, alpha=alpha, beta=beta, bits=bits)

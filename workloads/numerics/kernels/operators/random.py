@@ -1,4 +1,5 @@
-"""Philox in registers: dropout, Bernoulli, uniform and normal numbers without an array of words."""
+"""The kernels of random operators: Philox in registers, without an array of words in memory. A
+*word* is an integer in 0 .. 2^32 - 1."""
 
 import math
 
@@ -26,7 +27,8 @@ _MAGIC, _MAGIC_BITS = MAGIC, MAGIC_BITS
 
 @inlined
 def philox(key, stream, counter):
-    """Four words below 2^32, uint64."""
+    """The four words of one counter: Philox4x32-10, uint64. `key`, `stream` and `counter` are
+    uint64."""
     x0, x1 = counter & _LOW32, counter >> _HALF
     x2, x3 = stream & _LOW32, stream >> _HALF
     k0, k1 = key & _LOW32, key >> _HALF
@@ -44,14 +46,15 @@ def philox(key, stream, counter):
 
 @kernel
 def fill_words(key, stream, out):
-    """out uint64 (blocks, 4)."""
+    """Fill `out`, uint64 (blocks, 4), with the words of counters 0, 1, ..."""
     for i in prange(out.shape[0]):
         out[i, 0], out[i, 1], out[i, 2], out[i, 3] = philox(key, stream, np.uint64(i))
 
 
 @kernel
 def drop(key, stream, limit, scale, x, out, mask):
-    """Keeps x * scale where a word is below `limit`; x, out float32 and mask bool (n,)."""
+    """Fill `out`, float32 (n,), with x * scale where the element's word is below `limit`, else 0.
+    `mask`: bool (n,), filled with the choice."""
     count = x.size
     for i in prange((count + 3) // 4):
         w0, w1, w2, w3 = philox(key, stream, np.uint64(i))
@@ -70,7 +73,7 @@ def drop(key, stream, limit, scale, x, out, mask):
 
 @kernel
 def fill_unit(key, stream, out):
-    """Multiples of 2^-24 in [0, 1), float32 (n,)."""
+    """Fill `out`, float32 (n,), with uniform multiples of 2^-24 in [0, 1)."""
     count = out.size
     for i in prange((count + 3) // 4):
         drawn = philox(key, stream, np.uint64(i))
@@ -81,7 +84,7 @@ def fill_unit(key, stream, out):
 
 @inlined
 def cosine(x):
-    """`functions.sine(x, 1)` for x >= 0."""
+    """`functions.sine(x, 1)` for 0 <= x < 2^20."""
     shifted = x * _TWO_OVER_PI + _MAGIC
     whole = shifted - _MAGIC
     turns = (bits_of(shifted) - _MAGIC_BITS + 1) & 3
@@ -100,6 +103,8 @@ def cosine(x):
 
 @kernel
 def fill_normals(key, stream, mean, std, out):
+    """Fill `out`, float32 (n,), with normal numbers: the Box-Muller transform of
+    `reference.operators.random.fill_normal`."""
     count = out.size
     for i in prange((count + 1) // 2):
         drawn = philox(key, stream, np.uint64(i))
@@ -112,12 +117,15 @@ def fill_normals(key, stream, mean, std, out):
 
 
 def _key(generator: torch.Generator | None) -> tuple[np.uint64, np.uint64]:
+    """The key and the stream that a call draws from the generator, each below 2^63."""
     key, stream = reference.key_of(generator, torch.device("cpu"))
     return np.uint64(key), np.uint64(stream)
 
 
 @kernel_for(aten.native_dropout.default)
 def dropout(x: Tensor, p: float, train: bool | None) -> tuple[Tensor, Tensor]:
+    """(x * mask / (1 - p), mask): float32 and bool, of the shape of x. Other dtypes and p = 0 or 1
+    go to the reference definition."""
     if train is False or p in (0.0, 1.0) or x.dtype != torch.float32:
         return reference.dropout(x, p, train)
     out, mask = torch.empty(x.shape), torch.empty(x.shape, dtype=torch.bool)
@@ -132,6 +140,7 @@ def dropout(x: Tensor, p: float, train: bool | None) -> tuple[Tensor, Tensor]:
 def fill_bernoulli(
     x: Tensor, p: float = 0.5, *, generator: torch.Generator | None = None
 ) -> Tensor:
+    """Fill x in place with 1 at probability p, else 0. Raises `ValueError` for p outside 0 .. 1."""
     words = np.empty((-(-x.numel() // 4), 4), dtype=np.uint64)
     fill_words(*_key(generator), words)
     drawn = words.reshape(-1)[: x.numel()] < np.uint64(reference.threshold(p))
@@ -142,6 +151,8 @@ def fill_bernoulli(
 def fill_uniform(
     x: Tensor, low: float = 0.0, high: float = 1.0, *, generator: torch.Generator | None = None
 ) -> Tensor:
+    """Fill x in place with uniform float32 numbers in [low, high). Raises `ValueError` if low >
+    high."""
     values = torch.empty(x.numel())
     fill_unit(*_key(generator), array(values))
     return x.copy_(reference.spread(values, low, high).reshape(x.shape))
@@ -151,6 +162,7 @@ def fill_uniform(
 def fill_normal(
     x: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: torch.Generator | None = None
 ) -> Tensor:
+    """Fill x in place with normal float32 numbers."""
     values = torch.empty(x.numel())
     fill_normals(*_key(generator), float(mean), float(std), array(values))
     return x.copy_(values.reshape(x.shape))

@@ -1,4 +1,5 @@
-"""Sums of rows, of columns and of channels: snapped to the grid of each, added as integers."""
+"""The kernels of sums over rows, columns and channels. Each vector is snapped to its own grid, and
+integers are added."""
 
 from collections.abc import Sequence
 
@@ -24,7 +25,8 @@ Tensor = torch.Tensor
 
 @kernel
 def sum_rows(x, bits, out):
-    """out float64 (n,): sums of the rows of x, (n, K) float32. Returns how many are not finite."""
+    """Fill `out`, float64 (n,), with the sums of the rows of x, (n, K) float32. Returns how many
+    rows are not finite."""
     broken = 0
     for i in prange(x.shape[0]):
         line = x[i]
@@ -44,7 +46,8 @@ def sum_rows(x, bits, out):
 
 @kernel
 def sum_columns(x, bits, out):
-    """out float64 (n,): sums of columns of x, (K, n) float32. Returns how many are not finite."""
+    """Fill `out`, float64 (n,), with the sums of the columns of x, (K, n) float32. Returns how many
+    columns are not finite."""
     depth, n = x.shape
     parts = max(1, min(64, depth // 16))
     largest = np.zeros((parts, n), dtype=np.int32)
@@ -82,7 +85,8 @@ def sum_columns(x, bits, out):
 
 @kernel
 def sum_channels(x, bits, out):
-    """out float64 (C,): sums of the channels of x, (N, C, L). Returns how many are not finite."""
+    """Fill `out`, float64 (C,), with the sums of the channels of x, (N, C, L) float32. Returns how
+    many channels are not finite."""
     broken = 0
     for channel in prange(x.shape[1]):
         exponent = channel_exponent(x, channel)
@@ -98,10 +102,11 @@ def sum_channels(x, bits, out):
 
 
 def exact_sums(x: Tensor, dims: list[int]) -> Tensor | None:
-    """Float64 sums of a contiguous float32 tensor, flat: over its first or its last dimensions, or
-    over all but the second.
+    """Exact sums of a contiguous float32 tensor, flat float64. `dims` are its first dimensions, its
+    last dimensions, or all but the second.
 
-    None where the layout is another. Raises `NotFinite`."""
+    Returns None for other dtypes, layouts and dimensions. Raises `NotFinite`.
+    """
     kept = x.dim() - len(dims)
     if x.dtype != torch.float32 or not x.is_contiguous() or not dims or x.numel() == 0:
         return None
@@ -123,6 +128,7 @@ def exact_sums(x: Tensor, dims: list[int]) -> Tensor | None:
 
 
 def _shape(x: Tensor, dims: list[int], keepdim: bool) -> list[int]:
+    """The shape of a reduction of x over `dims`."""
     if keepdim:
         return [1 if at in dims else size for at, size in enumerate(x.shape)]
     return [size for at, size in enumerate(x.shape) if at not in dims]
@@ -136,6 +142,8 @@ def sum_over(
     *,
     dtype: torch.dtype | None = None,
 ) -> Tensor:
+    """Sum over `dim`, float32. Raises `NotFinite`. Other layouts and dtypes go to the reference
+    definition."""
     dims = reference.dimensions(x, dim)
     sums = exact_sums(x, dims) if dtype in (None, torch.float32) else None
     if sums is None:
@@ -145,6 +153,7 @@ def sum_over(
 
 @kernel_for(aten.sum.default)
 def sum_all(x: Tensor, *, dtype: torch.dtype | None = None) -> Tensor:
+    """Sum of all elements. Raises `NotFinite`."""
     return sum_over(x, None, dtype=dtype)
 
 
@@ -156,6 +165,8 @@ def mean_over(
     *,
     dtype: torch.dtype | None = None,
 ) -> Tensor:
+    """Mean over `dim`, float32. Raises `NotFinite`. Other layouts and dtypes go to the reference
+    definition."""
     dims = reference.dimensions(x, dim)
     sums = exact_sums(x, dims) if dtype in (None, torch.float32) else None
     if sums is None:
@@ -166,4 +177,5 @@ def mean_over(
 
 @kernel_for(aten.mean.default)
 def mean_all(x: Tensor, *, dtype: torch.dtype | None = None) -> Tensor:
+    """Mean of all elements. Raises `NotFinite`."""
     return mean_over(x, None, dtype=dtype)

@@ -1,12 +1,12 @@
-"""Where compiled kernels are cached: one folder per state of the sources that a kernel is made of.
+"""The cache of compiled kernels: one folder per state of the sources that a kernel depends on.
 
-Numba itself checks the file of a kernel, not the files of the functions that were inlined into it.
-Here a kernel's folder is named by the content of its module and of every module of
-`workloads.numerics` that this one imports, directly or indirectly. An edit of a file therefore
-compiles the kernels again that can depend on it, and no others.
+Numba checks only the file of the kernel. It does not check the files of inlined functions. Here the
+folder's name contains a digest of the kernel's module and of every module of `workloads.numerics`
+that the module imports, directly or indirectly. An edit of a file therefore recompiles the kernels
+that can depend on the file, and no others.
 
-Not defended: a user who can write to the cache folder decides what runs. The folder is
-`gensyn-ray/kernels` in XDG_CACHE_HOME (default `~/.cache`), or NUMBA_CACHE_DIR.
+The cache folder is trusted: a user who can write to it can replace the code that runs. The folder
+is NUMBA_CACHE_DIR, or else `gensyn-ray/kernels` in XDG_CACHE_HOME (default `~/.cache`).
 """
 
 import hashlib
@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import Any
 
 PACKAGE = "workloads.numerics"
+"""The package whose sources determine the folder of a kernel."""
 _ROOT = Path(__file__).parents[2]
 _IMPORT = re.compile(r"^\s*from ([\w.]+) import (\([^)]*\)|[^\n]*)", re.MULTILINE)
 
 
 @cache
 def folder() -> Path:
-    """The cache's folder; a temporary one where it cannot be made."""
+    """The cache folder. A temporary folder if the cache folder cannot be created."""
     named = os.environ.get("NUMBA_CACHE_DIR")
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     path = Path(named) if named else home / "gensyn-ray" / "kernels"
@@ -37,7 +38,9 @@ def folder() -> Path:
 
 @cache
 def digest_of(module: str) -> str:
-    """Hex digest of the sources of a module of `PACKAGE` and of all that it imports from there."""
+    """Digest of the sources of a module of `PACKAGE` and of every module of `PACKAGE` that it
+    imports, directly or indirectly: 16 hex digits of SHA-256. Raises `OSError` if a source cannot
+    be read."""
     digest = hashlib.sha256()
     for name in sorted(_closure(module)):
         digest.update(f"{name}\n".encode())
@@ -46,6 +49,7 @@ def digest_of(module: str) -> str:
 
 
 def _closure(module: str) -> set[str]:
+    """The module and every module of `PACKAGE` that it imports, directly or indirectly."""
     found, waiting = {module}, [module]
     while waiting:
         fresh = _imports(waiting.pop()) - found
@@ -56,7 +60,7 @@ def _closure(module: str) -> set[str]:
 
 @cache
 def _imports(module: str) -> frozenset[str]:
-    """Modules of `PACKAGE` that a module imports from, by its import statements."""
+    """The modules of `PACKAGE` that the import statements of a module name."""
     found: set[str] = set()
     for home, names in _IMPORT.findall(_path_of(module).read_text()):
         if home.startswith(PACKAGE):
@@ -66,14 +70,15 @@ def _imports(module: str) -> frozenset[str]:
 
 
 def _path_of(module: str) -> Path:
-    """The source of a module, whether it exists or not."""
+    """Path of the source of a module. The path may not exist."""
     path = _ROOT.joinpath(*module.removeprefix(PACKAGE).strip(".").split("."))
     return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 
 
 class SourceLocator:
-    """Tells numba where the compiled form of a kernel lies. Has the methods of numba's own locators
-    (`numba.core.caching`), which takes it by name from its option CACHE_LOCATOR_CLASSES."""
+    """Tells numba the cache folder of a kernel. The methods are those of numba's own locators
+    (`numba.core.caching`). Numba finds the class by its name in the option CACHE_LOCATOR_CLASSES.
+    """
 
     def __init__(self, function: Any) -> None:
         self._line = function.__code__.co_firstlineno
@@ -82,17 +87,23 @@ class SourceLocator:
         self._path = folder() / f"{name}-{self._digest}"
 
     def ensure_cache_path(self) -> None:
+        """Create the folder of the kernel. Raises `OSError`."""
         self._path.mkdir(parents=True, exist_ok=True)
 
     def get_cache_path(self) -> str:
+        """The folder of the kernel."""
         return str(self._path)
 
     def get_source_stamp(self) -> str:
+        """Digest of the kernel's sources. Numba recompiles a kernel whose stamp differs."""
         return self._digest
 
     def get_disambiguator(self) -> str:
+        """The first line of the function, which distinguishes functions of one name."""
         return str(self._line)
 
     @classmethod
     def from_function(cls, py_func: Any, py_file: str) -> "SourceLocator | None":
+        """A locator for a function of `PACKAGE`. None for other functions, so that numba tries its
+        next locator."""
         return cls(py_func) if py_func.__module__.startswith(f"{PACKAGE}.") else None

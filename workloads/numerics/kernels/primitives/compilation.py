@@ -1,9 +1,9 @@
-"""How kernels are compiled: by numba, without fast-math and without contraction, into a cache.
+"""Compilation of kernels: by numba, without fast-math, without contraction, with a cache on disk.
 
-LLVM keeps the order of operations that it is given, and contracts no multiply-add unless it is
-allowed to. A kernel that follows the order of its reference definition therefore gives the same
-bits, vectorised or not. Loops over `prange` are divided among threads; their results are
-independent, and their sums are sums of integers.
+LLVM keeps the order of the operations. It contracts a product and a sum into a fused multiply-add
+only where a flag allows it. A kernel that follows the order of its reference definition therefore
+gives the same bits, vectorised or not. A loop over `prange` is divided among threads. Its
+iterations are independent, and only integers are summed across threads.
 """
 
 from typing import Any
@@ -32,13 +32,14 @@ _ONLY_PRANGE = {
         False,
     ),
 }
-"""Array expressions stay serial: a loop is parallel where it says so, and compiles faster."""
+"""Only loops over `prange` are parallel. Array expressions stay serial, which compiles faster."""
 
 _njit: Any = numba.njit
 kernel: Any = _njit(
     parallel=_ONLY_PRANGE, cache=True, nogil=True, error_model="numpy", no_cfunc_wrapper=True
 )
-"""Decorates a function that Python calls: loops over `prange` run on `use_threads()` threads."""
+"""Decorator of a function that Python calls. Its loops over `prange` run on the threads that
+`use_threads` sets."""
 inlined: Any = _njit(
     cache=True,
     nogil=True,
@@ -47,26 +48,28 @@ inlined: Any = _njit(
     no_cfunc_wrapper=True,
     no_cpython_wrapper=True,
 )
-"""Decorates a function that kernels call; Python cannot. LLVM inlines and vectorises it."""
+"""Decorator of a function that only kernels call. LLVM inlines and vectorises it."""
 
 intrinsic: Any = extending.intrinsic(prefer_literal=True)
-"""Decorates a function that emits LLVM code. Literal arguments arrive as literal types."""
+"""Decorator of a function that emits LLVM code. Literal arguments arrive as literal types."""
 
 
 def use_threads() -> None:
-    """Let kernels run on as many threads as torch has in this process."""
+    """Set the number of threads of kernels to the number of threads of torch in this process."""
     threads = torch.get_num_threads()
     numba.set_num_threads(min(threads, config.NUMBA_NUM_THREADS))
-    # Both share one OpenMP runtime: starting numba's threads sets torch's number to all cores.
+    # Both share one OpenMP runtime. The start of numba's threads resets torch's number of threads
+    # to the number of cores.
     torch.set_num_threads(threads)
 
 
-use_threads()  # here, so that a kernel called outside `canonical` does not change torch's number
+# Called on import: a kernel that runs outside `canonical` then keeps torch's number of threads.
+use_threads()
 
 
 @intrinsic
 def bits_of(context: Any, x: Any) -> Any:
-    """The bits of a float64 as int64, of a float32 as int32."""
+    """The bits of a float64 as int64, or of a float32 as int32."""
     kind, width = (types.int64, 64) if x == types.float64 else (types.int32, 32)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -77,7 +80,7 @@ def bits_of(context: Any, x: Any) -> Any:
 
 @intrinsic
 def float64_of(context: Any, bits: Any) -> Any:
-    """The float64 of these int64 bits."""
+    """The float64 that has the given int64 bits."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.bitcast(args[0], ir.DoubleType())
@@ -87,7 +90,7 @@ def float64_of(context: Any, bits: Any) -> Any:
 
 @intrinsic
 def float32_of(context: Any, bits: Any) -> Any:
-    """The float32 of these int32 bits."""
+    """The float32 that has the given int32 bits."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.bitcast(args[0], ir.FloatType())
@@ -98,7 +101,7 @@ def float32_of(context: Any, bits: Any) -> Any:
 @intrinsic
 def keep_alive(context: Any, array: Any) -> Any:
     """Keep an array alive up to this call. Numba frees an array after its last use, and a write
-    through its address does not count as a use."""
+    through the array's address does not count as a use."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return context.get_dummy_value()
@@ -107,6 +110,7 @@ def keep_alive(context: Any, array: Any) -> Any:
 
 
 def array(x: torch.Tensor) -> "np.ndarray[Any, Any]":
-    """The memory of a contiguous tensor, or of a contiguous copy, as an array of the same shape and
-    dtype. Detached, since `numpy()` refuses a parameter that requires a gradient."""
+    """A contiguous tensor as an array of the same shape and dtype that shares its memory. A tensor
+    that is not contiguous is copied. The tensor is detached first, because `numpy()` refuses a
+    tensor that requires a gradient."""
     return x.detach().contiguous().numpy()

@@ -1,5 +1,8 @@
-"""The functions of `reference.functions` for one float64 at a time: the same operations in the same
-order, which LLVM turns into vectors."""
+"""Kernel versions of `reference.primitives.functions`, for one float64 at a time.
+
+Each function has the operations of its reference definition, in the same order. LLVM vectorises the
+loops that call it. Intervals and error bounds stand in the reference.
+"""
 
 import math
 
@@ -29,6 +32,7 @@ def exp_polynomial(r):
 
 @inlined
 def exp(x):
+    """e^x. x is clamped to -700 .. 700. NaN stays NaN."""
     x = -700.0 if x < -700.0 else (700.0 if x > 700.0 else x)
     shifted = x * _LOG2_E + _MAGIC
     whole = shifted - _MAGIC
@@ -53,6 +57,7 @@ def log_series(s):
 
 @inlined
 def log(x):
+    """ln x. 0 gives -inf, +inf stays, x < 0 and NaN give NaN."""
     bits = bits_of(x)
     exponent = (bits - _SQRT_HALF_BITS) >> 52
     mantissa = float64_of(bits - (exponent << 52))
@@ -65,22 +70,26 @@ def log(x):
 
 @inlined
 def log1p(x):
+    """ln(1 + x) for x > -1/4."""
     s = x / (x + 2.0)
     return log_series(s) if abs(x) < 0.25 else log(x + 1.0)
 
 
 @inlined
 def expm1(x):
+    """e^x - 1."""
     return exp_polynomial(x) * x if abs(x) < 0.25 else exp(x) - 1.0
 
 
 @inlined
 def sigmoid(x):
+    """1 / (1 + e^-x)."""
     return 1.0 / (exp(-x) + 1.0)
 
 
 @inlined
 def tanh(x):
+    """tanh x. x is clamped to -20 .. 20 in the exponent."""
     doubled = exp(2.0 * (20.0 if x > 20.0 else (-20.0 if x < -20.0 else x)))
     return x if abs(x) < 2.0**-14 else (doubled - 1.0) / (doubled + 1.0)
 
@@ -93,7 +102,7 @@ def bell(x):
 
 @inlined
 def normal_tail(x, bell):
-    """P(Z <= x), given exp(-x^2 / 2)."""
+    """P(Z <= x) of a standard normal Z. `bell` is exp(-x^2 / 2)."""
     t = 1.0 / (abs(x) * _TAIL_SHIFT + 1.0)
     total = _TAIL[0]
     total = total * t + _TAIL[1]

@@ -1,6 +1,9 @@
-"""The fixed-point grids of `reference.primitives.grid`, for one number or one row at a time.
+"""Kernel versions of the fixed-point grids of `reference.primitives.grid`, for one number or one
+row.
 
-Exponents come from the bits of the largest magnitude, so that the search vectorises.
+The exponent of a vector comes from the bits of its largest magnitude: an integer maximum
+vectorises. A *scale* is 2^(bits - exponent): x * scale rounds to the integer on the grid. A *unit*
+is the inverse, 2^(exponent - bits): integer * unit is the value.
 """
 
 from typing import Any
@@ -20,7 +23,7 @@ from workloads.numerics.kernels.primitives.compilation import (
 from workloads.numerics.reference.primitives.grid import LEAST_EXPONENT, MAGIC, MAGIC_BITS
 
 MAGIC32 = np.float32(1.5 * 2.0**23)
-"""Added to a float32 below 2^22 in magnitude and taken away, it leaves the nearest integer."""
+"""x + MAGIC32 - MAGIC32 is the integer nearest to the float32 x, for |x| < 2^22."""
 _INT = ir.IntType(32)
 _LEAST = LEAST_EXPONENT
 _MAGIC, _MAGIC_BITS = MAGIC, MAGIC_BITS
@@ -28,13 +31,14 @@ _MAGIC, _MAGIC_BITS = MAGIC, MAGIC_BITS
 
 @inlined
 def power(exponent):
-    """2^exponent as float64."""
+    """2^exponent as float64, for an int64 exponent in -1022 .. 1023."""
     return float64_of((exponent + 1023) << 52)
 
 
 @inlined
 def grid_bits(count):
-    """`grid.sum_bits`."""
+    """Kernel version of `reference.primitives.grid.sum_bits`: magnitude bits of a grid on which
+    `count` terms add exactly."""
     length, rest = 0, max(count - 1, 0)
     while rest:
         length, rest = length + 1, rest >> 1
@@ -43,13 +47,15 @@ def grid_bits(count):
 
 @inlined
 def snap(value, scale):
-    """Nearest integer of value * scale, below 2^51 in magnitude; int64."""
+    """The integer nearest to value * scale, ties to even; int64. |value * scale| must be below
+    2^51."""
     return bits_of(value * scale + _MAGIC) - _MAGIC_BITS
 
 
 @intrinsic
 def larger_magnitude(context: Any, largest: Any, x: Any) -> Any:
-    """The larger of int32 bits and the bits of |x|, x a float32."""
+    """The larger of `largest` and the bits of |x|. `largest`: int32 bits of a magnitude; x:
+    float32."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         bits = builder.and_(builder.bitcast(args[1], _INT), _INT(0x7FFFFFFF))
@@ -60,7 +66,8 @@ def larger_magnitude(context: Any, largest: Any, x: Any) -> Any:
 
 @inlined
 def exponent_of(largest):
-    """Least e >= LEAST_EXPONENT with |x| < 2^e, by the bits of the largest |x|; 129: not finite."""
+    """The smallest e >= LEAST_EXPONENT with |x| < 2^e, from the int32 bits of the largest |x| in
+    float32. 129 if the largest |x| is infinite or NaN."""
     return max((np.int64(largest) >> 23) - 126, _LEAST)
 
 
@@ -78,13 +85,15 @@ def unit_of(exponent, bits):
 
 @inlined
 def snap_float32(x, scale):
-    """The nearest integer of x * scale, even on ties, below 2^22 in magnitude; float32."""
+    """The integer nearest to x * scale, ties to even, as float32. |x * scale| must be below
+    2^22."""
     return (x * scale + MAGIC32) - MAGIC32
 
 
 @inlined
 def float64_exponent(line):
-    """Least e >= LEAST_EXPONENT with |x| < 2^e, of float64; above 1023 if not finite."""
+    """The smallest e >= LEAST_EXPONENT with |x| < 2^e over a float64 line. Above 1023 if an element
+    is infinite or NaN."""
     top = np.int64(0)
     for k in range(line.size):
         bits = bits_of(abs(line[k]))
@@ -94,7 +103,8 @@ def float64_exponent(line):
 
 @inlined
 def channel_exponent(x, channel):
-    """Of x (N, C, L): least e with every |x| of the channel below 2^e."""
+    """The smallest e >= LEAST_EXPONENT with |x| < 2^e over one channel of x, (N, C, L) float32. 129
+    if the channel is not finite."""
     largest = np.int32(0)
     for n in range(x.shape[0]):
         line = x[n, channel]
@@ -105,7 +115,8 @@ def channel_exponent(x, channel):
 
 @inlined
 def column_magnitudes(x, first, last, largest):
-    """Bits of the largest magnitudes of the columns of rows `first` to `last`, into int32 (n,)."""
+    """Raise `largest`, int32 (n,), to the bits of the largest magnitudes of the columns of
+    x[first:last]. x: (K, n) float32."""
     for k in range(first, last):
         line = x[k]
         for i in range(line.size):
@@ -114,7 +125,8 @@ def column_magnitudes(x, first, last, largest):
 
 @inlined
 def fill_scales(largest, bits, scales, units):
-    """From bits of largest magnitudes. Returns how many are not finite."""
+    """Fill scales, float32 (n,), and units, float64 (n,), from `largest`, int32 (n,): the bits of
+    the largest magnitudes. Returns how many are not finite."""
     broken = 0
     for i in range(largest.size):
         exponent = exponent_of(largest[i])
@@ -126,9 +138,11 @@ def fill_scales(largest, bits, scales, units):
 
 @kernel
 def column_scales(x, bits, scales, units):
-    """Scales float32 (n,) and units float64 (n,) of the columns of x, (K, n) float32 contiguous.
+    """Fill scales, float32 (n,), and units, float64 (n,), of the columns of x, (K, n) float32
+    contiguous.
 
-    Returns how many columns are not finite."""
+    Returns how many columns are not finite.
+    """
     depth, n = x.shape
     parts = max(1, min(64, depth // 32))
     largest = np.zeros((parts, n), dtype=np.int32)
@@ -143,9 +157,11 @@ def column_scales(x, bits, scales, units):
 
 @kernel
 def row_scales(x, bits, scales, units):
-    """Scales float32 (n,) and units float64 (n,) of the rows of x, (n, K) float32 contiguous.
+    """Fill scales, float32 (n,), and units, float64 (n,), of the rows of x, (n, K) float32
+    contiguous.
 
-    Returns how many rows are not finite."""
+    Returns how many rows are not finite.
+    """
     broken = 0
     for i in prange(x.shape[0]):
         line, largest = x[i], np.int32(0)

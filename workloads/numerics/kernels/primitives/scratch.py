@@ -1,5 +1,5 @@
-"""Memory that is kept between calls, each thread its own: fresh pages cost more than what many
-kernels do with them."""
+"""Scratch buffers that stay allocated between calls, one set per thread. The page faults of fresh
+memory cost more time than many kernels take."""
 
 import threading
 from typing import Any
@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 _MOST_BYTES = 32 << 20
-"""Of one array. What is larger is not kept: there is more to do with it than to page it in."""
+"""Largest buffer that stays allocated, in bytes. A larger buffer is freed: its page faults are a
+small part of the work on it."""
 
 _kept = threading.local()
 
@@ -15,8 +16,11 @@ _kept = threading.local()
 def scratch(
     name: str, shape: tuple[int, ...], dtype: Any, *, spare: int = 0
 ) -> "np.ndarray[Any, Any]":
-    """An array of whatever values, aligned to 64 bytes, until this thread asks for the next one of
-    that name. `spare`: bytes behind it that may be read."""
+    """An uninitialised array of this shape and dtype, aligned to 64 bytes. It is valid until the
+    same thread asks for the same name again.
+
+    `spare`: bytes after the array that a kernel may read.
+    """
     kind = np.dtype(dtype)
     size = kind.itemsize
     for extent in shape:

@@ -12,12 +12,13 @@ from workloads.numerics.reference.operators.losses import VANISHED
 _VANISHED = VANISHED
 _ALL_BUT_SIGN = 0x7FFFFFFFFFFFFFFF
 _LOWEST = -0x7FF0000000000001
-"""-inf in the order of integers."""
+"""The bits of -inf in the signed order of `row_maximum`."""
 
 
 @inlined
 def row_maximum(line):
-    """The largest of a row as float64; NaN if any is. As integers, so that it vectorises."""
+    """The largest element of a row, as float64. NaN if any element is NaN. The comparison is one of
+    integers, so that the loop vectorises."""
     top, broken = _LOWEST, 0
     for k in range(line.size):
         value = np.float64(line[k])
@@ -31,9 +32,11 @@ def row_maximum(line):
 
 @inlined
 def exponentials(line, largest, scale, grown):
-    """grown[k] = exp(line[k] - largest), 0 where that vanishes in float32.
+    """grown[k] = exp(line[k] - largest), or 0 if line[k] - largest < VANISHED: the exponential is
+    then 0 in float32.
 
-    Returns their sum as an integer of the grid `scale`."""
+    Returns the sum of `grown` as an integer on the grid of `scale`, int64.
+    """
     total = np.int64(0)
     for k in range(line.size):
         difference = np.float64(line[k]) - largest
