@@ -36,7 +36,8 @@ from typing import Any
 
 import apsw
 
-from gensyn_ray.domain import canonical, merkle
+from gensyn_ray.domain import merkle
+from gensyn_ray.domain.leaf import Leaf
 from gensyn_ray.domain.signing import Envelope, SigningKey
 from gensyn_ray.runtime.wall_clock import now_ms
 from gensyn_ray.services import authority as authorities
@@ -219,19 +220,19 @@ def _committed(bench: Bench, job: str, first: int) -> Settle:
     for segment in range(first, first + BATCH):
         request = RequestSlot(job=job, task="t", segment=segment, attempt=0)
         bench.must(bench.sign("op-0", "operator", request))
-        leaf = {
-            "job": job,
-            "task": "t",
-            "segment": segment,
-            "attempt": 0,
-            "numerics": "c",
-            "state_before": "" if segment == 0 else str(segment),
-            "metrics": {},
-            "state_after": str(segment + 1),
-            "data_digest": "d",
-            "operator": key_of("op-0").party,
-        }
-        root = merkle.root_of([canonical.encode(leaf)]).hex()
+        leaf = Leaf(
+            job=job,
+            task="t",
+            segment=segment,
+            attempt=0,
+            state_before="" if segment == 0 else str(segment),
+            state_after=str(segment + 1),
+            metrics={},
+            data_digest="d",
+            numerics="c",
+            operator=key_of("op-0").party,
+        )
+        root = merkle.root_of([leaf.encode()]).hex()
         bench.must(bench.sign("op-0", "operator", Commit(root=root, leaves=[leaf])))
         slots.append(f"{job}/t/{segment}/0")
     return Settle(job=job, items=[SettleItem(slot=slot, pay=True, reason="b") for slot in slots])
