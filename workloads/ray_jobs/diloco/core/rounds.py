@@ -30,8 +30,6 @@ LEAST_SHARE = 0.25
 """The least share of a round's steps that a slow worker gets."""
 FIRST_S = 20.0
 """Extra time for a worker's first part: it loads kernels and data that others have loaded."""
-CHECK_S = 0.5
-"""How often applied pseudo-gradients are checked for bad rulings."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -85,7 +83,6 @@ class Rounds:
         self._now = _Round()
         self._revision = 0
         self._closing = False
-        self._next_check_s = 0.0
         self.history: list[GlobalState] = []
         self.is_over = False
 
@@ -117,9 +114,7 @@ class Rounds:
             return
         tasks = self._driver.tasks()
         self._take_acknowledged(tasks)
-        if self._clock() >= self._next_check_s:
-            self._next_check_s = self._clock() + CHECK_S
-            self._drop_bad(tasks)
+        self._drop_bad(tasks)
         if self._now.unjudged is not None:
             self._accept_if_judged(self._now.unjudged, tasks)
         if len(self.history) == self._plan.rounds + 1:

@@ -294,6 +294,20 @@ def test_a_late_ruling_reopens_a_run_that_was_about_to_end() -> None:
     assert run.rounds.round == 1
 
 
+def test_a_ruling_that_settles_the_last_question_takes_the_run_back_at_once() -> None:
+    run = Run("a", "b", rounds=1)
+    run.outer_step()
+    for task in run.look().values():
+        run.driver.acknowledge(task)
+    run.outer_step()
+    run.driver.judge("r001.w1")
+    run.look()
+    run.driver.rule_bad("r001.w0")
+    run.look(0.1)
+    assert not run.rounds.is_over, "no question is open, but a pseudo-gradient is bad"
+    assert run.rounds.round == 1
+
+
 def test_one_inflated_speed_does_not_raise_the_usual_speed() -> None:
     run = Run("a", "b", "c")
     run.outer_step()
