@@ -1,4 +1,4 @@
-"""Ray shells: verifier actors that replay, and the auditor that hands them what was drawn.
+"""Ray actors of verification: verifier actors replay segments, the auditor assigns replays to them.
 
 The auditor runs on the head, reads open audits from the authority and gives each to an actor of the
 party that the draw chose, in a profile that computes the segment's numerics class. It holds no key.
@@ -24,16 +24,16 @@ from workloads.numerics.profiles import PROFILES
 POLL_S = 0.1
 REPRODUCIBLE_PREFIX = "reproducible/"
 IN_FLIGHT = 1
-"""Replays of each kind, urgent and other, handed to a party for one numerics class at a time: so
-the urgent wait for one other at most, and the others for one urgent. The rest stay with the
-authority, which forgets those that a ruling makes needless."""
+"""Maximum number of running replays for each party, numerics class and urgency. A replay therefore
+waits for at most one replay of the other urgency. All other replays stay open at the authority,
+which removes those that a ruling makes unnecessary."""
 
 
 class VerifierActor:
     """Replays in the numerics class of its process.
 
-    What replaying needs is imported here and not by the module: the auditor, which imports it to
-    start these actors, runs without torch."""
+    Modules that need torch are imported in the methods, not at the top: the auditor imports this
+    module to start the actors and runs without torch."""
 
     def __init__(self, blobs_uri: str) -> None:
         from gensyn_ray.object_store.blobs import Blobs
@@ -54,11 +54,12 @@ class VerifierActor:
         return numerics_class()
 
     def replay(self, request: ReplayRequest) -> str:
-        """Empty when the verdict was sent or is no longer wanted, otherwise what went wrong."""
+        """Replay and send the verdict. Returns an error message; empty if the verdict was sent or
+        is no longer needed."""
         try:
             self._verifier.handle(request)
         except Refused:
-            return ""  # judged meanwhile
+            return ""  # the audit is judged already
         except GensynError as error:
             return str(error)
         return ""
@@ -76,14 +77,14 @@ class VerifierSeat:
 
 
 class Pool(Protocol):
-    """Starts replays and tells which have ended."""
+    """Starts replays and reports the ended ones."""
 
     def start(self, party: str, numerics: str, request: ReplayRequest) -> bool: ...
     def ended(self) -> list[tuple[str, str]]: ...
 
 
 class Auditor:
-    """Keeps every open audit with a verifier until it is answered. Plain: tested with fakes."""
+    """Starts each open replay in the pool until a verdict answers it. Tests pass a fake `pool`."""
 
     def __init__(self, read_audits: Callable[[], list[dict[str, Any]]], pool: Pool) -> None:
         self._read = read_audits
@@ -91,7 +92,8 @@ class Auditor:
         self._running: dict[tuple[str, str], tuple[str, bool]] = {}
 
     def turn(self) -> None:
-        """Start what is open and not running; forget what has ended, so that it may start again."""
+        """Start the open replays that do not run. A replay that ended without a verdict starts
+        again."""
         for key in self._pool.ended():
             self._running.pop(key, None)
         load = Counter((party, *kind) for (party, _), kind in self._running.items())
@@ -120,7 +122,7 @@ class ActorPool:
         self._tasks: dict[ray.ObjectRef[str], tuple[str, str]] = {}
 
     def start(self, party: str, numerics: str, request: ReplayRequest) -> bool:
-        """Hand a replay to the party's actor of that class; False if there can be none."""
+        """Start a replay in the party's actor. False if the party does not serve the class."""
         actor = self._actor(party, numerics)
         if actor is None:
             return False
@@ -129,7 +131,7 @@ class ActorPool:
         return True
 
     def ended(self) -> list[tuple[str, str]]:
-        """(party, slot) of replays that ended, well or not."""
+        """(party, slot) of each replay that has ended, with or without an error."""
         if not self._tasks:
             return []
         done, _ = ray.wait(list(self._tasks), num_returns=len(self._tasks), timeout=0)
@@ -146,9 +148,9 @@ class ActorPool:
         return ended
 
     def warm_up(self, party: str) -> None:
-        """Start what replays reproducible segments, before the first one is drawn. An actor of
-        another class starts with its first replay: jobs in pinned numerics are rare, and each
-        actor's start takes seconds of a processor."""
+        """Start the party's actor for reproducible segments before the first draw. An actor of
+        another class starts with its first replay: jobs in pinned numerics are rare, and the start
+        of an actor takes seconds of processor time."""
         for numerics in self._seats[party].profiles:
             if numerics.startswith(REPRODUCIBLE_PREFIX):
                 self._actor(party, numerics)
@@ -178,7 +180,7 @@ class ActorPool:
 
 
 class AuditorActor:
-    """Polls the authority for ever; one thread, `run` never returns."""
+    """Polls the authority in one thread. `run` does not return."""
 
     def __init__(
         self,

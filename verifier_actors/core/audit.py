@@ -12,8 +12,8 @@
                                                                  REFEREED ──▶ JUDGED
                                                                       Ruling
 
-A skipped segment can be batched again, for a full audit or a challenge. A move that the table does
-not have is a bug and raises `IllegalMove`.
+A skipped segment can be batched again, for a full audit or a challenge. A move that is not in the
+table is a bug and raises `IllegalMove`.
 """
 
 from collections.abc import Mapping
@@ -24,28 +24,28 @@ from verifier_actors.core.outcome import Outcome, compare
 
 
 class AuditState(Enum):
-    """Of one segment's audit."""
+    """The state of one segment's audit."""
 
     COMMITTED = auto()
     """Acknowledged; no batch holds it."""
     BATCHED = auto()
-    """In a closed batch whose draw is to come."""
+    """In a closed batch that is not drawn yet."""
     SKIPPED = auto()
-    """Its draw left it out."""
+    """Not selected by its draw."""
     ASSIGNED = auto()
     """Drawn; its verifier replays it."""
     REPLAYED = auto()
-    """The verifier's result is in."""
+    """The verifier's verdict is recorded."""
     DISPUTED = auto()
-    """The result differs from the claim; a referee replays it, too."""
+    """The verdict differs from the claim; a referee replays the segment."""
     REFEREED = auto()
-    """The referee's result is in."""
+    """The referee's verdict is recorded."""
     JUDGED = auto()
-    """Ruled: `Audit.outcome` says how."""
+    """Ruled; `Audit.outcome` has the outcome."""
 
 
 class Move(Enum):
-    """What can happen to an audit."""
+    """The events that change an audit's state."""
 
     BATCH = auto()
     SKIP = auto()
@@ -68,9 +68,9 @@ TRANSITIONS: Mapping[tuple[AuditState, Move], AuditState] = {
 }
 
 IN_REPLAY = frozenset({AuditState.ASSIGNED, AuditState.DISPUTED})
-"""States in which a party is to send a verdict."""
+"""States in which a party must send a verdict."""
 ANSWERED = frozenset({AuditState.REPLAYED, AuditState.REFEREED})
-"""States in which the network is to rule, or to call a referee."""
+"""States in which the network must rule or call a referee."""
 OVER = frozenset({AuditState.SKIPPED, AuditState.JUDGED})
 """States in which no verification is open."""
 
@@ -119,13 +119,13 @@ class Audit:
 
     @property
     def asked(self) -> str:
-        """The party that is to send a verdict now; empty if none is."""
+        """The party that must send a verdict now; empty if there is none."""
         if self.state is AuditState.ASSIGNED:
             return self.verifier
         return self.referee if self.state is AuditState.DISPUTED else ""
 
     def take_verdict(self, party: str, result: str) -> None:
-        """Note a result. One from a party that is not asked changes nothing."""
+        """Record a result. A result from another party than `asked` changes nothing."""
         if not self.asked or party != self.asked:
             return
         if self.state is AuditState.ASSIGNED:
@@ -135,7 +135,7 @@ class Audit:
         self.move(Move.VERDICT)
 
     def found(self) -> Outcome | None:
-        """What the results so far come to; None if a referee's is needed."""
+        """The outcome of the recorded results; None if a referee's result is needed."""
         is_refereed = self.state is AuditState.REFEREED
         referee_result = self.referee_result if is_refereed else None
         return compare(self.claimed, self.verifier_result, referee_result)

@@ -1,6 +1,6 @@
 """All audits of one job: a fold over evidence, and the evidence that is due next.
 
-The network records what is due under its key and folds it, so the journal alone gives the same
+The network signs the due evidence, journals it and folds it, so the journal alone gives the same
 state. The functions `problem_with_...` check recorded evidence against the state before it.
 """
 
@@ -37,11 +37,11 @@ class Audits:
         self.job, self.policy, self._lineage = job, policy, lineage
         self.audits: dict[str, Audit] = {}
         self.revealed = 0
-        """Links of the submitter's chain that were shown."""
+        """Number of revealed links of the submitter's chain."""
         self.batches: dict[str, ClosedBatch] = {}
         """Batches that wait for their draw, by id."""
         self.open: dict[str, Audit] = {}
-        """Audits that were drawn and not judged, by slot; those with a verdict come last, in the
+        """Audits that are drawn and not judged, by slot. Audits with a verdict come last, in the
         order of their first verdicts."""
         self.challenged: set[str] = set()
         """Slots that were challenged before any audit of them had ended."""
@@ -76,7 +76,7 @@ class Audits:
         self.revealed += 1
 
     def take_draw(self, drawn: Draw) -> list[Audit]:
-        """A draw was recorded. Gives the audits that it left out."""
+        """A draw was recorded. Returns the audits that it did not select."""
         closed = self.batches.pop(drawn.batch)
         verifier_of = {one.slot: one.verifier for one in drawn.drawn}
         skipped: list[Audit] = []
@@ -106,25 +106,25 @@ class Audits:
         audit.move(Move.CALL_REFEREE)
 
     def rule(self, ruling: Ruling) -> Audit:
-        """A ruling was recorded. Gives the audit that it ends."""
+        """A ruling was recorded. Returns the audit that it ends."""
         audit = self.open.pop(ruling.slot)
         audit.outcome = Outcome(ruling.outcome)
         audit.move(Move.RULE)
         return audit
 
     def flush(self) -> None:
-        """What waits for a batch goes into one now."""
+        """Make a batch due for all commitments that wait for one."""
         self._flushing = any(self._queue.values())
 
     def audit_fully(self, tasks: Iterable[str]) -> None:
-        """Every segment of these tasks is to be audited. Unknown names are ignored."""
+        """Audit every segment of these tasks. Unknown names are ignored."""
         for name in tasks:
             if name in self._lineage.tasks:
                 self._lineage.tasks[name].full_audit = True
         self.flush()
 
     def challenge(self, slot: str) -> None:
-        """A bonded challenge was opened: it asks for an audit unless there was one."""
+        """A bonded challenge was opened. The slot gets an audit unless it had one."""
         if self.audits[slot].outcome is None:
             self.challenged.add(slot)
 
@@ -133,16 +133,16 @@ class Audits:
     def next_ruling(
         self, panel: Panel, shown: Beacon, tombstoned: Mapping[str, str]
     ) -> RefereeCall | Ruling | None:
-        """What the results that are in call for. Audits of tombstoned operators stay as they are:
-        their segments are not paid anyway."""
+        """The referee call or ruling that recorded results require; None if there is none. Audits
+        of tombstoned operators are left out: their segments are not paid in any case."""
         for audit in self.open.values():
             if audit.state in ANSWERED and audit.operator not in tombstoned:
                 return answer_to(audit, panel, shown)
         return None
 
     def next_draw(self, panel: Panel, shown: Beacon, link: bytes, now_ms: int) -> Draw | None:
-        """The draw of the oldest batch whose link is revealed or withheld for too long. `link`: the
-        network's next beacon link."""
+        """The draw of the oldest batch whose link is revealed, or withheld for too long; None if
+        there is none. `link`: the network's next beacon link."""
         for closed in self.batches.values():
             if not closed.secret and not self._is_withheld(closed, now_ms):
                 continue
@@ -157,7 +157,7 @@ class Audits:
         return None
 
     def next_batch(self, tombstoned: Mapping[str, str], now_ms: int) -> Batch | None:
-        """Commitments to put into a batch now."""
+        """The batch that must close now; None if there is none."""
         for operator, slots in self._queue.items():
             if slots and self._must_close(operator, slots, tombstoned, now_ms):
                 return self._batch(slots, Reason.SAMPLING)
@@ -165,7 +165,8 @@ class Audits:
         return self._batch(demanded, Reason.DEMAND) if demanded else None
 
     def selected(self, closed: ClosedBatch, link: str, panel: Panel) -> list[Assignment]:
-        """Slots of a batch that two links select, each with its verifier. `link`: hex."""
+        """The slots of a batch that the two links select, each with its verifier. `link`: the
+        network's, hex."""
         rate_ppm = self.policy.drawn_rate_ppm(closed.batch.rate_ppm, closed.secret)
         drawn: list[Assignment] = []
         for slot in closed.batch.slots:
@@ -192,7 +193,7 @@ class Audits:
         )
 
     def _demanded(self) -> list[str]:
-        """Skipped slots that a full audit or a challenge asks for."""
+        """Skipped slots that a full audit or a challenge requires."""
         asked = [
             slot for task in self._lineage.tasks.values() if task.full_audit for slot in task.good
         ]
@@ -211,13 +212,14 @@ class Audits:
     def _is_withheld(self, closed: ClosedBatch, now_ms: int) -> bool:
         return now_ms - closed.closed_ms >= self.policy.reveal_wait_ms
 
-    # -- checks of what was recorded -------------------------------------------------------------
+    # -- checks of recorded evidence -------------------------------------------------------------
 
     def problem_with_batch(self, batch: Batch, tombstoned: Mapping[str, str], time_ms: int) -> str:
-        """What is wrong with a recorded batch that is about to be folded; empty if it is right.
+        """The fault of a recorded batch that is not folded yet; empty if it has none.
 
-        A batch holds all that waits of one operator, at the rate of the job's terms, once that is
-        due; or all that full audits and challenges ask for, at the full rate.
+        A batch holds one of two sets: all waiting commitments of one operator, once they are due,
+        at the rate of the job's terms; or all slots that full audits and challenges require, at the
+        full rate.
         """
         allowed = [
             self._batch(slots, Reason.SAMPLING)
@@ -229,12 +231,12 @@ class Audits:
         for one in allowed:
             if one.slots == batch.slots:
                 if one.rate_ppm != batch.rate_ppm:
-                    return f"its rate is {batch.rate_ppm} ppm and has to be {one.rate_ppm}"
-                return "" if one == batch else "its id is another"
-        return "its slots are no batch that was due"
+                    return f"its rate is {batch.rate_ppm} ppm and must be {one.rate_ppm}"
+                return "" if one == batch else "its id is not the one that follows"
+        return "no batch of these slots was due"
 
     def problem_with_draw(self, drawn: Draw, panel: Panel, shown: Beacon, time_ms: int) -> str:
-        """What is wrong with a recorded draw that is about to be folded; empty if it is right."""
+        """The fault of a recorded draw that is not folded yet; empty if it has none."""
         if not beacon.follows(bytes.fromhex(drawn.link), bytes.fromhex(shown.link)):
             return "its link does not follow the last one"
         if drawn.index != shown.index + 1:
@@ -253,21 +255,21 @@ class Audits:
     def problem_with_ruling(
         self, recorded: RefereeCall | Ruling, panel: Panel, shown: Beacon
     ) -> str:
-        """What is wrong with a recorded referee call or ruling that is about to be folded; empty if
-        it is right."""
+        """The fault of a recorded referee call or ruling that is not folded yet; empty if it has
+        none."""
         audit = self.open.get(recorded.slot)
         if audit is None or audit.state not in ANSWERED:
             return "no result of a replay waits for it"
         if recorded != answer_to(audit, panel, shown):
-            return "the results that are in call for another"
+            return "the recorded results require another one"
         return ""
 
     def problem_with_reveal(self, reveal: Reveal) -> str:
-        """Why a submitter's link is not taken; empty if it is."""
+        """The reason to refuse a submitter's link; empty if there is none."""
         try:
             link = bytes.fromhex(reveal.link)
         except ValueError:
-            return "the link is no hex text"
+            return "the link is not hex"
         follows = beacon.follows(link, bytes.fromhex(self._last_secret))
         return "" if follows else "the link does not follow the last one"
 

@@ -1,8 +1,8 @@
-"""Hash chains: randomness that is fixed before it is needed and unknown until it is shown.
+"""Hash chains: randomness that is fixed in advance and unknown until it is revealed.
 
 The owner picks a seed, hashes it n times and publishes the end (the anchor). Links are shown in
-reverse: link 1 hashes to the anchor, link k to link k - 1. A link can be checked by anyone, chosen
-by nobody after the anchor is public, and computed by nobody but the owner. The authority and each
+reverse: link 1 hashes to the anchor, link k to link k - 1. Anyone can check a link. Only the owner
+can compute one. The owner cannot choose a link after the anchor is public. The authority and each
 submitter hold one such chain; a draw needs a link of both.
 
 Lamport, Password authentication with insecure communication (1981); the use for audits follows
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Beacon:
-    """The network's chain as far as it was shown: its last link in hex, and that link's number."""
+    """The revealed part of the network's chain: its last link in hex, and that link's number."""
 
     link: str
     index: int = 0

@@ -1,4 +1,4 @@
-"""A dispute: what follows when a verdict differs from the claim. Steps of a dispute belong here.
+"""Disputes: the steps after a verdict that differs from the claim.
 
     verdict equals the claim              ruling ACCEPT
     the predecessor is lost               ruling UNAVAILABLE
@@ -18,7 +18,7 @@ from verifier_actors.core.panel import Panel
 
 
 def answer_to(audit: Audit, panel: Panel, shown: Beacon) -> RefereeCall | Ruling:
-    """What the results of an audit call for. Without a possible referee it is inconclusive."""
+    """The step that an audit's results require. A dispute without a referee is INCONCLUSIVE."""
     outcome = audit.found()
     if outcome is None:
         if referee := panel.referee(audit, bytes.fromhex(shown.link)):
@@ -28,7 +28,7 @@ def answer_to(audit: Audit, panel: Panel, shown: Beacon) -> RefereeCall | Ruling
 
 
 def ruling_of(audit: Audit, outcome: Outcome) -> Ruling:
-    """The ruling that gives an audit an outcome, with everything that it follows from."""
+    """The ruling that gives an audit its outcome, with the results that it follows from."""
     return Ruling(
         slot=audit.slot,
         outcome=outcome.value,

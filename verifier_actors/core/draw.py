@@ -1,13 +1,14 @@
-"""Which committed segments are audited, and who replays them.
+"""The draw: selects the committed segments that are audited, and their verifiers.
 
     draw(commitment, leaf) = SHA-256(tag, authority's link, commitment root, submitter's link, leaf)
 
 A segment is drawn if the first eight bytes, as a number, fall below rate * 2^64. Rates are whole
-millionths: there is no rounding that two machines could do differently. Whoever has the journal can
-compute every draw again.
+millionths, so that no result depends on a machine's rounding. Anyone with the journal can compute
+every draw again.
 
-Not defended: an authority and a submitter who share their secrets beforehand know the draws of
-their own job. They would cheat themselves: the submitter pays, and the authority runs the network.
+Not defended: an authority and a submitter who share their secrets know the draws of that
+submitter's job in advance. The submitter pays for the job, and the authority runs the network, so
+they can only harm themselves.
 """
 
 import hashlib
@@ -19,7 +20,7 @@ PPM = 1_000_000
 
 
 def draw_value(*, link: bytes, root: bytes, secret: bytes, leaf_index: int) -> bytes:
-    """32 bytes that decide over one leaf of one commitment."""
+    """The draw value of one leaf of one commitment, 32 bytes."""
     return hashlib.sha256(_TAG + link + root + secret + leaf_index.to_bytes(8, "big")).digest()
 
 

@@ -1,4 +1,4 @@
-"""Which committed states of one job grew from which, and what falls with a bad one."""
+"""Lineage: which committed states of a job continue from which, and which a bad one voids."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 @dataclass(slots=True, kw_only=True)
 class Task:
     """`trial`: the Tune trial, or the task's own name. `spec`: digest of its specification.
-    `attempt`: its newest start. `inputs`: digests of other tasks' states that it began with.
-    `good`: slots of the unbroken chain of acknowledged segments that nothing speaks against.
-    `full_audit`: whether all its segments are to be audited."""
+    `attempt`: its newest start. `inputs`: digests of other tasks' states that it started from.
+    `good`: slots of the unbroken chain of acknowledged segments that are not void. `full_audit`:
+    whether all its segments are to be audited."""
 
     trial: str
     spec: str
@@ -36,7 +36,7 @@ class Lineage:
         self._links: dict[str, Link] = {}
 
     def start(self, name: str, task: Task) -> None:
-        """A task begins, or begins again: then only its attempt changes."""
+        """A task starts. If it has started before, only its attempt changes."""
         self.tasks.setdefault(name, task).attempt = task.attempt
 
     def extend(self, slot: str, link: Link) -> None:
@@ -62,8 +62,8 @@ class Lineage:
         return slot in self.tasks[self._links[slot].task].good
 
     def grown_from(self, slots: Iterable[str]) -> list[str]:
-        """The given good slots, and all good slots that build on their states: later ones of the
-        same task, and tasks that began with one of those states."""
+        """The given good slots and all good slots that continue from their states: later slots of
+        the same task, and slots of tasks that started from one of those states."""
         fallen: dict[str, None] = {}
         todo = list(slots)
         while todo:
@@ -77,14 +77,15 @@ class Lineage:
         return list(fallen)
 
     def cut(self, slot: str) -> list[str]:
-        """Take a slot, and what grew from it, out of the good chains. Gives what fell."""
+        """Remove a slot, and the slots that continue from it, from the good chains. Returns
+        them."""
         fallen = self.grown_from([slot])
         for one in fallen:
             self.tasks[self._links[one].task].good.remove(one)
         return fallen
 
     def _begun_with(self, state: str) -> list[str]:
-        """First good slots of the tasks that began with a state."""
+        """First good slots of the tasks that started from a state."""
         return [
             task.good[0]
             for task in self.tasks.values()

@@ -1,7 +1,7 @@
-"""What an audit finds, from the results that were signed.
+"""The outcome of an audit, from the signed results.
 
-A verifier signs the digest of what it computed, never whether it agrees: the authority compares. A
-result that differs from the claim opens a dispute; a referee's own replay settles it.
+A verifier signs the digest of its replay and does not see the claim. The authority compares the
+two. A verdict that differs from the claim opens a dispute. The replay of a referee decides it.
 """
 
 from enum import StrEnum
@@ -17,11 +17,11 @@ class Outcome(StrEnum):
 
 
 UNAVAILABLE_RESULT = "unavailable"
-"""The result that a verifier signs when the stored predecessor cannot be had."""
+"""The result that a verifier signs if the stored predecessor is lost."""
 
 
 def compare(claimed: str, verifier_result: str, referee_result: str | None) -> Outcome | None:
-    """The outcome; None if a referee's result is needed and there is none.
+    """The outcome; None if a referee's result is needed and missing.
 
     | verifier    | referee              | outcome |
     |-------------|----------------------|---------|

@@ -1,4 +1,4 @@
-"""Who replays what: the verifiers of a network, and the choice among them.
+"""The verifiers of a network, and the choice of one for each replay.
 
 A verifier joins with the numerics classes that it replays. The choice follows from the draw's
 value by rendezvous hashing: it cannot be foreseen, and anyone can check it.
@@ -22,7 +22,7 @@ class Panel:
 
     def serving(self, numerics: str, *, not_of: str) -> list[str]:
         """Verifiers that replay a class, in the order in which they joined. `not_of`: a party that
-        may not judge."""
+        is left out."""
         return [
             party
             for party, classes in self._classes.items()

@@ -1,8 +1,8 @@
-"""How much is audited, as a value: rates, sizes of batches, times to wait.
+"""The sampling policy as a value: audit rates, batch sizes, waiting times.
 
-A policy is derived from the job's terms in the journal, so anyone can check afterwards that a batch
-had the size and the rate that it had to have. Adaptive rates belong here: a rate may depend on
-everything that the journal says of the operator.
+A policy is derived from the job's terms in the journal, so anyone can check that a batch had the
+required size and rate. Adaptive rates belong here: a rate may depend on everything that the journal
+says of the operator.
 """
 
 from dataclasses import dataclass
@@ -11,18 +11,18 @@ from enum import Enum, auto
 from verifier_actors.core.draw import PPM
 
 BATCH_WAIT_MS = 30_000
-"""A batch that does not fill closes this long after its first commitment."""
+"""Time from a batch's first commitment until it closes without being full."""
 REVEAL_WAIT_MS = 5_000
-"""A submitter who withholds a link for this long has the whole batch drawn."""
+"""Time after which the whole batch is drawn if its submitter withholds the link."""
 
 
 class Reason(Enum):
-    """Why commitments are batched."""
+    """Why a batch closes."""
 
     SAMPLING = auto()
     """Each segment is drawn with the job's rate."""
     DEMAND = auto()
-    """A full audit or a challenge asks for segments that a draw has left out."""
+    """A full audit or a challenge requires segments that a draw did not select."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,5 +40,5 @@ class SamplingPolicy:
         return PPM if reason is Reason.DEMAND else self.audit_ppm
 
     def drawn_rate_ppm(self, rate_ppm: int, secret: str) -> int:
-        """The rate of a draw: everything, where the submitter withheld its link."""
+        """The rate of a draw, in millionths: 1,000,000 if the submitter withheld its link."""
         return rate_ppm if secret else PPM

@@ -1,8 +1,8 @@
 """Re-executes one segment from its stored predecessor.
 
-Blind: the arguments say what to run and from where, not what came out. Runs the code that the
-operator ran (`workloads.core.segment`): in canonical arithmetic anywhere, in pinned numerics in a
-process of the operator's class.
+The replay is blind: its arguments name the program and the predecessor, not the claim. It runs the
+operator's code (`workloads.core.segment`). Canonical arithmetic runs on any machine, pinned
+numerics in a process of the operator's class.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ from workloads.numerics.arithmetic import arithmetic
 
 
 class Store(Protocol):
-    """Where specs, bundles and states come from; each raises `OperationError` if it has none."""
+    """Source of specs, bundles and states. A missing object raises `OperationError`."""
 
     def get_spec(self, digest: str) -> TaskSpec: ...
     def get_bundle(self, digest: str) -> Bundle: ...
@@ -35,10 +35,10 @@ class Store(Protocol):
 def replay(request: ReplayRequest, store: Store, cache: DataCache) -> str:
     """The result digest of the segment, or `UNAVAILABLE_RESULT` if its predecessor is lost.
 
-    Raises `Unreachable` if the store does not answer: that says nothing about the segment yet.
+    Raises `Unreachable` if the store does not answer. The segment then has no result yet.
 
-    A program that raises under replay gives `failed: <exception>`: nobody can have computed the
-    segment that was claimed, and the referee sees the same.
+    If the program raises in the replay, the result is `failed: <exception>`. The claimed segment
+    cannot have been computed then, and a referee gets the same result.
     """
     try:
         spec = store.get_spec(request.spec)
@@ -60,13 +60,13 @@ def replay(request: ReplayRequest, store: Store, cache: DataCache) -> str:
         raise
     except OperationError:
         return UNAVAILABLE_RESULT
-    except Exception as error:  # whatever the program raises is its result here
+    except Exception as error:  # any exception of the program is its result
         return f"failed: {type(error).__name__}"
     return result_digest(computed.state_after, computed.metrics)
 
 
 class Verifier:
-    """Replays on request and has the result signed. Plain: tested without Ray."""
+    """Replays on request and has its agent sign the result. Needs no Ray."""
 
     def __init__(self, store: Store, sign: Callable[[str, str, str], None]) -> None:
         self._store = store

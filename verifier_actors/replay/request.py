@@ -1,4 +1,4 @@
-"""What a verifier is asked to replay. Imports no torch: the auditor only passes it on."""
+"""The request for one replay. Imports no torch, because the auditor runs without it."""
 
 from dataclasses import dataclass
 

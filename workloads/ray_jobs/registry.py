@@ -1,4 +1,4 @@
-"""The kinds of job that there are, and what follows from the list."""
+"""The list of the kinds of job, and functions of this list."""
 
 from collections.abc import Mapping
 from typing import Any

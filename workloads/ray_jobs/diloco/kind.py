@@ -28,7 +28,7 @@ up to 20 s old. After a loss it asks for one node too many, and by default waits
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DilocoOutcome(Outcome):
-    """What a DiLoCo run gave. `rounds`: the global state after each round; the first one is the
+    """The result of a DiLoCo run. `rounds`: the global state after each round; the first one is the
     state before the first round."""
 
     rounds: tuple[GlobalState, ...]

@@ -1,4 +1,4 @@
-"""What the job driver gives to the kind that it runs."""
+"""The interface between the job driver and the kind that it runs."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -25,7 +25,7 @@ class Driver(Protocol):
         ...
 
     def finish_task(self, task: str) -> None:
-        """The task gets no further slots."""
+        """Finish a task: it gets no further slots."""
         ...
 
     def full_audit(self, tasks: list[str]) -> None:
@@ -37,7 +37,7 @@ class Driver(Protocol):
         ...
 
     def tasks(self) -> "dict[str, TaskRow]":
-        """Task -> what the authority has of it."""
+        """Task name -> the task's row at the authority."""
         ...
 
     def config_of(self, spec: str) -> dict[str, Any]:
@@ -63,7 +63,7 @@ class Watch(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobFacts:
-    """What every worker process of a job is told. `blobs`: URI of the object store."""
+    """Facts of a job that each of its worker processes gets. `blobs`: URI of the object store."""
 
     job: str
     blobs: str
@@ -71,7 +71,7 @@ class JobFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobContext:
-    """What a running job works with.
+    """Connections and facts of a running job.
 
     `template`: the job's task spec without task, config and inputs. `network_key`, `genesis`: what
     receipts are checked against. `storage`: file system and path of Ray's own files of runs."""

@@ -1,11 +1,11 @@
-"""What a kind of job is: the two records that each kind defines.
+"""The interface of a kind of job: the two records that each kind defines.
 
-A kind is a folder of `workloads/ray_jobs/`. Its `kind.py` has a `KindRequest` (what the job is to
-do) and an `Outcome` (what the job gave). Its `core/` has the logic that imports no Ray, and another
+A kind is a folder of `workloads/ray_jobs/`. Its `kind.py` has a `KindRequest` (the settings of a
+job) and an `Outcome` (its result). Its `core/` has the logic that imports no Ray, and another
 folder has the Ray glue. To add a kind, add its folder and a line in `registry.py`.
 
-Job file, API, gateway and driver call these methods and know no kind by name. `kind.py` is imported
-in all of these processes, so it imports Ray Tune and Ray Train only within methods.
+Job file, API, gateway and driver call these methods and name no kind. `kind.py` is imported in all
+of these processes, so it imports Ray Tune and Ray Train only within methods.
 """
 
 from abc import ABC, abstractmethod
@@ -27,7 +27,7 @@ RunFiles = Callable[[], Mapping[str, bytes]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
-    """What the program takes, measured on the submitter's machine, in reference seconds.
+    """Durations of the program, measured on the submitter's machine, in reference seconds.
 
     `step_s`: of one training step. `end_s`: of a segment's evaluation and state digest. `segments`:
     of a whole run. `segment_steps`: steps of a segment."""
@@ -39,7 +39,7 @@ class Timing:
 
 
 class Outcome(ABC):
-    """What a job of one kind gave. A frozen record of JSON values: the driver stores it in the
+    """The result of a job of one kind. A frozen record of JSON values: the driver stores it in the
     job's summary and the client reads it."""
 
     __slots__ = ()
@@ -59,7 +59,7 @@ class Outcome(ABC):
 
 
 class KindRequest(ABC):
-    """What a job of one kind is to do. A frozen record: the submitter pickles it, the driver runs
+    """The settings of a job of one kind. A frozen record: the submitter pickles it, the driver runs
     it.
 
     `name`: the kind's own. `job_kinds`: the values of `kind` in job files and in `OpenJob` that
@@ -96,7 +96,7 @@ class KindRequest(ABC):
 
     @abstractmethod
     def estimate(self, timing: Timing, pool: Pool) -> tuple[JobSize, Pool]:
-        """What the job computes, and at which speeds the nodes of `pool` compute it."""
+        """The job's size, and the nodes of `pool` with the speeds at which they compute it."""
 
     @abstractmethod
     def run(self, context: "JobContext") -> "JobSummary":

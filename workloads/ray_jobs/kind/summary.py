@@ -1,4 +1,4 @@
-"""How a job ended: what its driver stores for the client."""
+"""The summary of a job's end, which its driver stores for the client."""
 
 from dataclasses import dataclass
 
@@ -11,8 +11,8 @@ class JobSummary:
     """How a job ended.
 
     `error`: the last error of the program or of the run, with a traceback; empty if there is none.
-    `outcome`: what the job gave; None if it ended before it had an outcome. `wall_s`: seconds from
-    the driver's start to the job's close."""
+    `outcome`: of its kind; None if the job ended before it had one. `wall_s`: seconds from the
+    driver's start to the job's close."""
 
     state: JobEnd
     error: str = ""

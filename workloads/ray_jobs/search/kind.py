@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchOutcome(Outcome):
-    """What a search gave. `trials`: how many ended well. `failed_trials`: how many did not.
+    """The result of a search. `trials`: how many ended well. `failed_trials`: how many did not.
     `metric`, `mode`: what `grid` ranks trials by. `objectives`: metric -> "min" or "max"."""
 
     trials: int

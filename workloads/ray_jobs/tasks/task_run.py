@@ -153,7 +153,7 @@ class TaskRun:
         self._background = ThreadPoolExecutor(1, thread_name_prefix="commit")
 
     def advance(self) -> Acknowledged:
-        """Compute and commit the next segment. Raises as the class says."""
+        """Compute and commit the next segment. Raises as the class documents."""
         if self._ahead is None and self._next_segment and self._runner.segments_done >= self._total:
             return self._last_again()
         current = self._ahead if self._ahead is not None else self._try_compute()

@@ -3,7 +3,7 @@
 A run is a chain of global states. In each round every worker takes inner steps from the last global
 state (`workloads.core.diloco`), as a task of its own. Then one worker takes the outer step with the
 pseudo-gradients that came in time. An outer step is replayed before the next round starts from it:
-it is cheap, and a bad one would spoil everything after it. Pseudo-gradients are sampled like any
+its replay is cheap, and every later state depends on it. Pseudo-gradients are sampled like any
 segment. If a ruling takes one that was applied, the run goes back to the global state before it.
 
 A slow worker takes fewer inner steps, by its measured speed. A round waits for late workers at most
@@ -106,7 +106,7 @@ class Rounds:
         """The task that a worker must run now."""
         return self._workers[worker].task or None if worker in self._workers else None
 
-    # -- one look --------------------------------------------------------------------------------
+    # -- one poll --------------------------------------------------------------------------------
 
     def advance(self) -> None:
         """Read the tasks' states from the authority, then start the tasks that are due."""
@@ -267,7 +267,7 @@ class Rounds:
         self._now.open.clear()
 
     def _restart_outer_step(self) -> None:
-        """On another worker, if the one that had it has left."""
+        """Start the outer step on another worker, if its worker has left."""
         task = self._now.open.get(self._now.outer_task)
         if task is None or task.worker or not self._workers:
             return

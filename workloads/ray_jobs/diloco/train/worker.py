@@ -55,12 +55,12 @@ class _Worker:
                 done = task
 
     def _try(self, task: str) -> bool:
-        """Run a task. Whether this worker is done with it, so that it waits for the next one."""
+        """Run a task. True if this worker is done with it and waits for the next one."""
         try:
             self._compute(task)
         except Refused as refusal:
             return self._is_final(task, refusal)
-        except Abandoned:  # too late for this round, or the run went back
+        except Abandoned:  # the round is over, or the run went back
             return True
         except Unreachable:
             raise
@@ -88,8 +88,8 @@ class _Worker:
         run.close()
 
     def _is_final(self, task: str, refusal: Refused) -> bool:
-        """Whether a refused task is over: it was too late for its round, or the run went back.
-        Raises the refusal if this operator is excluded."""
+        """Whether a refused task is over, because its round is over or the run went back. Raises
+        the refusal if this operator is excluded."""
         if refusal.reason == Reason.OPERATOR_TOMBSTONED:
             raise refusal
         if refusal.reason == Reason.TASK_FINISHED:
@@ -98,11 +98,11 @@ class _Worker:
         if self._reason != reason:
             self._reason = reason
             print(reason, flush=True)  # once, in Ray's log, for the operator
-        time.sleep(REFUSED_WAIT_S)  # budget or stake may come
+        time.sleep(REFUSED_WAIT_S)  # budget or stake may be added
         return False
 
     def _still_assigned(self, task: str) -> StillAssigned:
-        """An unreachable head is no reason to give up, and no error of the program."""
+        """The check between two steps. An unreachable head counts as still assigned."""
         me, assignment = self._id, self._exchange.assignment
 
         def receive(question: Any) -> tuple[str | None, bool] | None:

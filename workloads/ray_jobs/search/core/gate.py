@@ -1,7 +1,7 @@
 """Decides which results and ends of trials reach the user's searcher and scheduler. Imports no Ray.
 
 1. Tune's scheduler sees a metric only with a valid receipt.
-2. The searcher hears of a trial's end once all segments that the trial stands on are judged.
+2. The searcher gets a trial's end once all segments of the trial's chain are judged.
 3. A trial is complete only when the search is over. Then every leading trial gets a full audit.
 
 A ruling can take states from a trial at any time before that. The trial then runs again from its

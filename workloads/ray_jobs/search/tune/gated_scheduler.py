@@ -27,7 +27,7 @@ from workloads.ray_jobs.search.tune.saved_scheduler import load_scheduler, save_
 JUDGE_EVERY_S = 0.2
 SAVE_EVERY_S = 2.0
 SAVE_SHARE = 0.1
-"""The most of the driver's time that saving takes, saves before new trials not counted."""
+"""Largest share of the driver's time for saving, without the saves before new trials."""
 
 
 class _Visible:

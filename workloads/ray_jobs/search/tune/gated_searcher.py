@@ -1,4 +1,4 @@
-"""A searcher around the user's own, which hears acknowledged and judged results only."""
+"""A searcher around the user's own, which gets acknowledged and judged results only."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ class GatedSearcher(Searcher):
         self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any
     ) -> bool:
         if isinstance(self.searcher.metric, list):
-            metric = mode = None  # it has its own; Tune's metric is only displayed
+            metric = mode = None  # the user's searcher has its own; Tune only displays these
         done = self.searcher.set_search_properties(metric, mode, config, **spec)
         self._metric, self._mode = self.searcher.metric, self.searcher.mode
         return done

@@ -67,8 +67,8 @@ def fit(
 ) -> tune.ResultGrid:
     """`tune.Tuner.fit()` with the user's own `TuneConfig`, gated, on volunteers' nodes.
 
-    Ends early if the watch says so, or if `errors`, which are gathered here, say that the program
-    works in no trial."""
+    Ends early if the watch has a reason, or if `errors`, which this function fills, shows that the
+    program fails in every trial."""
     storage, job = context.storage, context.facts.job
     tune_config, run_config = _gated(request.tune_config, context, gate, errors)
     at_once = _at_once(request.tune_config)

@@ -39,7 +39,7 @@ def save_scheduler(scheduler: TrialScheduler) -> bytes:
     written = io.BytesIO()
     try:
         _Pickler(written).dump(scheduler)
-    except Exception:  # whatever the user's own scheduler raises
+    except Exception:  # the user's scheduler can raise anything
         return b""
     return written.getvalue()
 

@@ -31,7 +31,7 @@ DOMAINS: Mapping[str, Callable[..., Any]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchTable:
-    """The table [search], in TOML's words: how Tune chooses and stops trials.
+    """The table [search] of a job file: how Tune chooses and stops trials.
 
     A list of metrics, with a mode for each, makes a sweep look for their Pareto front; schedulers
     use the first. `trials`: how many. `at_once`: at most so many run at the same time.

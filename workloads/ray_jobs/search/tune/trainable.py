@@ -31,7 +31,8 @@ class SegmentTrainable(tune.Trainable):
     `facts`: the job's. `barrier`: where the job's first actors wait for each other."""
 
     def setup(self, config: dict[str, Any], facts: JobFacts, barrier: StartBarrier) -> None:
-        # What trains is imported on the node alone: the driver imports this class, without torch.
+        # Modules that need torch are imported on the node only: the driver imports this class and
+        # runs without torch.
         from workloads.core.data_cache import DataCache
 
         self._facts = facts
