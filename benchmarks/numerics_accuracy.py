@@ -1,9 +1,14 @@
-"""How far each canonical operator is from the truth: `python -m benchmarks.numerics_accuracy`.
+"""The errors of each canonical operator, and of stock float32, in one run.
 
-The truth is the stock operator on the same numbers in float64. Errors are in units in the last
-place of float32: of each value ("value"), and of the largest value of the result ("largest"), which
-is what a sum can promise whose terms cancel. Stock float32 stands beside it, measured in one run.
-Prints a Markdown table; `--json` adds the object that every benchmark prints.
+    python -m benchmarks.numerics_accuracy [--json] [--quick]
+
+The reference is the stock operator on the same numbers in float64. Errors are in float32 ulps
+(units in the last place) of two kinds:
+
+    value     ulps of the value itself
+    largest   ulps of the largest value of the result; a sum whose terms cancel has no better bound
+
+Prints a Markdown table. `--json` adds the JSON object that every benchmark prints.
 """
 
 import argparse
@@ -25,7 +30,7 @@ from workloads.numerics.registry import Definition, definitions
 
 EXAMPLES = 60
 TRUSTED = 1e-14
-"""Stock float64 cancels, too: an absolute error that is not held against anybody."""
+"""An absolute error that does not count: the float64 reference has cancellation, too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +42,7 @@ class Error:
 
 
 def _results(value: Any) -> list[torch.Tensor | None]:
-    """A tensor, or each of several; None where a mask left one out."""
+    """The tensors of a result; None for an output that a mask left out."""
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
@@ -54,7 +59,7 @@ def _widened(value: Any) -> Any:
 
 
 def _ulp(x: torch.Tensor) -> torch.Tensor:
-    """The spacing of float32 at |x|, float64."""
+    """The spacing of float32 at |x|, as float64."""
     exponent = torch.frexp(x.abs().clamp_min(2.0**-126))[1]
     return torch.ldexp(torch.ones_like(x), exponent - 24)
 
@@ -83,14 +88,16 @@ def _attempt(run: Callable[..., Any], args: Any, kwargs: Any) -> Any:
 
 
 class Tame(Drawn):
-    """Ordinary values, contiguous: others overflow, or are misread by stock's attention."""
+    """Moderate values in contiguous tensors. Others overflow, or stock attention misreads them."""
 
     def tensor(self, shape: tuple[int, ...], spread: float | None = None) -> torch.Tensor:
         return super().tensor(shape, spread or 4.0).contiguous()
 
 
 def measure(operator: Any, definition: Definition, bits: int | None) -> tuple[Error, Error] | None:
-    """Errors of the canonical and of the stock operator; None where there is no stock truth."""
+    """(errors of the canonical operator, errors of the stock operator).
+
+    None if the operator has no stock reference in float64."""
     ours, stock = [Error(value=0, largest=0)], [Error(value=0, largest=0)]
     for seed in range(EXAMPLES):
         args, kwargs = arguments(definition.example, Tame(str(operator), seed))
@@ -114,7 +121,7 @@ def _worst(errors: list[Error]) -> Error:
 
 
 def _chosen(operator: Any) -> bool:
-    """Operators that compute: not random ones, nor those that overwrite their arguments."""
+    """Whether an operator is measured: random and in-place operators are not."""
     name = operator._schema.name.partition("::")[2]
     skipped = ("rand", "bernoulli", "dropout", "normal_", "uniform_", "exponential_")
     return not name.endswith("_") and not any(part in name for part in skipped)

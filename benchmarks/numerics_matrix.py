@@ -1,19 +1,23 @@
-"""One digest on every machine: `python -m benchmarks.numerics_matrix --json [--quick]`.
+"""Canonical training has one digest with every instruction set and number of threads.
 
-Trains each model in subprocesses whose environment narrows the instruction sets of ATen, MKL,
-oneDNN and numba and changes the number of threads. Cells are a covering design: every pair of
-values of two factors is met in some cell. Canonical training must end in one digest of parameters,
-buffers and optimizer; stock float32, the control of the first cells, must not. Exit code 1 if any
-canonical digest differs, a cell fails, or no control does.
+    python -m benchmarks.numerics_matrix --json [--quick]
 
-A cell says which instruction sets it ran with, since an emulation that does not take hold shows
-nothing. Numba's processor counts only together with NUMBA_CPU_FEATURES: by itself it leaves the
-host's features, tiles included, switched on.
+Trains each model in subprocesses. The environment of a subprocess (a cell) restricts the
+instruction sets of ATen, MKL, oneDNN and numba, and sets the number of threads. The cells are a
+covering design: each pair of values of two factors occurs in some cell.
 
-`--beside PYTHON` runs the first cells in another environment too, which has another version of
-torch and all else that this one has.
+All cells of canonical training must have the same digest of parameters, buffers and optimizer.
+Stock float32 is the control: its digests must differ between the first cells. Exit code 1 if a
+canonical digest differs, a cell fails, or the control's digests are equal.
 
-Not covered: other processors. An emulated one is this one's silicon with instructions left out.
+A cell reports the instruction sets that it ran with, because a restriction without effect would
+prove nothing. Numba needs NUMBA_CPU_FEATURES beside its processor name: without it, numba keeps the
+host's features, tiles included.
+
+`--beside PYTHON` also runs the first cells in another environment, with another version of torch
+and the same other packages.
+
+Not covered: other processors. All cells run on this machine's processor.
 """
 
 import argparse
@@ -40,22 +44,23 @@ from workloads.numerics.mode import BITS, Precision, canonical
 from workloads.numerics.optim import AdamW
 
 Settings = Mapping[str, str]
-"""Environment variables of a subprocess, beside those that are inherited."""
+"""Environment variables of a subprocess, in addition to the inherited ones."""
 Cell = Mapping[str, str]
-"""The value of each factor."""
+"""Factor -> its value."""
 
 LEARNING_RATE = 1e-3
 LEAST_CELLS = 30
 QUICK_CELLS, QUICK_STEPS, QUICK_MODELS = 3, 5, ("transformer", "cnn")
 CONTROLS = 8
-"""Cells that train in stock float32 too, and that are run beside in another environment."""
+"""Number of first cells. They also train in stock float32, and run in other environments."""
 NUMBA_THREADS = "4"
-"""Threads that numba may use at most; how many it does use follows torch."""
+"""The most threads of numba. It uses as many as torch."""
 
 
 def numba_cpu(name: str) -> Settings:
-    """Numba compiles for this processor and for no feature that it lacks. What our kernels ask for
-    is spelt out: they see features, not what a name implies."""
+    """Settings with which numba compiles for a processor and for no feature that it lacks.
+
+    The features are listed because kernels read the list of features, not the name."""
     features = {
         "x86-64": "",
         "haswell": "+avx2,+fma",
@@ -65,7 +70,7 @@ def numba_cpu(name: str) -> Settings:
 
 
 def has_avx512() -> bool:
-    """Whether this machine can run what is compiled for AVX-512."""
+    """Whether this machine runs AVX-512 code."""
     return torch.cpu._is_avx512_supported()
 
 
@@ -105,14 +110,15 @@ GOVERNED = frozenset(
 
 
 class ChildFailed(Exception):
-    """A subprocess ended without an answer; the message holds the end of what it said."""
+    """A subprocess ended without an answer. The message has the end of its output."""
 
 
 def ask(
     module: str, question: Mapping[str, Any], settings: Settings, python: str = sys.executable
 ) -> dict[str, Any]:
-    """What `python -m module --child QUESTION` prints as its last line of JSON, in an environment
-    of these settings. Raises `ChildFailed`."""
+    """The last line that `python -m module --child QUESTION` prints, decoded from JSON.
+
+    The subprocess has these settings in its environment. Raises `ChildFailed`."""
     inherited = {name: value for name, value in os.environ.items() if name not in GOVERNED}
     done = subprocess.run(
         [python, "-m", module, "--child", json.dumps(dict(question))],
@@ -127,7 +133,7 @@ def ask(
 
 
 def machine() -> dict[str, Any]:
-    """What this process really runs with."""
+    """The instruction sets and threads of this process, as the libraries report them."""
     return {
         "torch": torch.__version__,
         "aten": torch.backends.cpu.get_cpu_capability(),
@@ -141,16 +147,16 @@ def machine() -> dict[str, Any]:
 
 
 def design(least: int) -> list[Cell]:
-    """Distinct cells in which every pair of values of two factors occurs, filled up to `least`.
+    """At least `least` distinct cells; each pair of values of two factors occurs in some cell.
 
-    Greedy, from a fixed random order, so that every run has the same cells.
+    A greedy search in a fixed random order: every run has the same cells.
     """
     every: list[Cell] = [
         dict(zip(FACTORS, values, strict=True)) for values in itertools.product(*FACTORS.values())
     ]
     order = Rng("numerics-matrix").permutation(len(every)).tolist()
     left = [every[at] for at in order]
-    # First of all the machine as it is, which users meet most.
+    # The first cell is the machine without restrictions, as most users run it.
     cells: list[Cell] = [{name: next(iter(values)) for name, values in FACTORS.items()}]
     left.remove(cells[0])
     missed = {pair for cell in left for pair in _pairs(cell)} - _pairs(cells[0])
@@ -167,7 +173,7 @@ def _pairs(cell: Cell) -> set[tuple[tuple[str, str], tuple[str, str]]]:
 
 
 def settings_of(cell: Cell) -> Settings:
-    """The environment that a cell stands for."""
+    """The environment variables of a cell."""
     merged: dict[str, str] = {}
     for factor, value in cell.items():
         merged.update(FACTORS[factor][value])
@@ -179,7 +185,7 @@ def settings_of(cell: Cell) -> Settings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What every cell does. `controls`: how many cells train in stock float32 as well."""
+    """What each cell computes. `controls`: number of cells that also train in stock float32."""
 
     models: list[str]
     steps: int
@@ -188,7 +194,7 @@ class Plan:
 
 
 def child(question: Mapping[str, Any]) -> dict[str, Any]:
-    """In a cell's process: the digests of each model after training."""
+    """The digests of each model after training. Runs in the process of a cell."""
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     steps, precision = question["steps"], question["precision"]
     found: dict[str, Any] = {"machine": machine(), "canonical": {}, "stock": {}}
@@ -210,7 +216,7 @@ def _train(name: str, optimizer: Any, steps: int) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """A cell and where it is run. `python`: an environment's interpreter."""
+    """A cell and its environment. `python`: path of the environment's interpreter."""
 
     cell: Cell
     python: str
@@ -218,7 +224,7 @@ class Place:
 
 
 def places(plan: Plan, cells: list[Cell], beside: list[str]) -> list[Place]:
-    """All cells in this environment, then the first ones in each other one."""
+    """All cells in this environment, then the first cells in each other environment."""
     here = [
         Place(cell=cell, python=sys.executable, has_control=at < plan.controls)
         for at, cell in enumerate(cells)
@@ -232,7 +238,7 @@ def places(plan: Plan, cells: list[Cell], beside: list[str]) -> list[Place]:
 
 
 def run_cells(plan: Plan, chosen: list[Place], jobs: int) -> Iterator[dict[str, Any]]:
-    """What each cell found, in order; `{"error": ...}` for one that failed."""
+    """The result of each cell, in order; `{"error": ...}` for a cell that failed."""
 
     def run(place: Place) -> dict[str, Any]:
         question = {
@@ -269,7 +275,7 @@ def _row(number: int, cell: Cell, result: Mapping[str, Any]) -> str:
 
 
 def _case(name: str, results: list[dict[str, Any]]) -> dict[str, Any]:
-    """Distinct digests of one model, ours and stock's."""
+    """The numbers of distinct digests of one model, canonical and stock."""
     ours = [one["canonical"][name] for one in results if name in one["canonical"]]
     stock = [one["stock"][name] for one in results if name in one["stock"]]
     distinct, control = len(set(ours)), len(set(stock))
@@ -285,7 +291,7 @@ def _case(name: str, results: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _verdict(cases: list[dict[str, Any]], failed: int) -> list[str]:
-    """What is wrong, one line each."""
+    """A line for each expectation that does not hold."""
     wrong = [f"{failed} cells failed"] if failed else []
     for case in cases:
         if case["ours"] != 1:
@@ -307,13 +313,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="One digest on every machine")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--quick", action="store_true", help="three cells, within a minute")
-    parser.add_argument("--steps", type=int, default=None, help="of AdamW, 200 if not quick")
-    parser.add_argument("--models", nargs="+", choices=TASKS, help="all of them, if not quick")
+    parser.add_argument("--steps", type=int, default=None, help="AdamW steps; default 200")
+    parser.add_argument("--models", nargs="+", choices=TASKS, help="default: all models")
     parser.add_argument("--precision", choices=BITS, default="highest")
     parser.add_argument("--control", action="store_true", help="stock float32 in every cell")
-    parser.add_argument("--beside", nargs="+", default=[], metavar="PYTHON", help="of others")
-    parser.add_argument("--cells", type=int, default=None, help="the first ones alone")
-    parser.add_argument("--jobs", type=int, default=1, help="cells at a time")
+    parser.add_argument("--beside", nargs="+", default=[], metavar="PYTHON", help="interpreters")
+    parser.add_argument("--cells", type=int, default=None, help="number of first cells")
+    parser.add_argument("--jobs", type=int, default=1, help="cells in parallel")
     parser.add_argument("--child", type=json.loads, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child is not None:
@@ -336,7 +342,7 @@ def main() -> int:
 
 
 def _report(plan: Plan, results: list[dict[str, Any]], as_json: bool) -> int:
-    """Print what the cells amount to; the exit code."""
+    """Print the results; returns the exit code."""
     cases = [_case(name, results) for name in plan.models]
     for case in cases:
         print(

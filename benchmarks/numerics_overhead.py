@@ -1,12 +1,14 @@
-"""What canonical training costs: `python -m benchmarks.numerics_overhead --json [--quick]`.
+"""The time of a canonical training step against a stock one.
 
-Times one training step of the same model from the same weights on the same batches, in stock
-float32 with torch's own AdamW and in canonical arithmetic with ours. Stock, `highest` and `high`
-take turns in one process, so that a drift of the machine's speed meets all of them; a ratio is the
-median of the rounds' own ratios. One process for each setting and number of threads: the machine
-as it is, AVX-512 without tiles, AVX2. `--profile` says which operators take the time.
+    python -m benchmarks.numerics_overhead --json [--quick] [--profile]
 
-Not covered: what compiling the kernels takes, once for each machine and setting, about a minute.
+Each side trains the same model with the same weights and batches: stock float32 with torch's AdamW,
+and canonical arithmetic with its own AdamW, at the precisions `highest` and `high`. The sides take
+turns in one process, so a drift of the machine's speed affects all of them. A ratio is the median
+of the ratios of all rounds. Each setting (all instruction sets, AVX-512 without tiles, AVX2) and
+each number of threads has its own process. `--profile` prints the time of each operator.
+
+Not covered: the time to compile the kernels, about a minute for each machine and setting.
 """
 
 import argparse
@@ -35,12 +37,12 @@ from workloads.numerics.registry import Implementation, Operator
 LEARNING_RATE = 1e-3
 SIDES: tuple[str, ...] = ("stock", "highest", "high")
 WARM_UP = 3
-"""Steps that are not counted: kernels are loaded, and the faster of two products is found out."""
+"""Steps without timing: they load kernels and choose the faster of two products."""
 LEAST_ROUNDS, MOST_ROUNDS = 5, 25
 SECONDS, QUICK_SECONDS = 30.0, 6.0
-"""What the rounds of one case may take, beyond the least number of rounds."""
+"""The time limit for the rounds of one case, beyond the least number of rounds."""
 SHOWN = 18
-"""Rows of a profile."""
+"""Number of rows of a profile."""
 
 SETTINGS: Mapping[str, Settings] = MappingProxyType(
     {
@@ -63,7 +65,7 @@ SETTINGS: Mapping[str, Settings] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """One model at one size. `sizes` go to its builder; `threads`: with which it is measured."""
+    """One model of one size. `sizes`: arguments of its builder. `threads`: numbers to measure."""
 
     name: str
     task: str
@@ -93,22 +95,22 @@ HEADLINE = "d=384, 2 threads, native, highest"
 
 
 def arithmetic(side: str, observer: Observer | None = None) -> AbstractContextManager[Any]:
-    """The context in which a side trains."""
+    """The context manager of a side's arithmetic."""
     return nullcontext() if side == "stock" else canonical(side, observer=observer)  # type: ignore[arg-type]
 
 
 def sides(case: Case) -> dict[str, Training]:
-    """The same training once for each side."""
+    """The same training for each side."""
     stock, ours = (
         partial(one, lr=LEARNING_RATE) for one in (torch.optim.AdamW, AdamW)
-    )  # torch's chooses its own implementation, as it does for everybody
+    )  # torch's AdamW chooses its default implementation, as users run it
     return {
         side: build(case.task, stock if side == "stock" else ours, **case.sizes) for side in SIDES
     }
 
 
 def timed_step(side: str, training: Training) -> float:
-    """Seconds of one step."""
+    """The seconds of one step."""
     with arithmetic(side):
         begun = time.perf_counter()
         training.step()
@@ -116,7 +118,7 @@ def timed_step(side: str, training: Training) -> float:
 
 
 def measure(case: Case, seconds: float) -> list[dict[str, float]]:
-    """Seconds of a step of each side, round by round."""
+    """Side -> the seconds of a step in each round."""
     trainings = sides(case)
     for _ in range(WARM_UP):
         for side, training in trainings.items():
@@ -133,7 +135,7 @@ def measure(case: Case, seconds: float) -> list[dict[str, float]]:
 
 @dataclass(slots=True)
 class Clock:
-    """Seconds and calls of each operator."""
+    """Collects the seconds and calls of each operator."""
 
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     calls: dict[str, int] = field(default_factory=lambda: defaultdict(int))
@@ -145,7 +147,7 @@ class Clock:
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
     ) -> Any:
-        """Stands around each operator, as `canonical(observer=...)` wants it."""
+        """Observer of `canonical(observer=...)`: measures each operator."""
         begun = time.perf_counter()
         result = run(*args, **kwargs)
         name = str(operator)
@@ -155,7 +157,7 @@ class Clock:
 
 
 class _Clocked(TorchDispatchMode):
-    """Gives stock operators to a clock."""
+    """Dispatch mode that measures stock operators with a clock."""
 
     def __init__(self, clock: Clock) -> None:
         super().__init__()
@@ -168,8 +170,9 @@ class _Clocked(TorchDispatchMode):
 
 
 def profile(case: Case, seconds: float) -> list[str]:
-    """A table: milliseconds of a step in each operator, on each side. `other` is what lies outside
-    operators: Python, autograd, the dispatch itself and the clock."""
+    """A table: milliseconds per step of each operator on each side.
+
+    `other`: the time outside of operators, which is Python, autograd, dispatch and the clock."""
     trainings, clocks = sides(case), {side: Clock() for side in SIDES}
     for _ in range(WARM_UP):
         for side, training in trainings.items():
@@ -218,7 +221,7 @@ def _table(clocks: Mapping[str, Clock], steps: int) -> list[str]:
 
 
 def child(question: Mapping[str, Any]) -> dict[str, Any]:
-    """In a setting's process: what each case named in the question took, and its profile."""
+    """The times and the profile of each case in the question. Runs in a setting's process."""
     torch.set_num_threads(question["threads"])
     found: dict[str, Any] = {"machine": machine(), "rounds": {}, "profile": {}}
     for case in CASES:
@@ -233,7 +236,7 @@ def child(question: Mapping[str, Any]) -> dict[str, Any]:
 def run(
     chosen: Mapping[tuple[str, int], list[str]], *, seconds: float, is_profiled: bool
 ) -> Iterator[dict[str, Any]]:
-    """One case of the report after another. `chosen`: (setting, threads) to names of cases."""
+    """The cases of the report, one by one. `chosen`: (setting, threads) -> names of cases."""
     for (setting, threads), names in chosen.items():
         question = {
             "threads": threads,
@@ -253,7 +256,7 @@ def run(
 
 
 def compare(name: str, rounds: list[dict[str, float]], side: str) -> dict[str, Any]:
-    """Median milliseconds of both sides; the median and quartiles of the rounds' own ratios."""
+    """Median milliseconds of both sides; median and quartiles of the ratios of all rounds."""
     ratios = [one[side] / one["stock"] for one in rounds]
     low, middle, high = statistics.quantiles(ratios, n=4)
     return {
@@ -267,7 +270,9 @@ def compare(name: str, rounds: list[dict[str, float]], side: str) -> dict[str, A
 
 
 def plan(is_quick: bool, only: list[str] | None) -> dict[tuple[str, int], list[str]]:
-    """What is measured where: everything, or d=128 and d=384 on the machine as it is."""
+    """(setting, threads) -> names of cases.
+
+    All cases, or for a quick run d=128 and d=384 with all instruction sets."""
     if is_quick:
         return {("native", 2): only or ["d=128", "d=384"]}
     cores = os.cpu_count() or 1
@@ -287,7 +292,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--quick", action="store_true", help="two sizes, within a minute")
     parser.add_argument("--cases", nargs="+", choices=[one.name for one in CASES])
-    parser.add_argument("--profile", action="store_true", help="where the time goes, by operator")
+    parser.add_argument("--profile", action="store_true", help="print the time of each operator")
     parser.add_argument("--child", type=json.loads, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child is not None:

@@ -1,20 +1,24 @@
-"""Does canonical training learn as stock does? `python -m benchmarks.numerics_parity --json`.
+"""The losses of canonical training against those of stock float32.
 
-A character model on Shakespeare and a CNN on Fashion-MNIST take 1,000 steps, from the same weights
-on the same batches, in stock float32 and in canonical arithmetic, with a warm-up and clipped
-gradients, without which single runs of either jump. Stock float32 itself ends
-elsewhere with another instruction set or another seed: its runs give the spread. All of stock's
-seeds run first; the one farthest from both ends of the spread is run again by `highest` and by
-stock's other instruction sets, so that there is room on both sides of it. `highest` has to end
-within the spread. `high` runs every seed and has to be within 0.5% of stock in the mean of them,
-since a single pair differs by more than that between stock's own instruction sets. Both in
-training loss and on held-out data alike; else exit code 1.
+    python -m benchmarks.numerics_parity --json [--quick] [--plot]
 
-`--plot` writes curves to docs/figures. Then, on MiniLM's weights and what they are multiplied
-with on real sentences: how far products on a grid are from float64, beside stock float32.
+A character model on Shakespeare and a CNN on Fashion-MNIST take 1,000 steps. Both arithmetics start
+from the same weights and use the same batches, a warm-up and clipped gradients; without these,
+single runs of either are unstable.
+
+The loss of stock float32 depends on the instruction set and on the seed. Its runs give the spread.
+All stock seeds run first. The seed farthest from both ends of the spread runs again with `highest`
+and with the other instruction sets of stock. `highest` must end within the spread. `high` runs all
+seeds; its mean must be within 0.5% of the stock mean, because single pairs differ by more between
+instruction sets of stock. Both conditions hold for the training loss and for the held-out loss;
+otherwise the exit code is 1.
+
+`--plot` writes curves to docs/figures. The second part compares products of MiniLM's weights with
+its activations on real sentences: errors of products on a grid and of stock float32, against
+float64.
 """
 
-# Some models need packages that neither the network nor its tests do: the extra `bench`.
+# The extra `bench` has the packages that only benchmarks need.
 # pyright: reportMissingImports=false
 
 import argparse
@@ -53,17 +57,17 @@ SEEDS = 5
 INSTRUCTIONS: Mapping[str, Settings] = MappingProxyType(
     {"best": {}, **{name: PROFILES[name] for name in ("baseline", "avx2")}}
 )
-"""Stock float32's own instruction sets."""
+"""The instruction sets of stock float32."""
 NEAR = 0.005
-"""How far `high` may be from stock, relative."""
+"""The largest relative difference of `high` from stock."""
 HELD_OUT_BATCHES = 8
-JOBS = 2  # runs at a time, one thread each
+JOBS = 2  # parallel runs with one thread each
 FIGURES = Path(__file__).parent.parent / "docs" / "figures"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One training. `side`: "stock", "highest" or "high"; `instructions`: of the process."""
+    """One training. `side`: "stock", "highest" or "high". `instructions`: set of the process."""
 
     task: str
     side: str
@@ -72,14 +76,14 @@ class Run:
 
     @property
     def name(self) -> str:
-        """For people and columns."""
+        """The name in messages and in columns of the CSV file."""
         where = "" if self.instructions == "best" else f" {self.instructions}"
         return f"{self.side}{where}, seed {self.seed}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Curve:
-    """Loss at every step, and the mean loss on held-out data after the last."""
+    """The loss of each step, and the mean held-out loss after the last step."""
 
     run: Run
     losses: list[float]
@@ -121,7 +125,7 @@ TASKS = MappingProxyType({"characters": characters, "images": images})
 
 
 def child(question: Mapping[str, Any]) -> dict[str, Any]:
-    """In a process for some runs: their losses, in order."""
+    """The losses of some runs, in order. Runs in a subprocess."""
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     return {"curves": [train(Run(**run), question["steps"]) for run in question["runs"]]}
 
@@ -142,7 +146,7 @@ def train(run: Run, steps: int) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """How much is done. `together`: runs that share a process, which is as good and starts once."""
+    """The size of the benchmark. `together`: runs in one process, which saves starts."""
 
     steps: int
     together: int
@@ -165,11 +169,11 @@ def follow(runs: list[Run], pace: Pace) -> list[Curve]:
     return curves
 
 
-# -- what the runs say ---------------------------------------------------------------------------
+# -- evaluation of runs ---------------------------------------------------------------------------
 
 
 def measure(task: str, pace: Pace, pool: ThreadPoolExecutor) -> list[Curve]:
-    """Curves of one task: stock's seeds, then every other side with one of them."""
+    """Curves of one task: the stock seeds, then the other sides."""
 
     def follow_all(runs: list[Run]) -> Iterator[Curve]:
         groups: list[list[Run]] = []
@@ -187,8 +191,9 @@ def measure(task: str, pace: Pace, pool: ThreadPoolExecutor) -> list[Curve]:
 
 
 def innermost(stock: list[Curve]) -> int:
-    """The seed farthest from the ends of the spread by both measures. Of five seeds at most four
-    are an end by either, so there is one that is none."""
+    """The seed farthest from the ends of the spread in both measures.
+
+    At most four of five seeds are an end in a measure, so one seed is never an end."""
 
     def room(curve: Curve) -> int:
         ranks = [sorted(of(one) for one in stock).index(of(curve)) for of in MEASURES.values()]
@@ -198,9 +203,10 @@ def innermost(stock: list[Curve]) -> int:
 
 
 def cases_of(task: str, curves: list[Curve]) -> Iterator[dict[str, Any]]:
-    """Each precision by each measure, means of the seeds that it ran. `spread`: of all of stock's
-    runs; `ratios`: of each seed; `kin`: of stock's other instruction sets, one seed; `passed`: as
-    the head of this file demands."""
+    """A case for each precision and measure, as means over the seeds that ran.
+
+    `spread`: of all stock runs. `ratios`: of each seed. `kin`: of the other instruction sets of
+    stock, with one seed. `passed`: the condition in this module's docstring."""
     best = {one.run: one for one in curves if one.run.instructions == "best"}
     stock = [one for one in curves if one.run.side == "stock"]
     for precision, (name, of) in pairs(BITS, MEASURES.items()):
@@ -229,7 +235,7 @@ def cases_of(task: str, curves: list[Curve]) -> Iterator[dict[str, Any]]:
 
 
 def write_figures(task: str, curves: list[Curve]) -> None:
-    """docs/figures/numerics_parity_TASK.csv with every loss, and .png."""
+    """Write docs/figures/numerics_parity_TASK.csv with all losses, and .png."""
     FIGURES.mkdir(parents=True, exist_ok=True)
     path = FIGURES / f"numerics_parity_{task}.csv"
     with path.open("w", newline="") as file:
@@ -241,7 +247,7 @@ def write_figures(task: str, curves: list[Curve]) -> None:
 
 
 def _plot(task: str, curves: list[Curve], path: Path) -> None:
-    """Above the losses, below their distance from the same run in stock float32."""
+    """Upper plot: the losses. Lower plot: their differences from the same run in stock float32."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -284,9 +290,11 @@ def _smoothed(losses: list[float], window: int) -> Tensor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GridError:
-    """Distance of products from float64: the worst layer's. `frobenius`: norm of the error over
-    norm of the product; `scaled`: largest error over |row| |column|; `relative`: largest error of
-    an element over the element itself; `typical`: the middle layer's `frobenius`."""
+    """Errors of products against float64, of the worst layer.
+
+    `frobenius`: norm of the error / norm of the product. `scaled`: largest error / (|row|
+    |column|). `relative`: largest error of an element / the element. `typical`: `frobenius` of the
+    middle layer."""
 
     grid: str
     frobenius: float
@@ -307,11 +315,11 @@ def minilm_factors(sentences: int = 8) -> list[tuple[Tensor, Tensor]]:
             layer.register_forward_hook(keep)
     with torch.no_grad():
         model(**models.reviews(sentences, 48)[0])
-    return found[:-1]  # the classifier's weights are not of the checkpoint
+    return found[:-1]  # the checkpoint has no weights of the classifier
 
 
 def minilm_grid_error() -> list[GridError]:
-    """Stock float32, one grid a row at each precision, and grids for blocks along K."""
+    """The errors of stock float32, of one grid per row at each precision, and of block grids."""
     factors = minilm_factors()
     found = [_error_of("stock float32", factors, torch.mm)]
     for precision, bits in BITS.items():
@@ -324,7 +332,9 @@ def minilm_grid_error() -> list[GridError]:
 
 
 def _blocked_product(a: Tensor, b: Tensor, *, bits: int, block: int) -> Tensor:
-    """Blocks along K with a grid each, added in float64: the error of the grids, no definition."""
+    """Products with a grid for each block along K, added in float64.
+
+    They show the error of the grids; no operator is defined so."""
     pairs = zip(a.split(block, 1), b.split(block, 0), strict=True)
     return torch.stack([product(one, other, bits) for one, other in pairs]).sum(0)
 
@@ -353,7 +363,7 @@ def _error_of(grid: str, factors: list[tuple[Tensor, Tensor]], multiply: Any) ->
 
 
 def grid_cases() -> Iterator[dict[str, Any]]:
-    """The errors as a table and as cases against stock float32."""
+    """Print the errors as a table; returns them as cases against stock float32."""
     if absent := models.missing("minilm"):
         print(f"MiniLM's products: left out, no {', '.join(absent)} here")
         return
