@@ -1,7 +1,8 @@
-"""How two processes share the tests (`make test`): a process takes the next test that is free.
+"""Distributes tests over the processes of `make test`.
 
-Tests whose set-up costs more than the tests themselves stay together in one process. pytest's marks
-of groups do not reach the scheduler with pytest 9.2 and xdist 3.8, so the groups are paths.
+A free process takes the next test. Tests with an expensive common set-up form a group, which one
+process runs. With pytest 9.2 and xdist 3.8, pytest's group marks do not reach the scheduler, so the
+groups are lists of paths.
 """
 
 import pytest
@@ -29,7 +30,7 @@ TOGETHER = {
 
 
 class GroupScheduling(LoadScopeScheduling):
-    """Hands out single tests, and the groups of `TOGETHER` whole. The largest group goes first."""
+    """Assigns single tests and whole groups of `TOGETHER`, the largest group first."""
 
     def _split_scope(self, nodeid: str) -> str:
         for group, places in TOGETHER.items():
@@ -39,5 +40,5 @@ class GroupScheduling(LoadScopeScheduling):
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> GroupScheduling:
-    """Called in the process that hands the tests out, if there are several."""
+    """A hook of xdist. Its controlling process calls it if there are several workers."""
     return GroupScheduling(config, log)

@@ -1,4 +1,4 @@
-"""How much of a long test runs where: a part in `make soak`, all of it in `make proofs`."""
+"""Amounts of long tests: a part in `make soak`, the whole in `make proofs`."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import pytest
 
 
 def soak_or_proof(*, soak: Any, proof: Any) -> list[Any]:
-    """Parameters of a test that runs for minutes in `make soak`, for longer in `make proofs`."""
+    """Parameters of a test: minutes in `make soak`, longer in `make proofs`."""
     return [
         pytest.param(soak, marks=pytest.mark.soak, id="soak"),
         pytest.param(proof, marks=pytest.mark.proof, id="proof"),

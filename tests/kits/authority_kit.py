@@ -1,4 +1,4 @@
-"""An authority in memory with a submitter, operators, verifiers and a clock: tests build on it."""
+"""A kit: an authority in memory with a submitter, operators, verifiers and a clock."""
 
 import hashlib
 from collections.abc import Mapping
@@ -34,7 +34,7 @@ SECRET = hashlib.sha256(b"submitter's chain").digest()
 
 
 class AuthorityKit:
-    """Two treasury keys of three; `op-a` and `op-b`; `v-1` and `v-2` replay `class-a`."""
+    """Two of three treasury keys; operators `op-a`, `op-b`; verifiers `v-1`, `v-2` of `class-a`."""
 
     def __init__(
         self, store: JournalStore | None = None, *, parameters: Parameters | None = None
@@ -47,7 +47,7 @@ class AuthorityKit:
         self.authority = self.boot()
 
     def boot(self, *, remembered: Checkpoint | None = None) -> Authority:
-        """Start on what the store holds."""
+        """Start an authority on the store's content."""
         return Authority(
             config=Config(
                 network="testnet",
@@ -64,7 +64,7 @@ class AuthorityKit:
         )
 
     def send(self, name: str, role: str, command: Command, *, head: str = "") -> dict[str, Any]:
-        """The authority's answer."""
+        """Sign and send a command; returns the answer."""
         self.sent += 1
         envelope = orders.write(
             key_of(name),
@@ -79,19 +79,21 @@ class AuthorityKit:
         return self.authority.submit([envelope])[0]
 
     def accept(self, name: str, role: str, command: Command) -> dict[str, Any]:
-        """The receipt's body of what must be accepted."""
+        """Send a command that must be accepted; returns the body of its receipt."""
         answer = self.send(name, role, command)
         assert "receipt" in answer, f"{command} -> {answer}"
         return check_receipt(answer["receipt"], self.authority.public_key)
 
     def treasury(self, command: Command) -> None:
-        """Two keys agree."""
+        """Propose with one treasury key and approve with another."""
         proposal = self.accept("treasury-0", "treasury", command)["command"]
         self.accept("treasury-1", "treasury", Approve(proposal=proposal))
 
     def begin(self, *, joined: Mapping[str, str] | None = None, **job: Any) -> "AuthorityKit":
-        """Everyone joins, as `class-a` where `joined` does not say else; `job-1` opens, of which
-        everything is drawn unless `job` says else."""
+        """Join all parties and open `job-1`.
+
+        `joined`: name -> numerics class; the default is `class-a`. `job`: fields of the job; by
+        default all segments are drawn."""
         joined = joined or {}
         for name, role in (("submitter", "submitter"), ("op-a", "operator"), ("op-b", "operator")):
             numerics = "class-a" if role == "operator" else ""
@@ -118,11 +120,11 @@ class AuthorityKit:
         return slot
 
     def record(self, evidence: Evidence) -> Command:
-        """What puts evidence into the journal."""
+        """The command that records evidence."""
         return Record(evidence=evidence)
 
     def request(self, slot: str) -> Command:
-        """What asks for a slot."""
+        """The command that requests a slot."""
         return ledger_kit.request_slot(slot)
 
     def answer(self, name: str, slot: str, **changes: Any) -> Commit:
@@ -136,7 +138,7 @@ class AuthorityKit:
         return ledger_kit.commit(leaf)
 
     def reveal(self) -> None:
-        """The submitter's driver shows its link for every batch that waits."""
+        """Show the submitter's link for each waiting batch, as its driver does."""
         for batch in self.authority.read("unrevealed", {"job": "job-1"}):
             audits = self.authority.settlement.jobs["job-1"].audits
             link = beacon.link_of(SECRET, LINKS, audits.revealed + 1)
@@ -144,7 +146,7 @@ class AuthorityKit:
             self.accept("driver", "driver", Record(evidence=reveal))
 
     def replay(self, *, honest: bool = True) -> None:
-        """Every verifier that is asked says what an honest replay gives, or something else."""
+        """Answer all open replays with the honest result, or with a wrong one."""
         names = {party_of(name): name for name in ("v-1", "v-2")}
         while waiting := self.authority.read("audits", {}):
             for one in waiting:
@@ -155,7 +157,7 @@ class AuthorityKit:
                 self.accept(names[one["party"]], "verifier", Record(evidence=verdict))
 
     def pass_time(self, by_ms: int) -> None:
-        """The clock moves, and the authority notices."""
+        """Advance the clock and call the authority's tick."""
         self.clock.advance(by_ms)
         self.authority.tick()
 
@@ -164,7 +166,7 @@ class AuthorityKit:
 
 
 def sign_for(kit: AuthorityKit, name: str, command: Commit) -> dict[str, str]:
-    """A commitment that an operator signs without sending it."""
+    """A signed commitment that is not sent."""
     body = {
         "network": "testnet",
         "genesis": kit.authority.genesis,

@@ -1,4 +1,4 @@
-"""The journal stores that the contract is tried on: each opens a journal that begins empty."""
+"""The journal stores under the contract test. Each opens an empty journal."""
 
 from itertools import count
 from pathlib import Path
@@ -15,20 +15,20 @@ _SCHEMAS = count()
 
 
 class Backend(Protocol):
-    """One journal's place. What the place is called, `address`, is what `open_journal` takes."""
+    """The place of one journal. `address`: the argument of `open_journal`."""
 
     address: str
 
     def open(self, *, read_only: bool = False) -> JournalStore:
-        """Open the journal, as often as one likes."""
+        """Open the journal. May be called repeatedly."""
         ...
 
     def forbid(self, number: int) -> None:
-        """Let the storage refuse that line, whoever writes it."""
+        """Make the storage refuse this line from every writer."""
         ...
 
     def allow(self) -> None:
-        """Take `forbid` back."""
+        """Undo `forbid`."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""What the tests of the core share: answers read, senders by role, a treasury of three keys."""
+"""Helpers for tests of the ledger's core: readers of books, senders by role, a 2-of-3 treasury."""
 
 from collections.abc import Callable
 from typing import Any
@@ -47,7 +47,7 @@ def reason_of(answer: Answer) -> Reason | None:
 
 
 def moves(entry: Entry) -> list[tuple[str, str, int, str]]:
-    """The money that an entry moved: debit, credit, amount, memo."""
+    """The postings of an entry: (debit, credit, amount in micro-credits, memo)."""
     return [
         (event.debit, event.credit, event.amount_micro, event.memo)
         for event in entry.events
@@ -60,7 +60,7 @@ def memos(entry: Entry) -> list[str]:
 
 
 def state_of(book: Book) -> dict[str, Any]:
-    """Everything that a book holds, to compare."""
+    """The whole content of a book, for comparisons."""
     return {**vars(book), "balances": dict(book.balances)}
 
 
@@ -103,7 +103,7 @@ def challenge_in(kit: Kit, challenge: str) -> ChallengeEntry:
 
 
 def leaf(slot: str = SECOND, operator: str = "op-a", **changes: Any) -> Leaf:
-    """What `operator` answers to a slot that the busy kit has issued."""
+    """The leaf with which `operator` answers a slot of the busy kit."""
     return leaf_of(slot, operator, **changes)
 
 
@@ -133,12 +133,12 @@ def open_challenge(challenge: str, slot: str) -> OpenChallenge:
 
 
 def signed_answer(kit: Kit, name: str, slot: str, **changes: Any) -> dict[str, str]:
-    """A commitment to one leaf, signed and never sent."""
+    """A signed commitment to one leaf that is not sent."""
     return kit.sign(name, "operator", commit(leaf_of(slot, name, **changes))).to_json()
 
 
 def two_answers(kit: Kit, name: str, slot: str) -> ReportEquivocation:
-    """What nobody but a cheat signs."""
+    """A report of two different signed answers to one slot."""
     first, second = (signed_answer(kit, name, slot, state_after=state) for state in ("a", "b"))
     return ReportEquivocation(slot=slot, first=first, second=second)
 
@@ -171,7 +171,7 @@ def treasury(command: Command) -> Attempt:
 
 
 def later(by_ms: int, attempt: Attempt) -> Attempt:
-    """The same at a later moment; the clock is then put back, for a kit that tests share."""
+    """The same attempt at a later time. Resets the clock, because tests share the kit."""
 
     def at(kit: Kit) -> Answer:
         kit.clock.advance(by_ms)
@@ -187,14 +187,14 @@ def later(by_ms: int, attempt: Attempt) -> Attempt:
 
 
 class CouncilKit(Kit):
-    """Two of the treasury's three keys must agree; what `treasury` asks, `treasury-b` approves."""
+    """A kit with a 2-of-3 treasury. `treasury` proposes and `treasury-b` approves."""
 
     def __init__(self, **changes: Any) -> None:
         keys = [key_of(name).public.hex() for name in TREASURY_KEYS]
         super().__init__(found(treasury_keys=keys, treasury_threshold=2, **changes))
 
     def propose(self, command: Command, name: str = "treasury") -> str:
-        """A proposal that waits, by its name."""
+        """Propose a command; returns the name of the proposal."""
         return super().accept(name, "treasury", command).envelope.body_hash
 
     def approve(self, name: str, proposal: str) -> Entry:

@@ -1,4 +1,4 @@
-"""One ledger with something of everything in it, for the tests of what is refused."""
+"""One ledger with records in all states, for tests of refusals."""
 
 import functools
 
@@ -31,7 +31,7 @@ from tests.kits.ledger_kit import (
 )
 
 NOW = 1_700_000_000_000
-"""When the busy kit begins, and ends: its clock stands still."""
+"""The time of the busy kit. Its clock stands still."""
 
 CHEATED = slot_of("job-1", "task-cheat", 0)
 CHEATED_TOO = slot_of("job-1", "task-cheat", 1)
@@ -46,15 +46,14 @@ SMALL = slot_of("job-small", "task-0", 0)
 
 
 def busy_kit() -> CouncilKit:
-    """Something of everything: what the table of refusals is tried on.
+    """A ledger with records in all states, for the table of refusals.
 
-    `task-0` of `job-1` is worked on by op-a: its segment 0 is committed, 1 and 3 are issued.
-    `task-1` is free, `task-done` finished, `task-old` at attempt 1, `task-b` paid to op-b.
-    `job-done` is closed, `job-b` belongs to another driver and submitter, `job-small` can pay one
-    segment, which is promised. In `job-asked` one challenge is open and one has ended. `op-cheat`
-    was slashed in `job-1` and `op-late` in `job-done` after its end, which it challenges;
-    `op-jailed` is in jail, `op-poor` has no stake, op-b has stake on its way out, and one
-    proposal waits.
+    `task-0` of `job-1` belongs to op-a: its segment 0 is committed, 1 and 3 are issued. `task-1` is
+    free, `task-done` is finished, `task-old` is at attempt 1, `task-b` is paid to op-b. `job-done`
+    is closed. `job-b` has another driver and submitter. `job-small` can pay one segment, which is
+    promised. `job-asked` has an open challenge and an ended one. `op-cheat` was slashed in `job-1`.
+    `op-late` was slashed in `job-done` after its end, and challenges that. `op-jailed` is in jail,
+    `op-poor` has no stake, op-b unbonds stake, and one proposal waits.
     """
     kit = CouncilKit()
     kit.join("submitter", "submitter", deposit_micro=10_000)
@@ -105,7 +104,7 @@ def busy_kit() -> CouncilKit:
 
 @functools.cache
 def shared_kit() -> CouncilKit:
-    """One for all tests that change nothing, which they show by comparing it with `as_it_was`."""
+    """The kit of all tests that must not change it. They compare it with `as_it_was`."""
     return busy_kit()
 
 

@@ -1,4 +1,4 @@
-"""The catalog's programs on small data, by the name of a case."""
+"""The catalog's programs with small data: one case each."""
 
 from functools import cache
 from typing import Any
@@ -22,7 +22,7 @@ def lists(values: np.ndarray[Any, Any], length: int) -> pa.Array:
 
 
 def pictures() -> Prepared:
-    """A brighter line tells the class."""
+    """Images in which the position of a bright line is the class."""
     splits: dict[str, pa.Table] = {}
     for split, rows in (("train", 256), ("test", 64)):
         labels = Rng(split).integers((rows,), 10).numpy()
@@ -47,7 +47,7 @@ def numbers() -> Prepared:
 
 @cache
 def material(name: str) -> tuple[Prepared, dict[str, Any]]:
-    """Data and config of a case."""
+    """(data, config) of a case."""
     match name:
         case "fashion cnn":
             return pictures(), {"model": "cnn", "width": 4, "lr": 5e-3}

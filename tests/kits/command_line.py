@@ -1,4 +1,4 @@
-"""`gensyn-ray` as a person calls it, in this process: one of its own takes seconds to start."""
+"""Runs `gensyn-ray` commands in this process, because a new process takes seconds to start."""
 
 import io
 from contextlib import redirect_stderr, redirect_stdout
@@ -9,7 +9,7 @@ from gensyn_ray.cli import main
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Said:
-    """How a command ended, and what it printed."""
+    """The exit code of a command and its output."""
 
     returncode: int
     stdout: str
@@ -17,7 +17,7 @@ class Said:
 
 
 def gensyn_ray(*arguments: str) -> Said:
-    """Raises whatever the command lets out besides its exit code: that would be a traceback."""
+    """Run a command. Raises what a user would see as a traceback."""
     out, error, code = io.StringIO(), io.StringIO(), 0
     with redirect_stdout(out), redirect_stderr(error):
         try:

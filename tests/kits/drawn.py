@@ -1,4 +1,4 @@
-"""Examples drawn by hypothesis, and equality of bits."""
+"""Examples that hypothesis draws, and comparison of bits."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from workloads.numerics.examples import Drawn
 
 
 class Explored(Drawn):
-    """Shapes, strides and kinds of values are hypothesis' choice, so that it can shrink them."""
+    """Hypothesis chooses shapes, strides and kinds of values, so it can shrink them."""
 
     def __init__(self, data: Any) -> None:
         super().__init__("explored", data.draw(st.integers(0, 2**32 - 1), label="seed"))
@@ -20,7 +20,7 @@ class Explored(Drawn):
 
 
 def tensors_in(value: Any) -> list[torch.Tensor]:
-    """Every tensor of a result, in order."""
+    """The tensors of a result, in order."""
     if isinstance(value, torch.Tensor):
         return [value]
     if isinstance(value, list | tuple):
@@ -29,7 +29,7 @@ def tensors_in(value: Any) -> list[torch.Tensor]:
 
 
 def bits_of(value: Any) -> list[tuple[Any, ...]]:
-    """What two results must share: shapes, dtypes and bits. NaN is NaN, whatever its payload."""
+    """The shapes, dtypes and bits of a result. All NaNs are equal."""
     found: list[tuple[Any, ...]] = []
     for one in tensors_in(value):
         flat = torch.empty(one.numel(), dtype=one.dtype).copy_(one.detach().reshape(-1))

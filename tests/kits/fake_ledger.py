@@ -1,4 +1,4 @@
-"""The one fake of `LedgerClient`, for those who talk to a ledger. It has no rules.
+"""The fake of `LedgerClient`. It has no rules.
 
 `tests/contract/test_fake_ledger.py` ties it to the real client and authority: same receipts, same
 refusals. Readings cannot differ in shape: a test changes values of a real authority's reading.
@@ -26,7 +26,7 @@ PARAMETERS: dict[str, dict[str, str]] = {
     "object_rights": {"trial": "trial-task-0", "party": party_of("op-a"), "kind": "states"},
     "balance": {"party": party_of("op-a")},
 }
-"""What a reading is asked with besides the job."""
+"""Parameters of a reading, in addition to the job."""
 
 
 def receipt_for(
@@ -65,7 +65,7 @@ def _real_reading(view: str) -> bytes:
 class FakeLedger:
     """Accepts every well-formed signed command and answers it with a receipt.
 
-    `script`: what the next commands meet instead, an error or an answer, one after the other.
+    `script`: errors or answers for the next commands, in order, in place of a receipt.
     `refuses`: the refusal of every command. `unreachable`: the error of every reading.
     `views`: readings, or functions of a reading's parameters. `seen`: every envelope that was
     sent; `accepted`: the commands that got a receipt; `asked`: the readings. `kept`: a place for
@@ -83,7 +83,7 @@ class FakeLedger:
         self.kept: list[dict[str, Any]] = []
 
     def submit(self, envelope: Envelope) -> dict[str, Any]:
-        """A receipt. Raises `Refused`, or what the script says."""
+        """A receipt. Raises `Refused`, or an error of the script."""
         self.seen.append(envelope)
         step = self.script.pop(0) if self.script else self.refuses or self._receipt(envelope)
         if isinstance(step, Exception):

@@ -1,10 +1,10 @@
-"""An HTTP proxy that goes wrong on request: it stands between a client and a real server.
+"""An HTTP proxy between a client and a real server, with planned faults.
 
     with FaultyProxy(server_port) as proxy:
         proxy.plan("GET", Fault.SLOW_DOWN, Fault.RESET)   # the next two GETs; then all is well
 
-What it does to a request is what networks and busy stores do. Requests travel unchanged, headers
-included, so signatures that cover the host hold.
+The faults are those of networks and busy stores. Requests travel unchanged, headers included, so
+signatures that cover the host stay valid.
 """
 
 import http.client
@@ -18,7 +18,7 @@ from types import TracebackType
 
 
 class Fault(Enum):
-    """`LOST_ANSWER`: the server did it, and the line breaks before it can say so."""
+    """`LOST_ANSWER`: the server applies the request; the connection breaks before its answer."""
 
     SLOW_DOWN = auto()
     SERVER_ERROR = auto()
@@ -40,7 +40,7 @@ NO_LINGER = struct.pack("ii", 1, 0)
 
 
 class FaultyProxy:
-    """Listens on `port` while it is entered. `seen` lists the methods of all requests."""
+    """A context manager that listens on `port`. `seen`: the methods of all requests."""
 
     def __init__(self, backend: int) -> None:
         self._backend = backend
@@ -74,19 +74,19 @@ class FaultyProxy:
         self._server.server_close()
 
     def plan(self, method: str, *faults: Fault) -> None:
-        """What goes wrong with the next requests of a method, one fault each."""
+        """Plan the faults of the next requests of a method, one for each request."""
         self._plans += [(method, fault) for fault in faults]
 
     def always(self, method: str, fault: Fault, where: str = "") -> None:
-        """What goes wrong with every request of a method whose path has `where` in it."""
+        """Plan a fault for every request of a method whose path contains `where`."""
         self._always[method] = (where, fault)
 
     def left(self) -> int:
-        """Planned faults that have not happened."""
+        """The planned faults that have not happened."""
         return len(self._plans)
 
     def fault_of(self, method: str, path: str) -> Fault | None:
-        """The fault of a request that has just come."""
+        """The fault of an arriving request."""
         with self._lock:
             self.seen.append(method)
             for index, (planned, fault) in enumerate(self._plans):
@@ -164,4 +164,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
 
     def log_message(self, format: str, *args: object) -> None:
-        """Nothing: tests say what they expect."""
+        """No log: tests check results."""

@@ -1,7 +1,7 @@
-"""Envelopes that must be refused, made from a seed, each with the reasons that may be given.
+"""Forged envelopes from a seed, each with the allowed reasons of its refusal.
 
-A forger here knows everything that is public: the network's name and genesis, every party's key,
-every command that was ever accepted. What they lack is other people's private keys.
+The forger knows all public data: the network's name and genesis, the public keys of all parties and
+all accepted commands. It does not know the private keys of others.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from tests.kits.authority_kit import AuthorityKit
 from tests.kits.ledger_kit import key_of, party_of
 
 ORDER = 2**252 + 27742317777372353535851937790883648493
-"""Of the group of Ed25519 (RFC 8032): adding it to the second half of a signature malleates it."""
+"""Order of the Ed25519 group (RFC 8032). Added to a signature's second half, it malleates it."""
 
 SMALL_ORDER_KEYS = [
     "00" * 32,
@@ -32,7 +32,7 @@ SMALL_ORDER_KEYS = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forgery:
-    """`reasons`: any of these is the right answer."""
+    """A forged envelope. `reasons`: the allowed reasons of its refusal."""
 
     name: str
     envelope: Envelope
@@ -40,7 +40,7 @@ class Forgery:
 
 
 class Forger:
-    """Forges against the network of a kit, whose `op-a` is an honest operator."""
+    """Forges commands in a kit's network. `op-a` is an honest operator."""
 
     def __init__(self, kit: AuthorityKit, seed: int) -> None:
         self._kit = kit
@@ -49,7 +49,7 @@ class Forger:
         self._accepted = [Envelope.from_json(one) for one in _accepted(kit)]
 
     def next(self) -> Forgery:
-        """The next forgery; never the same twice."""
+        """The next forgery. All forgeries differ."""
         kinds: list[Callable[[], Forgery]] = [
             *(self.wrong_network, self.wrong_genesis, self.wrong_head, self.expired),
             *(self.reused_nonce, self.another_key, self.flipped_bits, self.malleated),
@@ -60,10 +60,10 @@ class Forger:
         ]
         return self._random.choice(kinds)()
 
-    # -- what forgeries are made of ----------------------------------------------------------
+    # -- material of forgeries ---------------------------------------------------------------
 
     def body(self, **changes: Any) -> dict[str, Any]:
-        """A command of `op-a` that would be accepted as it stands."""
+        """A command of `op-a` that the network would accept."""
         self._count += 1
         fresh: dict[str, Any] = {
             "network": "testnet",
@@ -245,7 +245,7 @@ class Forger:
         return Forgery(name="replayed", envelope=envelope, reasons=(Reason.BAD_SIGNATURE,))
 
     def self_approval(self) -> Forgery:
-        """One treasury key approves again what it proposed itself, or what nobody did."""
+        """A treasury key approves its own proposal, or one that does not exist."""
         key = key_of("treasury-0")
         waiting = list(self._kit.authority.journal.book.proposals)
         proposal = self._random.choice([*waiting, self.text()])

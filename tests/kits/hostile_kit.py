@@ -1,4 +1,4 @@
-"""An authority that must answer whatever is signed and sent to it."""
+"""An authority that must answer every signed body."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ ROLES = {"d": "driver", "s": "submitter", "t": "treasury"}
 
 
 class Network:
-    """An authority with one funded submitter and one open job, called 5."""
+    """An authority with one funded submitter and one open job, named 5."""
 
     def __init__(self) -> None:
         self.clock = ManualClock(now_ms=1_000)
@@ -47,7 +47,7 @@ class Network:
         return self.authority.submit([signer.sign(command)])[0]
 
     def send_raw(self, who: str, operation: str, arguments: Any) -> dict[str, Any]:
-        """Sign and send arguments that need not spell a command."""
+        """Sign and send arguments. They may be no valid command."""
         body = {
             "network": "n",
             "genesis": self.authority.genesis,

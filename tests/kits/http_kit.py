@@ -1,4 +1,4 @@
-"""Real servers on threads, and bare connections to their sockets."""
+"""Real servers in threads, and raw connections to their sockets."""
 
 import socket
 import threading
@@ -17,7 +17,7 @@ PATIENCE_S = 20.0
 
 @contextmanager
 def serving(app: ASGIApp, address: str, *, limits: Limits = LIMITS, **tls: str) -> Iterator[None]:
-    """The application behind a real server on a thread; on leaving it is stopped in order."""
+    """Run the application behind a real server in a thread. Stops it in order at the exit."""
     where = parse_listen_address(address, **tls)
     with listen(where) as listener:
         server = make_server(app, where, limits=limits)
@@ -33,7 +33,7 @@ def serving(app: ASGIApp, address: str, *, limits: Limits = LIMITS, **tls: str) 
 
 
 def wait_until(true: Callable[[], bool]) -> None:
-    """Return once `true()` holds. Fails after `PATIENCE_S`."""
+    """Wait until `true()` holds. Fails after `PATIENCE_S`."""
     deadline_s = time.monotonic() + PATIENCE_S
     while not true():
         assert time.monotonic() < deadline_s, "waited in vain"
@@ -41,14 +41,14 @@ def wait_until(true: Callable[[], bool]) -> None:
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nothing listens on."""
+    """A free TCP port of 127.0.0.1."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         return probe.getsockname()[1]
 
 
 @contextmanager
 def connected(address: str) -> Iterator[socket.socket]:
-    """A bare connection to a Unix socket."""
+    """A raw connection to a Unix socket."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(PATIENCE_S)
         connection.connect(address.removeprefix("unix:"))
@@ -56,7 +56,7 @@ def connected(address: str) -> Iterator[socket.socket]:
 
 
 def received(connection: socket.socket) -> bytes:
-    """Everything that comes until the other side closes or resets the connection."""
+    """All bytes until the other side closes or resets the connection."""
     answer = b""
     with suppress(ConnectionResetError):
         while part := connection.recv(65_536):
@@ -65,7 +65,7 @@ def received(connection: socket.socket) -> bytes:
 
 
 def send_until_cut(connection: socket.socket, part: bytes, *, at_most: int) -> int:
-    """Bytes that the other side let in."""
+    """The number of bytes that the other side accepted before it cut the connection."""
     sent = 0
     with suppress(ConnectionError):
         while sent < at_most:
@@ -75,6 +75,6 @@ def send_until_cut(connection: socket.socket, part: bytes, *, at_most: int) -> i
 
 
 def posted(path: str, content: bytes) -> bytes:
-    """A POST as it travels."""
+    """The bytes of a POST request."""
     head = f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(content)}\r\n\r\n"
     return head.encode() + content

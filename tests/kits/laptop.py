@@ -1,9 +1,9 @@
-"""A submitter's machine, as a process of its own that has Ray Client and nothing of the head's.
+"""A submitter's machine: a process that has Ray Client and no access to the head's files.
 
     python -m tests.kits.laptop ADDRESS KEY_FILE open|read [JOB]
 
-`open` prints a job's id and waits for its end; `read` prints what the job gave, as JSON. Ends with
-code 3 if anything opens a file of the network's, which a real laptop could not.
+`open` prints the id of a job and waits for its end. `read` prints the result of the job as JSON.
+Exit code 3: the process opened a file of the network, which a real laptop cannot.
 """
 
 import json
@@ -36,13 +36,13 @@ def sweep(network: Network, rates: list[float]) -> gensyn_ray.Job:
 
 
 def population_based() -> PopulationBasedTraining:
-    """Every two segments the worse half of the trials takes over a state of the better one."""
+    """Every two segments, the worse half of the trials copies states of the better half."""
     return PopulationBasedTraining(
         time_attr="training_iteration",
         perturbation_interval=2,
         quantile_fraction=0.5,
         hyperparam_mutations={"lr": [0.001, 0.02, 0.1]},
-        synch=True,  # else a trial that begins late may find the others at their ends
+        synch=True,  # else a late trial may start after the end of the others
     )
 
 

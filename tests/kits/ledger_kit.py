@@ -1,4 +1,4 @@
-"""A ledger in memory, keys for everyone, and a clock that moves when told: tests build on it."""
+"""A kit: a ledger in memory, keys for all parties, and a manual clock."""
 
 import hashlib
 from collections.abc import Mapping
@@ -40,7 +40,7 @@ LIFE_MS = 60_000
 
 
 def key_of(name: str) -> SigningKey:
-    """Everyone's key follows from their name."""
+    """The signing key of a party, derived from its name."""
     return SigningKey(hashlib.sha256(name.encode()).digest())
 
 
@@ -53,7 +53,7 @@ def slot_of(job: str, task: str, segment: int, attempt: int = 0) -> str:
 
 
 def found(network: str = NETWORK, **changes: Any) -> Found:
-    """The command that a network begins with."""
+    """The command that founds a network."""
     fields: dict[str, Any] = {
         "network": network,
         "network_key": key_of("network").public.hex(),
@@ -67,7 +67,7 @@ def found(network: str = NETWORK, **changes: Any) -> Found:
 
 
 def parameters(**changes: int) -> Parameters:
-    """Settings whose times are all different: a mix-up of two would show."""
+    """Parameters with distinct times, so that a mix-up of two fails a test."""
     fields = {
         "reserve_micro": RESERVE_MICRO,
         "challenge_bond_micro": BOND_MICRO,
@@ -85,7 +85,7 @@ def parameters(**changes: int) -> Parameters:
 
 
 def open_job(job: str, **changes: Any) -> OpenJob:
-    """A job of `driver`, with a budget of 100 segments."""
+    """A job of `driver`, with a budget for 100 segments."""
     fields: dict[str, Any] = {
         "job": job,
         "kind": "sweep",
@@ -132,13 +132,13 @@ def leaf_of(slot: str, operator: str, **changes: Any) -> Leaf:
 
 
 def commit(*leaves: Leaf) -> Commit:
-    """A commitment under the right root."""
+    """A commitment of leaves with the correct root."""
     root = merkle.root_of(leaf.encode() for leaf in leaves)
     return Commit(root=root.hex(), leaves=list(leaves))
 
 
 class Kit:
-    """Sends commands to a journal and folds what is accepted. Nonces never repeat by themselves."""
+    """Sends commands to a journal and folds the accepted ones. Each gets a new nonce."""
 
     def __init__(self, command: Found | None = None) -> None:
         self.journal = Journal()
@@ -150,7 +150,7 @@ class Kit:
         self.accept("network", "network", command or found())
 
     def sign(self, name: str, role: str, command: Command, **header: Any) -> Envelope:
-        """An envelope; `header` overrides network, genesis, nonce or expiry_ms."""
+        """A signed envelope. `header` overrides network, genesis, nonce or expiry_ms."""
         self._sent += 1
         defaults: dict[str, Any] = {
             "network": self.network,
@@ -161,7 +161,7 @@ class Kit:
         return orders.write(key_of(name), command, role=role, **{**defaults, **header})
 
     def submit(self, envelope: Envelope) -> Answer:
-        """Decide an envelope now, and fold it if it is accepted."""
+        """Decide an envelope at the present time and fold it if it is accepted."""
         answer = self.journal.propose(envelope, self.clock())
         if isinstance(answer, Entry):
             self.journal.apply(answer)
@@ -170,11 +170,11 @@ class Kit:
         return answer
 
     def send(self, name: str, role: str, command: Command, **header: Any) -> Answer:
-        """Sign and submit."""
+        """Sign and submit a command."""
         return self.submit(self.sign(name, role, command, **header))
 
     def accept(self, name: str, role: str, command: Command) -> Entry:
-        """Send what must be accepted."""
+        """Send a command that must be accepted."""
         answer = self.send(name, role, command)
         assert isinstance(answer, Entry), f"{command} -> {answer}"
         return answer
@@ -186,7 +186,7 @@ class Kit:
         return dict(self.journal.book.balances)
 
     def join(self, name: str, role: str, *, deposit_micro: int = 0, bond_micro: int = 0) -> None:
-        """Make a party known, and give it credits and stake."""
+        """Join a party and give it credits and stake."""
         numerics = "" if role == "submitter" else "class-a"
         self.accept(name, role, Join(name=name, numerics=numerics))
         if deposit_micro:
@@ -209,7 +209,7 @@ class Kit:
             self.accept(name, "operator", request_slot(slot))
 
     def commit(self, name: str, *slots: str) -> None:
-        """Issue slots and answer them in one commitment."""
+        """Issue slots and answer them with one commitment."""
         self.issue(name, *slots)
         self.accept(name, "operator", commit(*(leaf_of(slot, name) for slot in slots)))
 
@@ -238,7 +238,7 @@ def kit_with_parties(command: Found | None = None) -> Kit:
 
 
 def kit_with_job() -> Kit:
-    """As above, with `job-1` open and its tasks `task-0` and `task-1` started."""
+    """`kit_with_parties` with an open `job-1` and its started tasks `task-0` and `task-1`."""
     kit = kit_with_parties()
     kit.open_job("job-1", "task-0", "task-1")
     return kit

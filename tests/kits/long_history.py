@@ -1,4 +1,4 @@
-"""A long history of the ledger: what exports are tried on."""
+"""A long history of the ledger, for tests of exports."""
 
 import functools
 
@@ -18,7 +18,7 @@ TWO_YEARS_MS = 2 * 365 * 86_400_000
 
 
 def long_history() -> Kit:
-    """Three jobs over two years: pay, a refusal, a challenge, a slash, refunds, large amounts."""
+    """Three jobs over two years: pay, refused pay, a challenge, a slash, refunds, large amounts."""
     kit = kit_with_parties()
     kit.join("op-cheat", "operator", deposit_micro=300, bond_micro=200)
     kit.open_job("job-1", "task-0", "task-1", "task-2")

@@ -1,4 +1,4 @@
-"""Results of small programs, here and in a process that believes to be on an old processor."""
+"""Results of small programs in this process, and in a process restricted to SSE2."""
 
 from gensyn_ray.domain.leaf import result_digest
 from tests.kits import small_programs
@@ -19,7 +19,7 @@ PROGRAMS = (small_programs.Small, small_programs.Dropout)
 
 
 def results(program: type[Program], mode: str, segments: int = 2) -> list[str]:
-    """Result digests of a program's first segments, computed here."""
+    """Result digests of a program's first segments, computed in this process."""
     one = program()
     spec = TaskSpec(bundle="b" * 64, config={"lr": 0.2}, seed=5, task="t000", numerics=mode)
     runner = Runner(one, spec, one.load_data(), arithmetic)

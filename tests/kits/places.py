@@ -1,4 +1,4 @@
-"""Stores that the contracts are tried on, opened as the network and as a volunteer open them."""
+"""Stores under the contract tests, opened as the network and as a volunteer open them."""
 
 from dataclasses import replace
 
@@ -17,8 +17,9 @@ def address_of(uri: str) -> BucketAddress:
 
 
 def presigned(uri: str, *, at: str = "", retry: RetryPolicy | None = None) -> Presigned:
-    """A volunteer's objects, of a presigner that lets it do everything. `at`: where links lead to
-    instead of the store itself, as `http://HOST:PORT`."""
+    """A volunteer's objects behind a presigner that allows everything.
+
+    `at`: the address in links, `http://HOST:PORT`; the default is the store itself."""
     address = address_of(uri)
     links = Links(address)
 
@@ -26,7 +27,7 @@ def presigned(uri: str, *, at: str = "", retry: RetryPolicy | None = None) -> Pr
         grant = links.reading(kind, digest) if method == "get" else links.storing_state(digest)
         if not at:
             return grant
-        # moto does not mind another host than the one that was signed.
+        # moto accepts another host than the signed one.
         return replace(grant, url=grant.url.replace(str(address.endpoint_url), at, 1))
 
     return Presigned(ask, where=str(address), retry=retry)

@@ -1,10 +1,10 @@
-"""A PostgreSQL server of a test's own: a temporary folder, a Unix socket, no TCP port.
+"""A PostgreSQL server for tests, in a temporary folder, on a Unix socket, without a TCP port.
 
     with running_postgres() as conninfo:
         PostgresJournal(conninfo)
 
-The server is Debian's package `postgresql` or whatever `initdb` is on the path. It refuses to run
-as root, so a test run by root starts it as `postgres`, or as `nobody` where there is no such user.
+The server is that of Debian's package `postgresql`, or of the `initdb` on the path. It refuses to
+run as root. Root's tests start it as `postgres`, or as `nobody` if that user is missing.
 """
 
 import os
@@ -24,7 +24,7 @@ CALL_S = 90
 
 
 def postgres_binaries() -> Path | None:
-    """Folder with `initdb` and `pg_ctl`: the newest of Debian's, else the path's; None if none."""
+    """The folder with `initdb` and `pg_ctl`: Debian's newest, else the path's, else None."""
     found = [path.parent for path in Path("/usr/lib/postgresql").glob("*/bin/initdb")]
     if found:
         return max(found, key=lambda folder: float(folder.parent.name))
@@ -34,15 +34,15 @@ def postgres_binaries() -> Path | None:
 
 @contextmanager
 def running_postgres(*settings: str) -> Iterator[str]:
-    """An empty server; yields its address, ends it and removes it. Skips where there is none.
+    """Run an empty server; yields its address. Skips the test if PostgreSQL is not installed.
 
-    `settings` are the server's, as in "fsync=off".
+    `settings`: of the server, such as "fsync=off".
     """
     binaries = postgres_binaries()
     if binaries is None:
         pytest.skip("no PostgreSQL: neither /usr/lib/postgresql/*/bin/initdb nor initdb on PATH")
     user = _server_user()
-    # A socket's path may have 107 bytes: pytest's own temporary folders are too deep.
+    # The path of a socket has at most 107 bytes. Pytest's temporary folders are too deep.
     folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
     data, log = folder / "data", folder / "log"
 
@@ -76,7 +76,7 @@ def running_postgres(*settings: str) -> Iterator[str]:
 
 
 def _server_user() -> dict[str, Any]:
-    """Who runs the server, as `subprocess` wants it; empty for whoever runs the tests."""
+    """Arguments of `subprocess` for the server's user; empty for the present user."""
     if os.geteuid() != 0:
         return {}
     users = {user.pw_name: user for user in pwd.getpwall()}

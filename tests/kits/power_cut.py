@@ -1,14 +1,14 @@
-"""A disk that loses power: SQLite's files through a VFS that knows what was synced.
+"""A simulated disk that loses power: a VFS for SQLite that records syncs.
 
-Every write goes to the real file, so that SQLite reads what it wrote; nothing is synced for real.
-Beside it the disk keeps what a power cut would leave: each file as of its last sync, and what was
-done since. At the cut everything fails, and `image_after_cut` says what a machine would find: of
-the writes that were not synced, each whole, or lost, or torn between sectors.
+Each write goes to the real file, so SQLite reads its own writes. No real sync happens. The disk
+records the content of each file at its last sync and the later operations. After the cut all
+operations fail. `image_after_cut` gives a possible content of the disk after the restart: each
+unsynced write is whole, lost, or torn at a sector boundary.
 
-A write never harms the bytes around it (SQLite assumes so of all disks: POWERSAFE_OVERWRITE). The
-folder is synced by the first sync through each opening of a log or rollback journal, as SQLite's
-own VFS does it; files made or deleted since may be there or not, each for itself. The log's index
-in shared memory (`-shm`) is not among a VFS's files; it is lost, and SQLite makes it again.
+A write does not damage the bytes around it: SQLite assumes this of all disks (POWERSAFE_OVERWRITE).
+The first sync of a newly opened log or rollback journal syncs the folder, as in SQLite's own VFS.
+Later creations and deletions of files may be lost, each independently. The log's index in shared
+memory (`-shm`) is not a file of the VFS. It is lost, and SQLite builds it again.
 """
 
 from collections.abc import Mapping
@@ -21,12 +21,12 @@ import apsw
 
 SECTOR = 512
 TORN = 0.3
-"""Share of the writes not come through that leave some of their sectors."""
+"""The share of lost writes that leave some of their sectors."""
 JOURNALS = apsw.SQLITE_OPEN_WAL | apsw.SQLITE_OPEN_MAIN_JOURNAL | apsw.SQLITE_OPEN_SUPER_JOURNAL
 
 
 class PowerCut(apsw.IOError):
-    """The power is gone."""
+    """The disk has lost its power."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Write:
         image[self.offset : self.offset + len(self.data)] = self.data
 
     def sectors(self) -> "list[Write]":
-        """The same, cut where sectors end."""
+        """The same write, cut at the ends of sectors."""
         end = self.offset + len(self.data)
         first = self.offset - self.offset % SECTOR
         bounds = [self.offset, *range(first + SECTOR, end, SECTOR), end]
@@ -59,7 +59,7 @@ class Truncate:
 
 @dataclass(eq=False, slots=True)
 class Content:
-    """What a file holds for certain, and what was done to it since."""
+    """The synced content of a file, and the operations since its last sync."""
 
     synced: bytearray = field(default_factory=bytearray)
     since: list[Write | Truncate] = field(default_factory=list)
@@ -82,9 +82,9 @@ class Content:
 
 
 class Disk:
-    """One folder's files, until the power goes in operation number `cut_at`.
+    """The files of one folder. The power fails in operation number `cut_at`.
 
-    `images`: contents by name to begin with; the folder itself must hold the same.
+    `images`: file name -> content at the start; the folder must have the same files.
     """
 
     def __init__(self, cut_at: int, images: Mapping[str, bytes]) -> None:
@@ -92,7 +92,7 @@ class Disk:
         self._cut_at = cut_at
         self._now = {name: Content(bytearray(image)) for name, image in images.items()}
         self._synced = dict(self._now)
-        """The folder as of its last sync."""
+        """The folder at its last sync."""
 
     @property
     def is_off(self) -> bool:
@@ -107,29 +107,29 @@ class Disk:
         return self._now.setdefault(name, Content())
 
     def change(self, content: Content, change: Write | Truncate) -> None:
-        """One operation. If the power goes in it, it may come through all the same."""
+        """Count one operation. If the power fails in it, it may still take effect."""
         self.check_power()
         content.since.append(change)
         self._operate()
 
     def sync(self, content: Content, *, folder_too: bool) -> None:
-        """One operation. If the power goes in it, nothing was synced."""
+        """Count one operation. If the power fails in it, nothing was synced."""
         self._operate()
         content.sync()
         if folder_too:
             self._synced = dict(self._now)
 
     def delete(self, name: str, is_synced: bool) -> None:
-        """One operation."""
+        """Count one operation."""
         self._operate()
         del self._now[name]
         if is_synced:
             self._synced = dict(self._now)
 
     def image_after_cut(self, random: Random) -> dict[str, bytes]:
-        """What the folder may hold when the power is back: contents by name."""
-        # How much comes through differs from cut to cut, so that "nearly all" and "nearly
-        # nothing" are tried as often as the middle.
+        """A possible content of the folder after the cut: file name -> bytes."""
+        # The share of surviving writes differs between cuts, so that "nearly all" and
+        # "nearly none" occur as often as the middle.
         through = random.choice((0.0, 0.1, 0.5, 0.9, 1.0))
         images: dict[str, bytes] = {}
         for name in sorted(self._now.keys() | self._synced.keys()):
@@ -145,7 +145,7 @@ class Disk:
 
 
 class CutVfs(apsw.VFS):
-    """SQLite's default VFS, over a disk that may lose its power."""
+    """SQLite's default VFS on a disk that may lose its power."""
 
     def __init__(self, name: str, disk: Disk) -> None:
         self._disk = disk
@@ -165,12 +165,12 @@ class CutVfs(apsw.VFS):
 
 
 class CutFile(apsw.VFSFile):
-    """A file of the default VFS that is synced for the disk alone."""
+    """A file of the default VFS. Syncs reach only the simulated disk."""
 
     def __init__(self, disk: Disk, name: str | apsw.URIFilename | None, flags: list[int]) -> None:
         self._disk = disk
         path = name.filename() if isinstance(name, apsw.URIFilename) else name
-        # SQLite's temporary files have no name, and nobody looks for them after a cut.
+        # SQLite's temporary files have no name, and no start reads them after a cut.
         self._content = disk.open(Path(path).name) if path else Content()
         made = flags[0] & apsw.SQLITE_OPEN_CREATE and flags[0] & JOURNALS
         self._folder_is_due = bool(made)

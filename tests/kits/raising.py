@@ -1,4 +1,4 @@
-"""A program whose author made a mistake, where the config says."""
+"""A program with a mistake at the place that the config names."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,10 +1,10 @@
-"""Random commands, mostly sensible, straight through the ledger's pure core.
+"""Random commands, mostly valid, for the ledger's pure core.
 
     python -m tests.kits.random_books --operations 10000 --seeds 1000      ten million operations
 
-Orders are built without signatures: who may sign what is tried elsewhere, and a signature costs
-more than everything else here together. Each seed is a network of its own, with times short enough
-for everything that time does to happen.
+Commands have no signatures: other tests check the rights of signers, and a signature costs more
+time than the rest of a command. Each seed is a separate network. Its times are short, so that all
+timed transitions happen.
 """
 
 import argparse
@@ -76,7 +76,7 @@ NAME_OF = {party_of(name): name for name in ROLE_OF}
 
 @dataclass(kw_only=True)
 class Summary:
-    """What happened over some operations. `transitions`: (machine, before, event, after)."""
+    """Counts over some operations. `transitions`: (machine, state before, event, state after)."""
 
     operations: int = 0
     accepted: Counter[str] = field(default_factory=Counter[str])
@@ -123,7 +123,7 @@ class RandomBooks:
     # -- sending -----------------------------------------------------------------------------
 
     def send(self, name: str, command: Command, role: str = "") -> bool:
-        """Decide, check, apply; whether it was accepted."""
+        """Decide, check and apply a command; returns whether it was accepted."""
         self._sent += 1
         header = Header(
             network="random",
@@ -151,7 +151,7 @@ class RandomBooks:
         return True
 
     def mint(self, name: str, amount_micro: int) -> None:
-        """Two keys of the treasury agree."""
+        """Propose with one treasury key and approve with another."""
         deposit = commands.Deposit(party=party_of(name), amount_micro=amount_micro)
         if self.send(TREASURY[0], deposit):
             self.send(TREASURY[1], commands.Approve(proposal=list(self.book.proposals)[-1]))
@@ -172,13 +172,13 @@ class RandomBooks:
                 self.summary.transitions.add(step)
 
     def _check_slash(self, event: events.Tombstoned) -> None:
-        """Called when the stake has moved already: what was taken is there, and backed the job."""
+        """Check a slash. The stake has moved already; the slashed amount backed the job."""
         held = self.book.balances[accounts.slashed(event.job, event.operator)]
         assert event.slashed_micro == held
         assert held <= self.book.jobs[event.job].backing_micro[event.operator]
 
     def _states(self, event: events.Event) -> Iterator[tuple[tuple[str, str], str]]:
-        """States of everything that an event may change, by (machine, name)."""
+        """(machine, name) -> state, of all records that an event may change."""
         book = self.book
         match event:
             case (
@@ -227,10 +227,10 @@ class RandomBooks:
         if (slash := self.book.slashes.get(operator)) is not None:
             yield ("slash", operator), slash.state.value
 
-    # -- what is asked -----------------------------------------------------------------------
+    # -- random commands ---------------------------------------------------------------------
 
     def step(self) -> None:
-        """One random command at a random later moment."""
+        """Send one random command at a random later time."""
         self.now_ms += self.chance.choice((0, 0, 1, 5, 40))
         if self.chance.random() < 0.003:
             self.now_ms += self.chance.choice((600, 3_000, 7_000))
@@ -249,20 +249,20 @@ class RandomBooks:
         return self.chance.choice((0, -1, 1, 5, 60, 150, 700, 10**18 + 1))
 
     def job(self) -> str:
-        """An open job mostly, any job sometimes, no job seldom."""
+        """Mostly an open job, sometimes any job, rarely a job that does not exist."""
         open_jobs = [name for name, job in self.book.jobs.items() if not job.closed]
         if open_jobs and self.chance.random() < 0.9:
             return self.chance.choice(open_jobs)
         return self.chance.choice([*self.book.jobs, "job-none"])
 
     def proof(self) -> str:
-        """A slot to accuse someone with, of a closed job as often as of an open one."""
+        """A slot for an accusation, of closed jobs as often as of open ones."""
         closed = [name for name, job in self.book.jobs.items() if job.closed]
         name = self.chance.choice(closed) if closed and self.chance.random() < 0.5 else self.job()
         return self.slot(*SlotState, job=name)
 
     def slot(self, *states: SlotState, job: str = "") -> str:
-        """A slot in one of these states, or one that was never issued."""
+        """A slot in one of these states, or a slot that was never issued."""
         return self._slot_of(self.book.jobs.get(job or self.job()), states)
 
     def _slot_of(self, job: JobEntry | None, states: Sequence[SlotState]) -> str:
@@ -341,7 +341,7 @@ def bond(books: RandomBooks) -> Asked:
 
 
 def unbond(books: RandomBooks) -> Asked:
-    """A part, or everything that is free: then a slash must reach into what unbonds."""
+    """A part of the free stake or all of it. After all of it, a slash must cut unbonding stake."""
     name = books.anyone()
     free_micro = books.book.balances[accounts.free_stake(party_of(name))]
     amount_micro = books.chance.choice([books.amount(), free_micro])
@@ -566,7 +566,7 @@ _NAMES, _WEIGHTS = list(WEIGHTS), list(WEIGHTS.values())
 
 
 def check(books: RandomBooks) -> None:
-    """Every invariant, and that the events alone give the same book."""
+    """Check all invariants, and that the events alone give the same book."""
     assert invariants.check(books.book) == []
     again = Book()
     again.apply_all(books.history)
@@ -578,7 +578,7 @@ def check(books: RandomBooks) -> None:
 
 
 def run(seed: int, operations: int) -> Summary:
-    """Raises `AssertionError` with the seed at the first thing that is wrong."""
+    """Run one seed. Raises `AssertionError` with the seed at the first violation."""
     books = RandomBooks(seed)
     try:
         while books.summary.operations < operations:
@@ -594,7 +594,7 @@ def run(seed: int, operations: int) -> Summary:
 
 
 def run_many(seeds: range, operations: int) -> Summary:
-    """Over all cores."""
+    """Run seeds on all cores."""
     whole = Summary()
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         for summary in pool.map(run, seeds, [operations] * len(seeds), chunksize=4):

@@ -1,4 +1,4 @@
-"""A request for a replay, and the work of an honest operator."""
+"""A request for a replay, and the segments of an honest operator."""
 
 from tests.kits.memory_store import ProgramStore
 from verifier_actors.replay.replay import ReplayRequest
@@ -14,7 +14,7 @@ def request(store: ProgramStore, state_before: str = "") -> ReplayRequest:
 
 
 def work(store: ProgramStore, program: type[Program], segments: int) -> list[Computed]:
-    """What an honest operator computes and stores."""
+    """Compute and store segments, as an honest operator does."""
     one = program()
     runner = Runner(one, store.spec, one.load_data(), arithmetic)
     done = [runner.run_segment() for _ in range(segments)]

@@ -1,10 +1,10 @@
-"""S3 servers of a test's own, each with an empty bucket: a real one (Ceph's gateway) and moto.
+"""S3 servers for tests, each with an empty bucket: Ceph's gateway, and the mock moto.
 
     with running_ceph() as server:
         Blobs(server.uri)           # with server.credentials in the environment
 
-Ceph comes from Debian's packages `ceph-mon ceph-osd radosgw ceph-common`. One monitor and one OSD
-that keeps everything in memory serve a gateway on a free port; about 12 seconds and 200 MB.
+Ceph needs Debian's packages `ceph-mon ceph-osd radosgw ceph-common`. One monitor and one OSD in
+memory serve a gateway on a free port. The start takes about 12 seconds and 200 MB.
 """
 
 import secrets
@@ -35,7 +35,7 @@ BUCKET = "network"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class S3Server:
-    """`credentials`: the environment of those who may use the bucket."""
+    """A running server. `credentials`: environment variables that give access to the bucket."""
 
     port: int
     credentials: Mapping[str, str]
@@ -50,7 +50,7 @@ class S3Server:
         return f"s3://{BUCKET}/{prefix}?endpoint_override={self.host}:{port}&scheme=http"
 
     def client(self) -> Any:
-        """What the test itself uses to look into the bucket."""
+        """The client with which a test reads the bucket."""
         return boto3.client(
             "s3",
             endpoint_url=f"http://{self.host}:{self.port}",
@@ -84,7 +84,7 @@ def _answers(server: S3Server) -> Callable[[], bool]:
 
 @contextmanager
 def running_moto(host: str = "127.0.0.1") -> Iterator[S3Server]:
-    """A mock of S3 at an address of this machine: it does not check signatures."""
+    """Run a mock of S3 on this machine. It does not check signatures."""
     server = _server(free_port(), host)
     folder = Path(tempfile.mkdtemp(prefix="moto-"))
     command = [sys.executable, "-m", "moto.server", "-H", host, "-p", str(server.port)]
@@ -100,7 +100,7 @@ def running_moto(host: str = "127.0.0.1") -> Iterator[S3Server]:
 
 @contextmanager
 def running_ceph() -> Iterator[S3Server]:
-    """Ceph's S3 gateway, which checks signatures. Skips where its packages are missing."""
+    """Run Ceph's S3 gateway, which checks signatures. Skips if its packages are missing."""
     if missing := [program for program in CEPH if shutil.which(program) is None]:
         pytest.skip(f"no Ceph: {', '.join(missing)} missing (see .ci/run for the packages)")
     server = _server(free_port())
@@ -121,7 +121,7 @@ def _start_ceph(server: S3Server, folder: Path, children: list[Child]) -> None:
     conf.write_text(_CEPH_CONF.format(folder=folder, fsid=cluster, monitor=monitor))
 
     def call(*command: str) -> str:
-        """What a command says, tried again until its monitor or OSD is ready for it."""
+        """The output of a command, repeated until its monitor or OSD is ready."""
         deadline = time.monotonic() + CALL_S
         while True:
             done = subprocess.run(

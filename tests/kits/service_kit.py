@@ -19,7 +19,7 @@ def envelope(number: int = 0, **body: Any) -> Envelope:
 
 
 class ScriptedBackend:
-    """Accepts every command but one that says `"no"`, and remembers its calls."""
+    """Accepts every command except `"no"`, and records its calls."""
 
     def __init__(self) -> None:
         self.batches: list[list[Envelope]] = []
@@ -55,7 +55,7 @@ class ScriptedBackend:
 
     @property
     def taken(self) -> list[Envelope]:
-        """Every command that was handed over, in order."""
+        """All received commands, in order."""
         return [one for batch in self.batches for one in batch]
 
     def tick(self) -> None:

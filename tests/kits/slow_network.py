@@ -16,7 +16,7 @@ from workloads.numerics.profiles import best_profiles
 def network_on(hosts: Sequence[SlowHost], *, seed: int) -> Iterator[Network]:
     """A submitter's client; an honest volunteer runs on each host, all other processes run here.
 
-    Volunteers reach the objects over their links alone.
+    Volunteers reach the objects only over their links.
     """
     profile = best_profiles()[0]
     head_ip = hosts[0].head_ip

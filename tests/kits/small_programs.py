@@ -47,7 +47,7 @@ class Small(Program):
 
 
 class InPlace(Small):
-    """Prepares its data where they lie: a second run that were given them would see others."""
+    """Changes its data in place, so a second run on the same data would differ."""
 
     def init(self, config: Config, data: State, rng: Rng) -> None:
         data["x"].mul_(2.0)
@@ -81,7 +81,7 @@ class Scheduled(Small):
 
 
 class Stepped(Scheduled):
-    """Milestones, which torch keeps in a counter with whole numbers as keys."""
+    """A schedule with milestones, which torch stores in a `Counter` with integer keys."""
 
     def init(self, config: Config, data: State, rng: Rng) -> None:
         Small.init(self, config, data, rng)
@@ -114,7 +114,7 @@ class Averaged(Small):
 
 
 class Poisoned(Small):
-    """Config: `poison`, what it puts into its weights, and `metric`, what it reports."""
+    """Config: `poison`, a value that it writes into its weights; `metric`, the value it reports."""
 
     def step(self, data: State, rng: Rng) -> None:
         with torch.no_grad():

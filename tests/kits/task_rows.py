@@ -1,4 +1,4 @@
-"""Rows of tasks, as the authority answers a driver."""
+"""Rows of tasks, as in the authority's answer to a driver."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from gensyn_ray.queries.rows import TaskRow
 
 
 def task_row(**values: Any) -> TaskRow:
-    """A task without good segments, but for these values."""
+    """The row of a task without good segments, with these values changed."""
     nothing: dict[str, Any] = {
         "trial": "",
         "spec": "",

@@ -1,8 +1,7 @@
-"""A process that has imported everything and forks authorities: `python -m tests.kits.zygote`.
+"""A process with all imports that forks authorities: `python -m tests.kits.zygote`.
 
-Reads lines `HOME ADDRESS` and answers each with the pid of a fresh authority that serves them. An
-interpreter that starts from nothing takes seconds; a fork takes milliseconds, and runs the same
-code.
+Reads lines `HOME ADDRESS`. For each it forks an authority and prints its pid. A new interpreter
+takes seconds to start; a fork takes milliseconds and runs the same code.
 """
 
 import os
@@ -14,7 +13,7 @@ from pathlib import Path
 from gensyn_ray.services import authority, authority_daemon
 
 LINKS = 1 << 8
-"""A short beacon chain: computing the usual one would take longer than a trial."""
+"""A short beacon chain. The usual one takes longer to compute than a trial."""
 
 
 def main() -> None:
