@@ -1,9 +1,9 @@
 """Vectors as slices of int8 in the layout of AMX tiles: each vector is snapped to its grid, and
 each integer is cut into digits.
 
-q = d2 * 128^2 + d1 * 128 + d0 with -64 <= d0, d1 < 64 and |d2| <= 64. Three slices hold |q| <=
-2^20, two hold |q| <= 2^13. Digits of at most 64 in magnitude stay exact on processors that saturate
-the int16 sum of two int8 products.
+q = d2 * 128^2 + d1 * 128 + d0 with -64 <= d0, d1 < 64 and |d2| <= 64. Three slices hold
+|q| <= 2^20, two hold |q| <= 2^13. Digits of at most 64 in magnitude stay exact on processors that
+saturate the int16 sum of two int8 products.
 
 A *panel* is 16 vectors. Its layout is [K tile][slice][1024 bytes], and a K tile is 64 elements of
 each vector. In the left factor, the 1024 bytes are 16 rows (one per vector) of 64 elements. In the
@@ -87,8 +87,8 @@ def _read(builder: Any, address: Any, kind: Any, lanes: int) -> Any:
 
 
 def _snap_float64(builder: Any, x: Any, bits: int, lanes: int) -> Any:
-    """The integers nearest to x * 2^bits, ties to even: int32 lanes. x: float64 lanes with |x| <=
-    1."""
+    """The integers nearest to x * 2^bits, ties to even: int32 lanes. x: float64 lanes with
+    |x| <= 1."""
     kind = ir.VectorType(ir.DoubleType(), lanes)
     scaled = builder.fmul(x, ir.Constant(kind, [2.0**bits] * lanes))
     shifted = builder.fadd(scaled, ir.Constant(kind, [1.5 * 2.0**52] * lanes))

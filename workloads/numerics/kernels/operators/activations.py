@@ -147,7 +147,7 @@ _one_pass(aten.relu.default, _relu)
 
 @kernel_for(aten.threshold_backward.default)
 def threshold_backward(gradient: Tensor, x: Tensor, threshold: float) -> Tensor:
-    """gradient where x > threshold, else 0. Float32 of one shape; other arguments go to the
+    """0 where x <= threshold, else gradient. Float32 of one shape; other arguments go to the
     reference definition."""
     if x.dtype != torch.float32 or gradient.dtype != x.dtype or gradient.shape != x.shape:
         return elementwise.threshold_backward(gradient, x, threshold)

@@ -151,8 +151,8 @@ def fill_bernoulli(
 def fill_uniform(
     x: Tensor, low: float = 0.0, high: float = 1.0, *, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Fill x in place with uniform float32 numbers in [low, high). Raises `ValueError` if low >
-    high."""
+    """Fill x in place with uniform float32 numbers in [low, high). Raises `ValueError` if
+    low > high."""
     values = torch.empty(x.numel())
     fill_unit(*_key(generator), array(values))
     return x.copy_(reference.spread(values, low, high).reshape(x.shape))

@@ -77,8 +77,8 @@ def _path_of(module: str) -> Path:
 
 class SourceLocator:
     """Tells numba the cache folder of a kernel. The methods are those of numba's own locators
-    (`numba.core.caching`). Numba finds the class by its name in the option CACHE_LOCATOR_CLASSES.
-    """
+    (`numba.core.caching`). Numba finds the class by its name in the option
+    CACHE_LOCATOR_CLASSES."""
 
     def __init__(self, function: Any) -> None:
         self._line = function.__code__.co_firstlineno

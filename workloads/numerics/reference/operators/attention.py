@@ -1,9 +1,11 @@
-"""Scaled dot-product attention, as the CPU's flash operator is called.
+"""Reference definition of scaled dot-product attention, with the signature of the CPU's flash
+operator.
 
-Scores are an exact product in float64. With t = exp(score - row maximum), at most 1, the weights
-of the values are t / S, S the exact sum of t. The products with t take it on one fixed grid, since
-1 bounds it: out = (t V) / S, and the gradient of V is t' (dO / S). The gradient of the scores is
-rounded to float32 and then snapped by rows for dQ and by columns for dK.
+Scores are an exact product, scaled in float64. t = exp(score - row maximum) is at most 1. The
+weights of the values are t / S, with the exact sum S of t over the keys. The products with t use
+one fixed grid, because 1 bounds t: the output is (t V) / S, and the gradient of V is t' (dO / S).
+The gradient of the scores is rounded to float32. It is then snapped by rows for dQ and by columns
+for dK.
 """
 
 import math
@@ -43,7 +45,8 @@ def _head_gradients(s: Source) -> tuple[Any, ...]:
 
 
 def factor_of(query: Tensor, scale: float | None) -> float:
-    """What scores are multiplied by: 1 / sqrt(width), both correctly rounded, if not given."""
+    """The multiplier of the scores. Without `scale`, 1 / sqrt(width), both operations correctly
+    rounded."""
     return 1.0 / math.sqrt(query.shape[-1]) if scale is None else float(scale)
 
 
@@ -55,7 +58,8 @@ def _shares(
     scale: float | None,
     bits: int,
 ) -> tuple[Tensor, Tensor, Tensor, float]:
-    """t (..., queries, keys), its row sums, the row maxima (both kept), float64, and the scale."""
+    """t (..., queries, keys), its row sums and the row maxima (..., queries, 1), all float64, and
+    the multiplier of the scores."""
     factor = factor_of(q, scale)
     scores = product(q, k.transpose(-1, -2), bits) * factor
     if mask is not None:
@@ -68,7 +72,7 @@ def _shares(
 
 
 def _times_shares(t: Tensor, other: Tensor, bits: int) -> Tensor:
-    """t (at most 1) x other, exact on the grids of 2^-bits and of the columns of `other`."""
+    """t x other, float64. The grid of t is 2^-bits; `other` is snapped by columns."""
     fixed = torch.zeros((), dtype=torch.int64, device=t.device)
     columns = exponents(other, [other.dim() - 2])
     total = exact_integers(snap(t, fixed, bits), snap(other, columns, bits), bits)
@@ -87,9 +91,13 @@ def attention(
     scale: float | None = None,
     bits: int,
 ) -> tuple[Tensor, Tensor]:
-    """(batch, heads, queries, width) and (batch, heads, queries): output and log of the row sums.
+    """Output (batch, heads, queries, width) and log-sum-exp of the scores (batch, heads, queries),
+    float32.
 
-    A row of which every key is masked gives zeros."""
+    A query with every key masked gives zeros and -inf. `bits`: magnitude bits of the factors of
+    each product. `dropout_p` is ignored: torch calls this operator only without dropout. Raises
+    `NotFinite`.
+    """
     t, total, largest, _ = _shares(query, key, is_causal, attn_mask, scale, bits)
     empty = largest == -torch.inf
     out = torch.where(empty, 0.0, _times_shares(t, value, bits) / total).to(torch.float32)
@@ -98,7 +106,8 @@ def attention(
 
 
 def as_stock_lays_it_out(out: Tensor) -> Tensor:
-    """Heads beside each other in memory, so that they join into one width by a view."""
+    """The same values in the memory layout of the stock operator, (batch, queries, heads, width). A
+    view then joins the heads into one width."""
     return out.transpose(1, 2).contiguous().transpose(1, 2)
 
 
@@ -121,6 +130,7 @@ def attention_backward(
     scale: float | None = None,
     bits: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of query, key and value, float32 of their shapes. Raises `NotFinite`."""
     t, total, largest, factor = _shares(query, key, is_causal, attn_mask, scale, bits)
     shared = torch.where(largest == -torch.inf, 0.0, widened(grad_out) / total).to(torch.float32)
     grad_value = _times_shares(t.transpose(-1, -2), shared, bits).to(torch.float32)

@@ -1,4 +1,4 @@
-"""Batch normalisation over all dimensions but the second."""
+"""Reference definition of batch normalisation: over all dimensions but the second."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -39,12 +39,12 @@ def _batch_gradients(s: Source) -> tuple[Any, ...]:
 
 
 def along_channels(x: Tensor, like: Tensor) -> Tensor:
-    """(C,) as float64 (C, 1, ...), to go with (N, C, ...)."""
+    """x (C,) as float64 (C, 1, ...), which broadcasts with `like` (N, C, ...)."""
     return widened(x).reshape(-1, *[1] * (like.dim() - 2))
 
 
 def affine(normal: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
-    """normal * weight + bias in float64."""
+    """normal * weight + bias, float64. A missing weight or bias is skipped."""
     scaled = normal if weight is None else normal * along_channels(weight, normal)
     return scaled if bias is None else scaled + along_channels(bias, normal)
 
@@ -55,7 +55,8 @@ def statistics(running_mean: Tensor, running_var: Tensor, eps: float) -> tuple[T
 
 
 def remember(running: Tensor | None, observed: Tensor, momentum: float) -> None:
-    """running = running * (1 - momentum) + observed * momentum, float32 roundings, in place."""
+    """running = running * (1 - momentum) + observed * momentum, in place, with float32
+    roundings."""
     if running is not None:
         running.copy_(running * (1.0 - momentum) + observed.to(running.dtype) * momentum)
 
@@ -71,7 +72,12 @@ def batch_norm(
     momentum: float,
     eps: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(y, mean, 1 / sqrt(variance + eps)); updates the running statistics in training."""
+    """(y, mean, 1 / sqrt(variance + eps)): y has the shape and dtype of x, the others are float32
+    (C,).
+
+    Training updates the running statistics in place. Evaluation returns empty tensors for the last
+    two. Raises `NotFinite`.
+    """
     if not training:
         assert running_mean is not None
         assert running_var is not None
@@ -103,7 +109,8 @@ def batch_norm_backward(
     eps: float,
     output_mask: Sequence[bool],
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """Gradients of x, weight and bias; None where the mask says so."""
+    """Gradients of x, weight and bias. None for a gradient that `output_mask` does not ask for.
+    Raises `NotFinite`."""
     dims = [at for at in range(x.dim()) if at != 1]
     count = x.numel() // x.shape[1]
     if train:
@@ -117,7 +124,7 @@ def batch_norm_backward(
     centre, width = along_channels(mean, x), along_channels(scale, x)
     normal = (widened(x) - centre) * width
     g, bound = widened(gradient), exponents(gradient, dims)
-    # In evaluation the values are not normalised by their own statistics: bounded by their largest.
+    # Evaluation does not normalise x by its own statistics: the bound sqrt(count) does not hold.
     steered_bound = bound + norm_exponent(count) if train else exponents(g * normal, dims)
     plain_sum, steered_sum = exact_sum(g, dims, bound), exact_sum(g * normal, dims, steered_bound)
     gx = None

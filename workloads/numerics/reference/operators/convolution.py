@@ -1,8 +1,10 @@
-"""Convolutions of one and two dimensions, each result one exact matrix product.
+"""Reference definition of convolutions in one and two dimensions. Each result is one exact matrix
+product.
 
-Windows become rows of a matrix, each ordered by place and then by channel. The gradient of the
-input is the product of windows of the spread output gradient with the mirrored kernel, so that
-contributions of overlapping windows are added inside the product, as integers, and never as floats.
+The windows of the input are the rows of a matrix, ordered by place and then by channel. The
+gradient of the input is a product of two factors: windows of the output gradient, spread by the
+stride, and the mirrored kernel. Contributions of overlapping windows are therefore added as
+integers inside the product, and never as floats.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,7 +26,8 @@ Multiply = Callable[[Tensor, Tensor, Tensor | None, int], Tensor]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """How windows lie on images; one number for each of two dimensions."""
+    """Placement of windows on images. Each list has one number for each of the two dimensions, in
+    pixels."""
 
     stride: list[int]
     padding: list[int]
@@ -33,13 +36,14 @@ class Shape:
 
 
 Gather = Callable[[Tensor, list[int], list[int], Shape], list[Tensor]]
-"""Padded images (N, C, H, W), the kernel's size, how many windows down and across, their shape ->
-for each group a matrix of windows (N down across, KH KW C / groups)."""
+"""(padded images (N, C, H, W), kernel size [KH, KW], windows [down, across], shape) -> for each
+group, the windows as a matrix (N * down * across, KH * KW * C / groups)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Means:
-    """What a convolution is made of."""
+    """The operations that a convolution is made of. Kernels replace them with faster ones of the
+    same bits."""
 
     multiply: Multiply
     gather: Gather
@@ -48,11 +52,12 @@ class Means:
 
 
 def multiply_plainly(a: Tensor, b: Tensor, bias: Tensor | None, bits: int) -> Tensor:
+    """The reference definition of `Means.multiply`. Raises `NotFinite`."""
     return products.mm(a, b, bits=bits) if bias is None else products.addmm(bias, a, b, bits=bits)
 
 
 def places(x: Tensor, kernel: Sequence[int], stride: list[int], dilation: list[int]) -> list[int]:
-    """How many windows fit down and across x (N, C, H, W). Raises `ValueError` if none does."""
+    """Number of windows down and across x (N, C, H, W). Raises `ValueError` if no window fits."""
     counts = [
         (size - step * (k - 1) - 1) // jump + 1
         for size, k, jump, step in zip(x.shape[2:], kernel, stride, dilation, strict=True)
@@ -63,7 +68,7 @@ def places(x: Tensor, kernel: Sequence[int], stride: list[int], dilation: list[i
 
 
 def windows(x: Tensor, kernel: Sequence[int], stride: list[int], dilation: list[int]) -> Tensor:
-    """View of x (N, C, H, W) as (N, C, OH, OW, KH, KW)."""
+    """x (N, C, H, W) as a view (N, C, OH, OW, KH, KW). Raises `ValueError` if no window fits."""
     counts = places(x, kernel, stride, dilation)
     inner = [x.stride(2 + i) * stride[i] for i in range(2)]
     outer = [x.stride(2 + i) * dilation[i] for i in range(2)]
@@ -73,6 +78,7 @@ def windows(x: Tensor, kernel: Sequence[int], stride: list[int], dilation: list[
 
 
 def gather_plainly(x: Tensor, kernel: list[int], counts: list[int], shape: Shape) -> list[Tensor]:
+    """The reference definition of `Means.gather`."""
     view = windows(x, kernel, shape.stride, shape.dilation)[:, :, : counts[0], : counts[1]]
     return [
         own.permute(0, 2, 3, 4, 5, 1).reshape(x.shape[0] * counts[0] * counts[1], -1)
@@ -81,6 +87,7 @@ def gather_plainly(x: Tensor, kernel: list[int], counts: list[int], shape: Shape
 
 
 def total_plainly(x: Tensor) -> Tensor:
+    """The reference definition of `Means.total`. Raises `NotFinite`."""
     return exact_sum(x, [0, 2, 3])
 
 
@@ -88,14 +95,15 @@ PLAIN = Means(multiply=multiply_plainly, gather=gather_plainly, total=total_plai
 
 
 def padded(x: Tensor, top: Sequence[int], bottom: Sequence[int]) -> Tensor:
-    """Zeros around the last two dimensions; negative numbers cut."""
+    """x with zeros around the last two dimensions. Negative padding removes rows and columns."""
     return functional.pad(x, (top[1], bottom[1], top[0], bottom[0]))
 
 
 def forward(
     x: Tensor, weight: Tensor, bias: Tensor | None, shape: Shape, means: Means, bits: int
 ) -> Tensor:
-    """(N, O, OH, OW) of x (N, C, H, W) and weight (O, C / groups, KH, KW)."""
+    """Convolution of x (N, C, H, W) with weight (O, C / groups, KH, KW): (N, O, OH, OW). Raises
+    `ValueError` if no window fits, and `NotFinite`."""
     image, kernel = padded(x, shape.padding, shape.padding), list(weight.shape[2:])
     counts = places(image, kernel, shape.stride, shape.dilation)
     each = weight.shape[0] // shape.groups
@@ -117,7 +125,8 @@ def input_gradient(
     bits: int,
     bias: Tensor | None = None,
 ) -> Tensor:
-    """Gradient (N, C, *size) of the input from that of the output (N, O, OH, OW)."""
+    """Gradient (N, C, *size) of the input, from the gradient (N, O, OH, OW) of the output. Raises
+    `NotFinite`."""
     spread = [
         (count - 1) * jump + 1 for count, jump in zip(gradient.shape[2:], shape.stride, strict=True)
     ]
@@ -135,7 +144,7 @@ def input_gradient(
 def weight_gradient(
     gradient: Tensor, x: Tensor, kernel: list[int], shape: Shape, means: Means, bits: int
 ) -> Tensor:
-    """Gradient (O, C / groups, KH, KW) of the weight."""
+    """Gradient (O, C / groups, KH, KW) of the weight. Raises `NotFinite`."""
     image = padded(x, shape.padding, shape.padding)
     each = gradient.shape[1] // shape.groups
     parts = []
@@ -148,12 +157,13 @@ def weight_gradient(
 
 
 def _flat(x: Tensor) -> Tensor:
-    """(N, C, W) as images of one row."""
+    """x (N, C, W) as images of one row, (N, C, 1, W). Images stay as they are."""
     return x.unsqueeze(2) if x.dim() == 3 else x
 
 
 def _shape(x: Tensor, stride: Any, padding: Any, dilation: Any, groups: int) -> Shape:
-    """In two dimensions, whatever it was. Raises `ValueError` for other dimensions."""
+    """The placement of windows in two dimensions. Raises `ValueError` unless x has one or two image
+    dimensions."""
     if x.dim() not in (3, 4):
         raise ValueError(f"a canonical convolution has one or two dimensions, not {x.dim() - 2}")
     lead: list[list[int]] = [[1], [0], [1]] if x.dim() == 3 else [[], [], []]
@@ -202,6 +212,12 @@ def convolution(
     bits: int,
     means: Means = PLAIN,
 ) -> Tensor:
+    """Convolution or transposed convolution of x, (N, C, W) or (N, C, H, W): float32 with O
+    channels.
+
+    Raises `ValueError` for other dimensions or if no window fits, and `NotFinite`. `bits`:
+    magnitude bits of the factors of each product.
+    """
     shape = _shape(x, stride, padding, dilation, groups)
     image, kernel = _flat(x), _flat(weight)
     if transposed:
@@ -237,6 +253,8 @@ def convolution_backward(
     bits: int,
     means: Means = PLAIN,
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Gradients of x, weight and bias. None for a gradient that `output_mask` does not ask for.
+    Raises `NotFinite`."""
     shape = _shape(x, stride, padding, dilation, groups)
     g, image, kernel = _flat(gradient), _flat(x), _flat(weight)
     gx = gw = gb = None

@@ -1,5 +1,7 @@
-"""Scatters that add: rows of gradients into a table, values into places. Added as integers, so it
-does not matter which of two values for one place comes first."""
+"""Reference definitions of scatters that add: rows of gradients into a table, values into places.
+
+Values are added as integers on a grid. The order of values for one place therefore does not matter.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -25,7 +27,12 @@ def _lookups(s: Source) -> tuple[Any, ...]:
 def embedding_backward(
     gradient: Tensor, indices: Tensor, num_weights: int, padding_idx: int, by_frequency: bool
 ) -> Tensor:
-    """Sums of the gradient's rows by index, (num_weights, width), each column on its own grid."""
+    """Sums of the gradient's rows by index, (num_weights, width), in the dtype of the gradient.
+    Each column has its own grid.
+
+    `by_frequency`: divide each sum by the number of its rows. The row `padding_idx`, if not
+    negative, is 0. Raises `NotFinite`.
+    """
     width = gradient.shape[-1]
     rows, flat = gradient.reshape(-1, width), indices.reshape(-1).to(torch.int64)
     bits = sum_bits(len(flat))
@@ -54,7 +61,8 @@ def index_put(
     values: Tensor,
     accumulate: bool = False,
 ) -> Tensor:
-    """x with `values` set or added. Raises `ValueError` where two are set in one place."""
+    """x with `values` set or added at `indices`. Raises `ValueError` if two values are set in one
+    place, and `NotFinite`."""
     places, put = list(indices), aten.index_put.default
     if not accumulate:
         zeros = torch.zeros(x.shape, dtype=torch.int64, device=x.device)
@@ -65,8 +73,9 @@ def index_put(
 
 
 def _refuse_twice(counts: Tensor) -> None:
+    """Raises `ValueError` if any count exceeds 1."""
     if bool((counts > 1).any()):
-        raise ValueError("two values are set in one place, and which comes last is nobody's choice")
+        raise ValueError("two values are set in one place: the result depends on their order")
 
 
 @define(
@@ -74,14 +83,16 @@ def _refuse_twice(counts: Tensor) -> None:
     example=lambda s: (s.tensor((4, 3)), 0, s.integers((1, 3), 4), s.tensor((1, 3))),
 )
 def scatter(x: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
-    """Raises `ValueError` where two values are set in one place."""
+    """x with `source` set at `index` along `dim`. Raises `ValueError` if two values are set in one
+    place."""
     ones = torch.ones_like(index)
     _refuse_twice(torch.zeros(x.shape, dtype=torch.int64).scatter_add(dim, index, ones))
     return aten.scatter.src(x, dim, index, source)
 
 
 def _added(x: Tensor, values: Tensor, scatter: Any) -> Tensor:
-    """x plus an exact sum of `values`, on one grid, by a scatter of integers."""
+    """x plus the exact sum of `values` by place, in the dtype of x. All values share one grid.
+    `scatter` adds integers by place. Raises `NotFinite`."""
     bits = sum_bits(max(values.numel(), x.numel()))
     exponent = exponents(values, list(range(values.dim())))
     whole = snap(values, exponent, bits)
@@ -97,6 +108,7 @@ def _added_rows(s: Source) -> tuple[Any, ...]:
 
 @define(aten.index_add.default, example=_added_rows)
 def index_add(x: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: float = 1) -> Tensor:
+    """x plus the rows of source * alpha at `index` along `dim`. Raises `NotFinite`."""
     if not x.is_floating_point():
         return aten.index_add.default(x, dim, index, source, alpha=alpha)
     scaled = source * alpha if alpha != 1 else source
@@ -110,8 +122,9 @@ def _gathered(s: Source) -> tuple[Any, ...]:
 
 @define(aten.scatter_add.default, example=_gathered)
 def scatter_add(x: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
+    """x plus `source` at `index` along `dim`. Raises `NotFinite`."""
     if not x.is_floating_point():
         return aten.scatter_add.default(x, dim, index, source)
-    # Only as many values as there are indices are added.
+    # `source` may be larger than `index`; the surplus values are not added.
     used = source[tuple(slice(0, size) for size in index.shape)]
     return _added(x, used, lambda zeros, whole: zeros.scatter_add(dim, index, whole))

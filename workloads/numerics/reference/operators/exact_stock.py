@@ -1,8 +1,8 @@
 """Operators whose stock kernels are exact: they move values, compare, count, or round once.
 
-Not here, though they look harmless: `relu`, `clamp` and `maximum` (which zero they return depends
-on the lane), `sqrt` and `rsqrt` (not correctly rounded), `add` with `alpha` (fused on some
-machines), anything that sums floats.
+Operators that are not exact, although they look it: `relu`, `clamp` and `maximum` (the sign of a
+zero depends on the vector lane); `sqrt` and `rsqrt` (not correctly rounded); `add` with `alpha`
+(contracted on some machines); every sum of floats.
 """
 
 import torch
@@ -97,7 +97,7 @@ exact_stock(
     aten.zeros.default,
     aten.zeros_like.default,
 )
-# Comparisons and logic, and what reads a value out.
+# Comparisons, logic, and reads of single values.
 exact_stock(
     aten._local_scalar_dense.default,
     aten.all.default,
@@ -133,7 +133,7 @@ exact_stock(
         for kind in ("Scalar", "Tensor")
     ),
 )
-# One rounding each, whatever the instruction set.
+# Arithmetic of one rounding, or none, on every instruction set.
 exact_stock(
     aten.abs.default,
     aten.ceil.default,

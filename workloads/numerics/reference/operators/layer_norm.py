@@ -1,5 +1,8 @@
-"""Layer normalisation. Bounds known beforehand spare a search for a largest value: a distance from
-the mean is below twice the largest magnitude, and a normalised value below sqrt(n)."""
+"""Reference definition of layer normalisation.
+
+Known bounds replace a second search for the largest magnitude: |x - mean| is below twice the
+largest |x|, and a normalised value is below sqrt(n).
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,7 +20,8 @@ Tensor = torch.Tensor
 
 
 def norm_exponent(count: int) -> int:
-    """e with |normalised value| < 2^e for `count` values, with room for rounded mean and scale."""
+    """An e with |normalised value| < 2^e for `count` values. It leaves room for a rounded mean and
+    scale."""
     return (count.bit_length() + 1) // 2 + 1
 
 
@@ -40,7 +44,8 @@ def _normal_gradients(s: Source) -> tuple[Any, ...]:
 def layer_norm(
     x: Tensor, shape: Sequence[int], weight: Tensor | None, bias: Tensor | None, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(y, mean, 1 / sqrt(variance + eps)), the last two float32 with dimensions of 1 at the end."""
+    """(y, mean, 1 / sqrt(variance + eps)): y has the shape and dtype of x; the others are float32
+    with 1 in place of each normalised dimension. Raises `NotFinite`."""
     dims = list(range(x.dim() - len(shape), x.dim()))
     count = max(1, torch.Size(shape).numel())
     mean, squares = moments(x, dims)
@@ -64,7 +69,8 @@ def layer_norm_backward(
     bias: Tensor | None,
     output_mask: Sequence[bool],
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """Gradients of x, weight and bias; None where the mask says so."""
+    """Gradients of x, weight and bias. None for a gradient that `output_mask` does not ask for.
+    Raises `NotFinite`."""
     dims = list(range(x.dim() - len(shape), x.dim()))
     outer = list(range(x.dim() - len(shape)))
     count = max(1, torch.Size(shape).numel())

@@ -1,4 +1,5 @@
-"""Softmax and losses. exp(x - max) is at most 1, which bounds every sum beforehand."""
+"""Reference definitions of softmax and losses. exp(x - max) is at most 1, which bounds every sum of
+exponentials."""
 
 from typing import Any
 
@@ -12,9 +13,9 @@ from workloads.numerics.registry import Source, define
 aten = torch.ops.aten
 Tensor = torch.Tensor
 VANISHED = -110.0
-"""e^-110 rounds to 0 in float32."""
+"""e^-110 rounds to 0 in float32. Exponentials of smaller numbers are 0."""
 MEAN, SUM = 1, 2
-"""ATen's numbers for a reduction; 0 is none."""
+"""ATen's numbers of the reductions. 0 is no reduction."""
 
 
 def _rows(s: Source) -> tuple[Any, ...]:
@@ -35,9 +36,11 @@ def _log_row_gradients(s: Source) -> tuple[Any, ...]:
 
 
 def shifted(x: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-    """x - max, -inf where that is below VANISHED, and max over `dim` (kept), float64.
+    """x - max over `dim`, and max (kept as size 1), float64. A difference below VANISHED becomes
+    -inf.
 
-    Raises `NotFinite` for NaN and +inf."""
+    Raises `NotFinite` for NaN and +inf.
+    """
     if x.numel() == 0:
         return widened(x), widened(x).sum(dim, keepdim=True)
     largest = x.amax(dim, keepdim=True)
@@ -49,7 +52,8 @@ def shifted(x: Tensor, dim: int) -> tuple[Tensor, Tensor]:
 
 
 def weights(x: Tensor, dim: int) -> tuple[Tensor, Tensor, Tensor]:
-    """exp(x - max), its exact sum over `dim` and the max (both kept), float64."""
+    """exp(x - max), its exact sum over `dim`, and max (both kept as size 1), float64. Raises
+    `NotFinite` for NaN and +inf."""
     difference, largest = shifted(x, dim)
     grown = torch.where(difference == -torch.inf, 0.0, functions.exp(difference))
     at_most_one = torch.ones((), dtype=torch.int64, device=x.device)
@@ -58,7 +62,7 @@ def weights(x: Tensor, dim: int) -> tuple[Tensor, Tensor, Tensor]:
 
 @define(aten._softmax.default, example=_rows)
 def softmax(x: Tensor, dim: int, half_to_float: bool) -> Tensor:
-    """Raises `NotFinite` for NaN, +inf, or a row of -inf."""
+    """Softmax over `dim`, float32. Raises `NotFinite` for NaN, +inf, or a row of -inf only."""
     if bool((x.amax(dim) == -torch.inf).any()) if x.numel() else False:
         raise NotFinite("a softmax over nothing but -inf")
     grown, total, _ = weights(x, dim)
@@ -67,14 +71,16 @@ def softmax(x: Tensor, dim: int, half_to_float: bool) -> Tensor:
 
 @define(aten._safe_softmax.default, example=_rows)
 def safe_softmax(x: Tensor, dim: int, dtype: torch.dtype | None = None) -> Tensor:
-    """A row of -inf gives zeros."""
+    """Softmax over `dim`, float32. A row of -inf only becomes zeros. Raises `NotFinite` for NaN and
+    +inf."""
     grown, total, largest = weights(x, dim)
     return torch.where(largest == -torch.inf, 0.0, grown / total).to(torch.float32)
 
 
 @define(aten._softmax_backward_data.default, example=_row_gradients)
 def softmax_backward(gradient: Tensor, y: Tensor, dim: int, input_dtype: torch.dtype) -> Tensor:
-    """y * (g - sum of g y); |g y| is at most the largest |g|."""
+    """y * (g - sum(g * y)) over `dim`, in `input_dtype`. The largest |g| bounds |g * y|. Raises
+    `NotFinite`."""
     dims = [dim % y.dim()] if y.dim() else []
     wide_g, wide_y = widened(gradient), widened(y)
     total = exact_sum(wide_g * wide_y, dims, exponents(gradient, dims))
@@ -83,13 +89,14 @@ def softmax_backward(gradient: Tensor, y: Tensor, dim: int, input_dtype: torch.d
 
 @define(aten._log_softmax.default, example=_rows)
 def log_softmax(x: Tensor, dim: int, half_to_float: bool) -> Tensor:
+    """Log-softmax over `dim`, float32. Raises `NotFinite` for NaN and +inf."""
     _, total, largest = weights(x, dim)
     return ((widened(x) - largest) - functions.log(total)).to(torch.float32)
 
 
 @define(aten._log_softmax_backward_data.default, example=_log_row_gradients)
 def log_softmax_backward(gradient: Tensor, y: Tensor, dim: int, input_dtype: torch.dtype) -> Tensor:
-    """g - exp(y) * sum of g."""
+    """g - exp(y) * sum(g) over `dim`, in `input_dtype`. Raises `NotFinite`."""
     dims = [dim % y.dim()] if y.dim() else []
     total = exact_sum(gradient, dims)
     return (widened(gradient) - functions.exp(widened(y)) * total).to(input_dtype)
@@ -99,6 +106,8 @@ def log_softmax_backward(gradient: Tensor, y: Tensor, dim: int, input_dtype: tor
     aten.logsumexp.default, example=lambda s: ((x := _rows(s))[0], [x[1]], s.choose(True, False))
 )
 def logsumexp(x: Tensor, dim: list[int], keepdim: bool = False) -> Tensor:
+    """The log of the sum of exp(x) over one dimension, in the dtype of x. Raises `ValueError` for
+    more dimensions, and `NotFinite` for NaN and +inf."""
     if len(dim) != 1:
         raise ValueError("a canonical logsumexp is over one dimension: flatten first")
     _, total, largest = weights(x, dim[0])
@@ -119,7 +128,8 @@ def _classes(s: Source) -> tuple[Any, ...]:
 def _kept_weights(
     target: Tensor, weight: Tensor | None, ignored: int, classes: int
 ) -> tuple[Tensor, Tensor]:
-    """The class index (0 where ignored) and weight (0 where ignored, float64) of each row."""
+    """The class index and the float64 weight of each row. Both are 0 for an ignored row. Raises
+    `IndexError` for a target outside the classes."""
     counted = target != ignored
     index = torch.where(counted, target, torch.zeros_like(target))
     if bool(((index < 0) | (index >= classes)).any()):
@@ -134,7 +144,11 @@ def _kept_weights(
 def nll_loss(
     x: Tensor, target: Tensor, weight: Tensor | None, reduction: int, ignore_index: int
 ) -> tuple[Tensor, Tensor]:
-    """(loss, total weight); x (N, C) or (C,). One rounding of the quotient of two exact sums."""
+    """(loss, total weight) of log-probabilities x (N, C) or (C,), in the dtype of x.
+
+    The mean is one rounding of the quotient of two exact sums. Without reduction the loss has the
+    shape of the target. Raises `IndexError` for a target outside the classes, and `NotFinite`.
+    """
     rows, flat = x.reshape(-1, x.shape[-1]), target.reshape(-1)
     index, each = _kept_weights(flat, weight, ignore_index, x.shape[-1])
     losses = -widened(rows.gather(1, index[:, None])[:, 0]) * each
@@ -165,6 +179,8 @@ def nll_loss_backward(
     ignore_index: int,
     total_weight: Tensor,
 ) -> Tensor:
+    """Gradient of x, of the shape and dtype of x. Raises `IndexError` for a target outside the
+    classes."""
     rows, flat = x.reshape(-1, x.shape[-1]), target.reshape(-1)
     index, each = _kept_weights(flat, weight, ignore_index, x.shape[-1])
     scaled = -(widened(gradient).reshape(-1) * each)
@@ -176,7 +192,7 @@ def nll_loss_backward(
 
 
 def _last(x: Tensor) -> Tensor:
-    """(N, C, H, W) -> (N H W, C)."""
+    """x (N, C, H, W) as (N * H * W, C)."""
     return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
 
 
@@ -190,6 +206,7 @@ def _pixels(s: Source) -> tuple[Any, ...]:
 def nll_loss2d(
     x: Tensor, target: Tensor, weight: Tensor | None, reduction: int, ignore_index: int
 ) -> tuple[Tensor, Tensor]:
+    """`nll_loss` of x (N, C, H, W) and target (N, H, W)."""
     loss, total = nll_loss(_last(x), target.reshape(-1), weight, reduction, ignore_index)
     return (loss.reshape(target.shape) if reduction == 0 else loss), total
 
@@ -207,6 +224,7 @@ def nll_loss2d_backward(
     ignore_index: int,
     total_weight: Tensor,
 ) -> Tensor:
+    """Gradient of x (N, C, H, W), of its shape and dtype."""
     rows = nll_loss_backward(
         gradient, _last(x), target.reshape(-1), weight, reduction, ignore_index, total_weight
     )
@@ -215,6 +233,7 @@ def nll_loss2d_backward(
 
 
 def _reduced(each: Tensor, reduction: int, kind: torch.dtype) -> Tensor:
+    """The values, their mean or their sum, in dtype `kind`. Raises `NotFinite`."""
     if reduction == 0:
         return each.to(kind)
     total = exact_sum(each, list(range(each.dim())))
@@ -229,6 +248,7 @@ def _predictions(s: Source) -> tuple[Any, ...]:
 
 @define(aten.mse_loss.default, example=_predictions)
 def mse_loss(x: Tensor, y: Tensor, reduction: int = MEAN) -> Tensor:
+    """(x - y)^2, or its mean or sum, in the dtype of x. Raises `NotFinite`."""
     distance = widened(x) - widened(y)
     return _reduced(distance * distance, reduction, x.dtype)
 
@@ -238,6 +258,7 @@ def mse_loss(x: Tensor, y: Tensor, reduction: int = MEAN) -> Tensor:
     example=lambda s: (s.tensor((), spread=1.0), *_predictions(s)[:2], s.choose(1, 2)),
 )
 def mse_loss_backward(gradient: Tensor, x: Tensor, y: Tensor, reduction: int) -> Tensor:
+    """Gradient of x, of its shape and dtype."""
     slope = (widened(x) - widened(y)) * 2.0
     if reduction == MEAN:
         slope = slope / x.numel()
@@ -260,7 +281,8 @@ def binary_cross_entropy_with_logits(
     pos_weight: Tensor | None = None,
     reduction: int = MEAN,
 ) -> Tensor:
-    """(1 - z) x + (1 + (p - 1) z) * (log(1 + exp(-|x|)) + max(-x, 0)), as stock."""
+    """(1 - z) x + (1 + (p - 1) z) * (ln(1 + exp(-|x|)) + max(-x, 0)), z the target and p
+    `pos_weight`: torch's formula. Raises `NotFinite`."""
     wide, z = widened(x), widened(target)
     soft = functions.log1p(functions.exp(-wide.abs()))
     soft = soft + torch.where(wide < 0, -wide, 0.0)
@@ -282,7 +304,8 @@ def _probabilities(s: Source) -> tuple[Any, ...]:
 def binary_cross_entropy(
     x: Tensor, target: Tensor, weight: Tensor | None = None, reduction: int = MEAN
 ) -> Tensor:
-    """-(z log x + (1 - z) log(1 - x)), logarithms at least -100."""
+    """-(z ln x + (1 - z) ln(1 - x)), z the target. Logarithms are at least -100. Raises
+    `NotFinite`."""
     wide, z = widened(x), widened(target)
     yes = functions.log(wide)
     no = functions.log(1.0 - wide)
@@ -300,6 +323,7 @@ def binary_cross_entropy(
 def binary_cross_entropy_backward(
     gradient: Tensor, x: Tensor, target: Tensor, weight: Tensor | None = None, reduction: int = MEAN
 ) -> Tensor:
+    """Gradient of x, of its shape and dtype. The divisor x (1 - x) is at least 1e-12."""
     wide = widened(x)
     room = (1.0 - wide) * wide
     slope = (wide - widened(target)) / torch.where(room < 1e-12, 1e-12, room)

@@ -1,6 +1,9 @@
-"""Parameter updates as operators of our own, `gensyn::adamw_` and so on, so that the mode sees,
-computes and traces each as one. Every step is one float32 rounding, in the order written here;
-hyperparameters are rounded to float32 once.
+"""Parameter updates as operators of the namespace `gensyn`, such as `gensyn::adamw_`. The canonical
+mode computes and traces each update as one operator.
+
+Every operation is one float32 rounding, in the order written here. Hyperparameters are rounded to
+float32 once. Tensors of one list position have one shape. Parameters and state are updated in
+place.
 """
 
 from collections.abc import Sequence
@@ -33,7 +36,7 @@ ops: Any = torch.ops.gensyn
 
 
 def rounded(value: float) -> Tensor:
-    """A hyperparameter as a float32 of no dimensions."""
+    """A hyperparameter as a float32 tensor without dimensions."""
     return torch.tensor(value, dtype=torch.float32)
 
 
@@ -62,8 +65,11 @@ def adamw(
     step_size: float,
     root_correction: float,
 ) -> None:
-    """p = p * decay - (m / (sqrt(v) / root_correction + eps)) * step_size, after
-    m = m * beta1 + g * (1 - beta1) and v = v * beta2 + (g * g) * (1 - beta2)."""
+    """AdamW (Loshchilov and Hutter, Decoupled weight decay regularization, 2019, algorithm 2):
+
+    m = m * beta1 + g * (1 - beta1), v = v * beta2 + (g * g) * (1 - beta2), then
+    p = p * decay - (m / (sqrt(v) / root_correction + eps)) * step_size.
+    """
     b1, b2, rest1, rest2 = (rounded(one) for one in (beta1, beta2, 1.0 - beta1, 1.0 - beta2))
     for p, g, m, v in zip(params, grads, exp_avgs, exp_avg_sqs, strict=True):
         m.copy_(m * b1 + g * rest1)
@@ -93,10 +99,11 @@ def sgd(
     weight_decay: float,
     nesterov: bool,
 ) -> None:
-    """p = p - d * lr, d = g + p * weight_decay.
+    """p = p - d * lr, with d = g + p * weight_decay.
 
-    With momentum, b = b * momentum + d * (1 - dampening) replaces d, or d + b * momentum does.
-    Without momentum `buffers` are not touched."""
+    With momentum, b = b * momentum + d * (1 - dampening), and d is replaced by b, or by d + b *
+    momentum with `nesterov`. Without momentum, `buffers` do not change.
+    """
     for p, g, b in zip(params, grads, buffers, strict=True):
         d = g + p * rounded(weight_decay) if weight_decay else g
         if momentum:
@@ -117,14 +124,15 @@ def lion(
 ) -> None:
     """p = p * decay - sign(m * beta1 + g * (1 - beta1)) * lr, then m = m * beta2 + g * (1 - beta2).
 
-    Chen et al., Symbolic discovery of optimization algorithms, 2023, algorithm 2."""
+    Source: Chen et al., Symbolic discovery of optimization algorithms, 2023, algorithm 2.
+    """
     for p, g, m in zip(params, grads, exp_avgs, strict=True):
         direction = torch.sign(m * rounded(beta1) + g * rounded(1.0 - beta1))
         p.copy_(p * rounded(decay) - direction * rounded(lr))
         m.copy_(m * rounded(beta2) + g * rounded(1.0 - beta2))
 
 
-# What torch.optim.Optimizer and gradient clipping call besides.
+# Other operators that torch.optim.Optimizer and gradient clipping call.
 exact_stock(
     torch.ops.profiler._record_function_enter_new.default,
     torch.ops.profiler._record_function_exit._RecordFunction,
@@ -139,17 +147,20 @@ def _tensors(s: Source) -> tuple[list[Tensor], float]:
 @define(aten._foreach_mul_.Scalar, example=_tensors)
 @define(aten._foreach_mul_.Tensor, example=lambda s: (_lists(s, 1)[0], torch.tensor(0.3)))
 def multiply(tensors: Sequence[Tensor], factor: Any) -> None:
+    """Multiply each tensor by `factor`, in place."""
     for one in tensors:
         one.copy_(one * factor)
 
 
 @define(aten._foreach_clamp_min_.Scalar, example=_tensors)
 def clamp_min(tensors: Sequence[Tensor], low: float) -> None:
+    """Raise each tensor to at least `low`, in place."""
     for one in tensors:
         one.copy_(clamp(one, low, None))
 
 
 @define(aten._foreach_clamp_max_.Scalar, example=_tensors)
 def clamp_max(tensors: Sequence[Tensor], high: float) -> None:
+    """Lower each tensor to at most `high`, in place."""
     for one in tensors:
         one.copy_(clamp(one, None, high))

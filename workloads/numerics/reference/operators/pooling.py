@@ -1,5 +1,8 @@
-"""Pooling of images. A maximum is exact; where windows overlap, its gradient and averages are exact
-sums on a grid, else there is nothing to add."""
+"""Reference definitions of pooling.
+
+A maximum is exact. The gradient of a maximum over overlapping windows, and averages, are exact sums
+on a grid.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,12 +17,12 @@ from workloads.numerics.registry import Source, define, exact_stock
 aten = torch.ops.aten
 Tensor = torch.Tensor
 
-# Scans each window in one order and keeps the first of equal values.
+# The stock kernel scans each window in one order and keeps the first of equal values.
 exact_stock(aten.max_pool2d_with_indices.default)
 
 
 def pair(value: Sequence[int], other: Sequence[int] = ()) -> list[int]:
-    """Two numbers of one or two; `other` where nothing is given."""
+    """Two numbers from a list of one or two. An empty list gives `other`."""
     numbers = list(value) or list(other)
     return numbers * 2 if len(numbers) == 1 else numbers
 
@@ -48,6 +51,8 @@ def max_pool_backward(
     ceil_mode: bool,
     indices: Tensor,
 ) -> Tensor:
+    """Gradient of x, of its shape and dtype. The gradients of overlapping windows are added
+    exactly. Raises `NotFinite` if one of them is not finite."""
     kernel = pair(kernel_size)
     jump = pair(stride, kernel)
     flat = gradient.flatten(-2), indices.flatten(-2)
@@ -56,7 +61,7 @@ def max_pool_backward(
     if apart:
         out = torch.zeros(shape, dtype=x.dtype, device=x.device)
         return out.scatter_(-1, flat[1], flat[0]).reshape(x.shape)
-    # A place is the maximum of at most as many windows as a window has places.
+    # A pixel is the maximum of at most KH * KW windows.
     exponent = exponents(gradient, list(range(gradient.dim())))
     bits = sum_bits(kernel[0] * kernel[1])
     whole = snap(flat[0], exponent.reshape(()), bits)
@@ -67,6 +72,7 @@ def max_pool_backward(
 
 
 def _divisor(kernel: list[int], padding: list[int], counted: bool, given: int | None) -> int:
+    """The divisor of an average. Raises `ValueError` if padding is present and not counted."""
     if max(padding) and not counted:
         raise ValueError("a canonical average pool counts its padding: count_include_pad=True")
     return given or kernel[0] * kernel[1]
@@ -82,6 +88,11 @@ def avg_pool(
     count_include_pad: bool = True,
     divisor_override: int | None = None,
 ) -> Tensor:
+    """Averages of the windows of x, (C, H, W) or (N, C, H, W), in the dtype of x.
+
+    Raises `ValueError` for `ceil_mode`, for padding that is not counted, or if no window fits, and
+    `NotFinite`.
+    """
     if ceil_mode:
         raise ValueError("a canonical average pool has whole windows: ceil_mode=False")
     kernel, edge = pair(kernel_size), pair(padding)
@@ -109,7 +120,8 @@ def avg_pool_backward(
     count_include_pad: bool,
     divisor_override: int | None,
 ) -> Tensor:
-    """Each place adds the gradients of the windows that it lies in."""
+    """Gradient of x, of its shape and dtype: for each pixel, the sum of the gradients of its
+    windows. Raises `ValueError` for padding that is not counted, and `NotFinite`."""
     kernel, edge = pair(kernel_size), pair(padding)
     jump = pair(stride, kernel)
     divisor = _divisor(kernel, edge, count_include_pad, divisor_override)
@@ -130,6 +142,8 @@ def _even(s: Source) -> tuple[Any, ...]:
 
 
 def _kernel_of(x: Tensor, size: Sequence[int]) -> list[int]:
+    """The window size of an adaptive average. Raises `ValueError` if the windows would have
+    different sizes."""
     if any(x.shape[i - 2] % size[i] for i in range(2)):
         raise ValueError("a canonical adaptive average pool divides its input evenly")
     return [x.shape[i - 2] // size[i] for i in range(2)]
@@ -137,6 +151,8 @@ def _kernel_of(x: Tensor, size: Sequence[int]) -> list[int]:
 
 @define(aten._adaptive_avg_pool2d.default, example=_even)
 def adaptive_avg_pool(x: Tensor, output_size: Sequence[int]) -> Tensor:
+    """Averages of equal windows, (..., *output_size). Raises `ValueError` if `output_size` does not
+    divide the size of x, and `NotFinite`."""
     return avg_pool(x, _kernel_of(x, output_size))
 
 
@@ -145,5 +161,6 @@ def adaptive_avg_pool(x: Tensor, output_size: Sequence[int]) -> Tensor:
     example=lambda s: ((x := _even(s)[0])[..., :1, :1].clone(), x),
 )
 def adaptive_avg_pool_backward(gradient: Tensor, x: Tensor) -> Tensor:
+    """Gradient of x, of its shape and dtype."""
     kernel = _kernel_of(x, gradient.shape[-2:])
     return avg_pool_backward(gradient, x, kernel, kernel, [0], False, True, None)

@@ -1,11 +1,13 @@
-"""Matrix products: exact integer products of rows and columns snapped to their own grids.
+"""Reference definitions of matrix products: exact integer products of rows and columns that are
+snapped to their own grids.
 
 Each row of A and each column of B is snapped to `bits` magnitude bits below its own power of two.
-The integers' product C is exact whatever multiplies it (float64 while every partial sum stays below
-2^53, int8 slices into int32, int64), so no order of additions can show. Then one float64 product
-with the scale, a power of two, one addition of the bias in float64 and one rounding to float32.
+The product C of the integers is exact for every method: float64 while each partial sum is below
+2^53, int8 slices summed in int32, int64. The order of additions therefore does not matter. C is
+multiplied by the scale, a power of two, in float64. The bias is added in float64. The result is
+rounded to float32 once.
 
-|C - A B| <= K * 2^(ea + eb - bits) * (1 + 2^-bits), where 2^ea and 2^eb bound row and column.
+|C - A B| <= K * 2^(ea + eb - bits) * (1 + 2^-bits). 2^ea bounds the row, 2^eb bounds the column.
 """
 
 import torch
@@ -17,7 +19,7 @@ aten = torch.ops.aten
 
 
 def product(a: torch.Tensor, b: torch.Tensor, bits: int) -> torch.Tensor:
-    """(..., M, K) x (..., K, N) -> (..., M, N) float64, before the rounding to float32.
+    """(..., M, K) x (..., K, N) -> float64 (..., M, N), before the rounding to float32.
 
     Raises `NotFinite` for NaN or infinity in `a` or `b`.
     """
@@ -27,7 +29,8 @@ def product(a: torch.Tensor, b: torch.Tensor, bits: int) -> torch.Tensor:
 
 
 def exact_integers(a: torch.Tensor, b: torch.Tensor, bits: int) -> torch.Tensor:
-    """The product of int64 matrices of magnitudes up to 2^bits, int64; K up to 2^(63 - 2 bits)."""
+    """The exact product of int64 matrices with magnitudes up to 2^bits, int64. K is at most 2^(63 -
+    2 bits)."""
     chunk = 1 << (53 - 2 * bits)
     total = torch.zeros(1, dtype=torch.int64, device=a.device)
     for at in range(0, max(a.shape[-1], 1), chunk):
@@ -61,6 +64,7 @@ def _biased_batches(s: Source) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor
 @define(aten.mm.default, example=_matrices, takes_bits=True)
 @define(aten.bmm.default, example=_batches, takes_bits=True)
 def mm(a: torch.Tensor, b: torch.Tensor, *, bits: int) -> torch.Tensor:
+    """A x B: float32 (M, N) or (batch, M, N). Raises `NotFinite`."""
     return product(a, b, bits).to(torch.float32)
 
 
@@ -75,7 +79,9 @@ def addmm(
     alpha: float = 1,
     bits: int,
 ) -> torch.Tensor:
+    """bias * beta + A x B * alpha: float32 (M, N) or (batch, M, N). `bias` broadcasts. Raises
+    `NotFinite`."""
     total = product(a, b, bits) * float(alpha)
-    # As documented for beta = 0: what the bias holds is ignored, NaN included.
+    # torch documents that beta = 0 ignores the bias, even if it is NaN.
     added = bias.to(torch.float64) * float(beta) if beta != 0 else 0.0
     return (total + added).to(torch.float32)

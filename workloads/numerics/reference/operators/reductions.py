@@ -1,4 +1,5 @@
-"""Sums, means, variances and norms over dimensions: exact on a grid, rounded once."""
+"""Reference definitions of sums, means, variances and norms. Sums are exact on a grid. The result
+is rounded once."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,17 +15,20 @@ Tensor = torch.Tensor
 
 
 def dimensions(x: Tensor, dim: int | Sequence[int] | None) -> list[int]:
-    """Non-negative dimensions; none given means all, as in torch."""
+    """The dimensions as sorted, non-negative numbers. None or an empty list means all dimensions,
+    as in torch."""
     if isinstance(dim, int):
         dim = [dim]
     return sorted({d % x.dim() for d in dim}) if dim and x.dim() else list(range(x.dim()))
 
 
 def shaped(total: Tensor, dims: list[int], keepdim: bool) -> Tensor:
+    """A total with dimensions of size 1, or without them unless `keepdim`."""
     return total if keepdim or not dims else total.squeeze(dims)
 
 
 def count_of(x: Tensor, dims: list[int]) -> int:
+    """Number of elements in the dimensions."""
     count = 1
     for d in dims:
         count *= x.shape[d]
@@ -55,6 +59,7 @@ def sum_over(
     *,
     dtype: torch.dtype | None = None,
 ) -> Tensor:
+    """Sum over `dim`, in the dtype of x or `dtype`. Raises `NotFinite`."""
     if not x.is_floating_point() and (dtype is None or not dtype.is_floating_point):
         return aten.sum.dim_IntList(x, dim, keepdim, dtype=dtype)
     kind = dtype or x.dtype
@@ -64,6 +69,7 @@ def sum_over(
 
 @define(aten.sum.default, example=_all_dimensions)
 def sum_all(x: Tensor, *, dtype: torch.dtype | None = None) -> Tensor:
+    """Sum of all elements. Raises `NotFinite`."""
     return sum_over(x, None, dtype=dtype)
 
 
@@ -75,6 +81,7 @@ def mean_over(
     *,
     dtype: torch.dtype | None = None,
 ) -> Tensor:
+    """Mean over `dim`, in the dtype of x or `dtype`. Raises `NotFinite`."""
     kind = dtype or x.dtype
     dims = dimensions(x, dim)
     return shaped(exact_sum(x.to(kind), dims) / count_of(x, dims), dims, keepdim).to(kind)
@@ -82,14 +89,16 @@ def mean_over(
 
 @define(aten.mean.default, example=_all_dimensions)
 def mean_all(x: Tensor, *, dtype: torch.dtype | None = None) -> Tensor:
+    """Mean of all elements. Raises `NotFinite`."""
     return mean_over(x, None, dtype=dtype)
 
 
 def moments(x: Tensor, dims: list[int]) -> tuple[Tensor, Tensor]:
-    """Mean and sum of squared distances from it over `dims` (kept as 1), float64.
+    """Mean, and sum of squared distances from the mean, over `dims` (kept as size 1), float64.
+    Raises `NotFinite`.
 
-    The distances are below twice the largest magnitude, which bounds their squares: no second
-    search for a largest value.
+    A distance is below twice the largest magnitude. This bound replaces a second search for the
+    largest value.
     """
     exponent = exponents(x, dims)
     mean = exact_sum(x, dims, exponent) / count_of(x, dims)
@@ -105,6 +114,8 @@ def var(
     correction: float | None = None,
     keepdim: bool = False,
 ) -> Tensor:
+    """Variance over `dim`, in the dtype of x: squared distances / (count - correction). Raises
+    `NotFinite`."""
     dims = dimensions(x, dim)
     _, squares = moments(x, dims)
     freedom = max(count_of(x, dims) - (1 if correction is None else correction), 0)
@@ -113,6 +124,7 @@ def var(
 
 @define(aten.std.correction, example=_spread)
 def std(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """The square root of `var`, in the dtype of x. Raises `NotFinite`."""
     return functions.root(var(x.to(torch.float64), *args, **kwargs)).to(x.dtype)
 
 
@@ -125,7 +137,8 @@ def vector_norm(
     *,
     dtype: torch.dtype | None = None,
 ) -> Tensor:
-    """The 1-norm, the 2-norm and the largest magnitude."""
+    """The norm of order 1, 2 or infinity over `dim`. Raises `ValueError` for other orders, and
+    `NotFinite` for orders 1 and 2."""
     dims = dimensions(x, dim)
     kind = dtype or x.dtype
     if order == float("inf"):
@@ -143,6 +156,7 @@ def vector_norm(
 def foreach_norm(
     tensors: Sequence[Tensor], order: float = 2, dtype: torch.dtype | None = None
 ) -> list[Tensor]:
+    """`vector_norm` of each tensor."""
     return [vector_norm(one, order, dtype=dtype) for one in tensors]
 
 
@@ -150,6 +164,7 @@ def foreach_norm(
     aten.cumsum.default, example=lambda s: ((x := s.tensor(s.shape(1))), s.whole(0, x.dim() - 1))
 )
 def cumsum(x: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Tensor:
+    """Cumulative sums along `dim`, each exact on one grid and rounded once. Raises `NotFinite`."""
     if not x.is_floating_point():
         return aten.cumsum.default(x, dim, dtype=dtype)
     kind = dtype or x.dtype
@@ -160,25 +175,30 @@ def cumsum(x: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Tensor:
 
 @define(aten.amax.default, example=_some_dimensions)
 def amax(x: Tensor, dim: Sequence[int] = (), keepdim: bool = False) -> Tensor:
-    return aten.amax.default(x, dim, keepdim) + 0.0  # which zero won depends on the order
+    """The maximum over `dim`. A zero is +0.0."""
+    return aten.amax.default(x, dim, keepdim) + 0.0  # the sign of a zero depends on the order
 
 
 @define(aten.amin.default, example=_some_dimensions)
 def amin(x: Tensor, dim: Sequence[int] = (), keepdim: bool = False) -> Tensor:
+    """The minimum over `dim`. A zero is +0.0."""
     return aten.amin.default(x, dim, keepdim) + 0.0
 
 
 @define(aten.aminmax.default, example=lambda s: (s.tensor((s.whole(1, 9), 3)),))
 def extremes(x: Tensor, *, dim: int | None = None, keepdim: bool = False) -> tuple[Tensor, Tensor]:
+    """The minimum and the maximum over `dim`. A zero is +0.0."""
     low, high = aten.aminmax.default(x, dim=dim, keepdim=keepdim)
     return (low + 0.0, high + 0.0) if x.is_floating_point() else (low, high)
 
 
 @define(aten.max.default, example=lambda s: (s.tensor((s.whole(1, 9), 3)),))
 def largest(x: Tensor) -> Tensor:
+    """The maximum of all elements. A zero is +0.0."""
     return aten.max.default(x) + 0.0 if x.is_floating_point() else aten.max.default(x)
 
 
 @define(aten.min.default, example=lambda s: (s.tensor((s.whole(1, 9), 3)),))
 def smallest(x: Tensor) -> Tensor:
+    """The minimum of all elements. A zero is +0.0."""
     return aten.min.default(x) + 0.0 if x.is_floating_point() else aten.min.default(x)

@@ -1,7 +1,8 @@
-"""exp, log, erf, tanh, sine and cosine in float64: polynomials of fixed operation order.
+"""exp, log, erf, tanh, sine and cosine in float64: polynomials with a fixed order of operations.
 
-Every step is one IEEE-754 rounding of +, -, * or /, never contracted to a fused multiply-add, so
-the results are the same on every machine. Coefficients: `coefficients.py`.
+Every step is one IEEE-754 rounding of +, -, * or /. No step is contracted into a fused
+multiply-add. The results are therefore the same on every machine. Arguments and results are float64
+tensors of any shape. The coefficients are in `coefficients.py`.
 """
 
 import numpy as np
@@ -12,7 +13,7 @@ from workloads.numerics.reference.primitives.grid import MAGIC, MAGIC_BITS
 
 
 def horner(x: torch.Tensor, coefficients: tuple[float, ...]) -> torch.Tensor:
-    """Polynomial, highest power first, in float64."""
+    """The polynomial with these coefficients, highest power first, by Horner's rule."""
     total = torch.full_like(x, coefficients[0])
     for coefficient in coefficients[1:]:
         total = total * x + coefficient
@@ -20,7 +21,7 @@ def horner(x: torch.Tensor, coefficients: tuple[float, ...]) -> torch.Tensor:
 
 
 def exp(x: torch.Tensor) -> torch.Tensor:
-    """e^x of float64, relative error below 2^-40. Clamped to e^-700 .. e^700; NaN stays."""
+    """e^x, relative error below 2^-40. x is clamped to -700 .. 700. NaN stays NaN."""
     x = torch.where(x < -700.0, -700.0, torch.where(x > 700.0, 700.0, x))
     shifted = x * c.LOG2_E + MAGIC
     whole = shifted - MAGIC
@@ -30,12 +31,13 @@ def exp(x: torch.Tensor) -> torch.Tensor:
 
 
 def log(x: torch.Tensor) -> torch.Tensor:
-    """ln x of a float64 that a float32 gave, relative error below 2^-40.
+    """ln x of a float64 that holds a float32 value, relative error below 2^-40.
 
-    0 gives -inf, infinity stays, less than 0 gives NaN.
+    0 gives -inf, +inf stays, x < 0 and NaN give NaN.
     """
     bits = x.view(torch.int64)
-    # The mantissa is taken from sqrt(1/2) up to sqrt(2), so that log of 1 + small stays exact.
+    # The mantissa lies in sqrt(1/2) .. sqrt(2). The exponent of a number near 1 is then 0, and
+    # log(1 + small) does not cancel.
     exponent = (bits - c.SQRT_HALF_BITS) >> 52
     mantissa = (bits - (exponent << 52)).view(torch.float64)
     s = (mantissa - 1.0) / (mantissa + 1.0)
@@ -48,7 +50,11 @@ def log(x: torch.Tensor) -> torch.Tensor:
 
 
 def root(x: torch.Tensor) -> torch.Tensor:
-    """Square root, correctly rounded. `torch.sqrt` is not on CPUs, and varies with MKL's mode."""
+    """The square root, correctly rounded.
+
+    `torch.sqrt` is not correctly rounded on CPUs, and its result depends on the mode of MKL. NumPy
+    computes the root there.
+    """
     if x.device.type == "cpu":
         with np.errstate(invalid="ignore"):
             return torch.from_numpy(np.asarray(np.sqrt(x.contiguous().numpy())))
@@ -56,9 +62,10 @@ def root(x: torch.Tensor) -> torch.Tensor:
 
 
 def normal_tail(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """P(Z <= x) of a standard normal Z, and exp(-x^2 / 2), both float64; relative error 2^-30.
+    """P(Z <= x) of a standard normal Z, relative error 2^-30, and exp(-x^2 / 2).
 
-    P(Z <= -|x|) = exp(-x^2 / 2) * t * Q(t) with t = 1 / (1 + |x| * TAIL_SHIFT).
+    P(Z <= -|x|) = exp(-x^2 / 2) * t * Q(t) with t = 1 / (1 + |x| * TAIL_SHIFT) and the polynomial Q
+    of `TAIL`.
     """
     magnitude = x.abs()
     bell = exp((x * x) * -0.5)
@@ -68,20 +75,21 @@ def normal_tail(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def tanh(x: torch.Tensor) -> torch.Tensor:
-    """tanh of float64, relative error 2^-36. Below 2^-14 it is x to within 2^-29."""
+    """tanh x, relative error 2^-36. For |x| < 2^-14 the result is x, relative error 2^-29."""
     doubled = exp(2.0 * torch.where(x > 20.0, 20.0, torch.where(x < -20.0, -20.0, x)))
     return torch.where(x.abs() < 2.0**-14, x, (doubled - 1.0) / (doubled + 1.0))
 
 
 def sigmoid(x: torch.Tensor) -> torch.Tensor:
-    """1 / (1 + e^-x) of float64."""
+    """1 / (1 + e^-x)."""
     return 1.0 / (exp(-x) + 1.0)
 
 
 def sine(x: torch.Tensor, quarter: int) -> torch.Tensor:
-    """sin(x + quarter * pi / 2) of float64 with |x| < 2^20; absolute error 2^-45.
+    """sin(x + quarter * pi / 2), absolute error 2^-45.
 
-    Raises `ValueError` beyond: the reduction by multiples of pi / 2 would no longer be exact.
+    Raises `ValueError` if any |x| >= 2^20: the reduction by multiples of pi / 2 is exact only
+    below.
     """
     if bool((x.abs() >= 2.0**20).any()):
         raise ValueError("sine and cosine are canonical below 2^20 only: reduce the angle first")
@@ -99,7 +107,8 @@ def sine(x: torch.Tensor, quarter: int) -> torch.Tensor:
 
 
 def log1p(x: torch.Tensor) -> torch.Tensor:
-    """ln(1 + x) of float64 x > -1/4, relative error below 2^-40: near 0 without forming 1 + x."""
+    """ln(1 + x) for x > -1/4, relative error below 2^-40. For |x| < 1/4 the sum 1 + x is not
+    formed."""
     s = x / (x + 2.0)
     square = s * s
     near = s * (square * horner(square, c.LOG) + 2.0)
@@ -107,5 +116,5 @@ def log1p(x: torch.Tensor) -> torch.Tensor:
 
 
 def expm1(x: torch.Tensor) -> torch.Tensor:
-    """e^x - 1 of float64; near 0 the same polynomial without the 1."""
+    """e^x - 1. For |x| < 1/4 the polynomial of `exp` is used without its constant 1."""
     return torch.where(x.abs() < 0.25, horner(x, c.EXP) * x, exp(x) - 1.0)

@@ -1,29 +1,32 @@
-"""Fixed-point grids: sums that no order of additions can change.
+"""Fixed-point grids: exact sums that do not depend on the order of additions.
 
-A vector is snapped to integers under one power of two, taken from its largest magnitude or from a
-bound known beforehand. Integers add exactly in any order; one rounding at the end makes a float of
-the total. (Demmel and Nguyen, Fast reproducible floating-point summation, ARITH 2013; the integer
-view of Ozaki's error-free splitting, Numer. Algorithms 59, 2012.)
+All elements of a vector are snapped to integers on one grid. The grid's power of two comes from the
+vector's largest magnitude or from a known bound. Integers add exactly in any order. The total is
+rounded to a float once. Sources: Demmel and Nguyen, Fast reproducible floating-point summation,
+ARITH 2013; Ozaki et al., error-free splitting, Numerical Algorithms 59, 2012.
 """
 
 import torch
 
 LEAST_EXPONENT = -100
-"""Vectors smaller than 2^-100 are snapped as if they were that large: scales stay normal floats."""
+"""The smallest exponent of a grid. A vector below 2^-100 uses the grid of 2^-100, so that all
+scales are normal floats."""
 MAGIC = 1.5 * 2.0**52
-"""Added to a float64 below 2^51 in magnitude, it leaves the value, rounded to the nearest even
-integer, in the low bits of the sum."""
+"""For |x| < 2^51, the low bits of x + MAGIC hold the integer nearest to x, ties to even."""
 MAGIC_BITS = 0x4338000000000000
+"""The bits of MAGIC. bits(x + MAGIC) - MAGIC_BITS is the integer."""
 
 
 class NotFinite(ValueError):
-    """A canonical sum met NaN or infinity; the message says where."""
+    """A canonical sum has a term that is NaN or infinite. The message names the operator or the
+    shape."""
 
 
 def exponents(x: torch.Tensor, dims: list[int]) -> torch.Tensor:
-    """Least e >= LEAST_EXPONENT with |x| < 2^e over `dims`, kept as dimensions of 1; int64.
+    """The smallest e >= LEAST_EXPONENT with |x| < 2^e over `dims`, int64. The dimensions stay, with
+    size 1.
 
-    `x` is float32 or float64. Raises `NotFinite`.
+    x: float32 or float64. Raises `NotFinite`.
     """
     if x.numel() == 0:
         kept = [1 if at in dims else size for at, size in enumerate(x.shape)]
@@ -36,26 +39,27 @@ def exponents(x: torch.Tensor, dims: list[int]) -> torch.Tensor:
 
 
 def power(exponent: torch.Tensor) -> torch.Tensor:
-    """2^exponent as float64, from bits: `exponent` is int64 within -1022..1023."""
+    """2^exponent as float64, built from bits. `exponent`: int64 in -1022 .. 1023."""
     return ((exponent + 1023) << 52).view(torch.float64)
 
 
 def snap(x: torch.Tensor, exponent: torch.Tensor, bits: int) -> torch.Tensor:
-    """x as int64 in units of 2^(exponent - bits), nearest even. |x| < 2^exponent; bits <= 50."""
+    """The integers nearest to x / 2^(exponent - bits), ties to even, int64. |x| < 2^exponent;
+    bits <= 50."""
     scaled = x.to(torch.float64) * power(bits - exponent)
     return (scaled + MAGIC).view(torch.int64) - MAGIC_BITS
 
 
 def sum_bits(count: int) -> int:
-    """Bits of the grid on which `count` terms add up to a total that float64 holds exactly."""
+    """Magnitude bits of a grid on which `count` terms have a total that float64 holds exactly."""
     return min(50, 51 - max(count - 1, 0).bit_length())
 
 
 def exact_sum(x: torch.Tensor, dims: list[int], bound: torch.Tensor | None = None) -> torch.Tensor:
-    """Sum of x over `dims` (kept as dimensions of 1), float64.
+    """The sum of x over `dims`, float64. The dimensions stay, with size 1. Raises `NotFinite`.
 
-    `bound`: exponents known beforehand, broadcastable to the result; else those of x itself.
-    Error: at most half a unit of the grid for each term, count * 2^(exponent - bits - 1).
+    `bound`: known exponents, broadcastable to the result. Without a bound, the exponents are those
+    of x. Error: at most half a unit of the grid per term, count * 2^(exponent - bits - 1).
     """
     count = 1
     for dim in dims:
