@@ -25,7 +25,7 @@ WORKING = ("PENDING", "RUNNING")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobResult:
-    """What a job gave.
+    """The result of a job.
 
     `summary`: how it ended, with its kind's outcome. `search`: Tune's own result; None if Tune did
     not run the job or left none. `bill`: the job's counts and amounts. `receipts`: one for each
@@ -52,21 +52,21 @@ class JobResult:
 
     @property
     def outcome(self) -> Any:
-        """What the job gave: the `SearchOutcome` or `DilocoOutcome` of its kind
+        """The outcome of the job: the `SearchOutcome` or `DilocoOutcome` of its kind
         (`workloads.ray_jobs`). Raises `OperationError` if the job ended before it had one."""
         if self.summary.outcome is None:
             raise OperationError(f"the job ended without an outcome: {self.summary.state}")
         return self.summary.outcome
 
     def describe(self) -> str:
-        """How the job ended and what it gave, in a line or more, for a person."""
+        """The job's end and outcome as text, one line or more."""
         if self.summary.outcome is None:
             return str(self.summary.state)
         return f"{self.summary.state}: {self.summary.outcome.describe(self.search)}"
 
 
 class Job:
-    """A job that is open, or was. Reading it changes nothing."""
+    """A handle of an open or ended job. Reading it changes nothing."""
 
     def __init__(self, network: "Network", job: str) -> None:
         self._network = network

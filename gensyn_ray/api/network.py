@@ -143,7 +143,7 @@ class Network:
         return True
 
     def run_files(self, job: str) -> Mapping[str, bytes]:
-        """Ray's own files of a job that a client may have: path -> content."""
+        """Ray's own files of a job that a client may fetch: path -> content."""
         return ask(self._gateway.run_files.remote(job), timeout_s=TRANSFER_S)
 
     @property
@@ -236,7 +236,7 @@ class Network:
         )
 
     def quote(self, spec: JobSpec) -> Quote:
-        """Estimate what a job costs and when it ends on the nodes that are there. Opens no job.
+        """Estimate a job's cost and duration on the present nodes. Opens no job.
 
         Takes some seconds: the self-test and a few steps of the program run here. Raises
         `ProgramFailed` for what the program raises, `UsageError` as `open` does, and
@@ -286,7 +286,7 @@ class Network:
 
 
 def template_of(spec: JobSpec, bundle: Bundle) -> TaskSpec:
-    """What the specs of all tasks of a job have in common."""
+    """The common part of the specs of all tasks of a job."""
     return TaskSpec(
         bundle=bundle.digest,
         config={},

@@ -1,4 +1,4 @@
-"""What a quote is made from: the program's time on this machine, and the volunteers' nodes.
+"""Inputs of a quote: the program's time on this machine, and the volunteers' nodes.
 
 The program runs a few steps in this process. The self-test's speed here converts its seconds to
 reference seconds, so that they can be compared with other machines'.
@@ -28,8 +28,8 @@ def measured(
 ) -> Timing:
     """Run the self-test, then a few steps of the program with this config.
 
-    Takes some seconds. `store`: where prepared data come from. Raises `OperationError` if this
-    machine fails the self-test, and `ProgramFailed` for what the program raises."""
+    Takes some seconds. `store`: source of prepared data. Raises `OperationError` if this machine
+    fails the self-test, and `ProgramFailed` for what the program raises."""
     here = self_test.run()
     if here.failures:
         raise OperationError(f"this machine cannot be compared: {here.failures[0]}")
@@ -58,7 +58,7 @@ def timing_of(
     """Time `TIMED_STEPS` steps and the end of a segment.
 
     `speed`: of this machine in the self-test, in steps per second. `clock`: seconds."""
-    runner.train(1)  # compiles
+    runner.train(1)  # not timed: the first step compiles kernels
     started_s = clock()
     runner.train(TIMED_STEPS)
     trained_s = clock()

@@ -1,4 +1,4 @@
-"""What a submitter states about a job before it is open."""
+"""The terms of a job, which its submitter states before it is open."""
 
 from dataclasses import dataclass, field
 
@@ -12,8 +12,8 @@ from workloads.ray_jobs.kind.interface import KindRequest
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """`total_micro`: the most that a job may cost. `per_segment_micro`: the price of a segment.
-    Both in micro-credits."""
+    """`total_micro`: the highest cost of a job. `per_segment_micro`: the price of a segment. Both
+    in micro-credits."""
 
     total_micro: int
     per_segment_micro: int
@@ -60,10 +60,10 @@ class Terms:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSpec:
-    """A job before it is open: what `Network.open` opens and `Network.quote` estimates.
+    """A job before it is open: the argument of `Network.open` and `Network.quote`.
 
-    `kind`: "sweep", "finetune" or "pretrain", for the ledger and in the job's id. `request`: what
-    the job's kind is to do."""
+    `kind`: "sweep", "finetune" or "pretrain", for the ledger and in the job's id. `request`: the
+    settings of the job's kind."""
 
     kind: str
     program: type[Program]

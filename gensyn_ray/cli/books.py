@@ -1,4 +1,4 @@
-"""Where the `ledger` commands read from: a running ledger, or a flat journal checked first."""
+"""Sources of the `ledger` commands: a running ledger, or a flat journal that is verified first."""
 
 import json
 import os
@@ -20,7 +20,7 @@ LEDGER_VARIABLE = "GENSYN_LEDGER"
 
 
 class Books(Protocol):
-    """Something that answers readings."""
+    """A source of readings."""
 
     def read(self, view: str, **parameters: str) -> Any:
         """A reading. Raises `OperationError`."""
@@ -29,7 +29,7 @@ class Books(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckedFile:
-    """A flat journal that holds, and what it folds to."""
+    """A verified flat journal, folded."""
 
     verified: Verified
     state: NetworkState
@@ -82,7 +82,7 @@ def open_ledger(ledger: str, ca_file: str | None = None) -> Ledger:
 def check_file(
     journal: Path, key: str, *, since: Path | None = None, draws: bool = False
 ) -> CheckedFile:
-    """Verify a flat journal. Raises `UsageError` or `OperationError` with what is wrong."""
+    """Verify a flat journal. Raises `UsageError`, or `OperationError` that names the fault."""
     try:
         public = bytes.fromhex(key)
         data = journal.read_bytes()
@@ -110,7 +110,7 @@ def check_file(
 
 
 def subject_of(receipt: str) -> str:
-    """What `why` is asked about: a name as it stands, or the first slot or party of a receipt's
+    """The subject of `why`: the argument itself, or the first slot or party of the receipt in that
     file. Raises `UsageError`."""
     path = Path(receipt)
     if not path.is_file():

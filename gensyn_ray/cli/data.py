@@ -35,7 +35,7 @@ def prepare(
 
     Parameters
     ----------
-    recipe: `sentences`, `table` and `text` read SOURCE; the others a package of that name.
+    recipe: `sentences`, `table` and `text` read SOURCE; the others read a package of that name.
     source: A Parquet, Arrow or CSV file or a folder of Parquet; for `text` a folder of .txt files.
     store: Where to store it (`file:///...`); otherwise the store of the network at `address`.
     address: The Ray head's address.
@@ -43,9 +43,9 @@ def prepare(
     model: A Hugging Face folder whose model is tuned on the sentences.
     text: The column of texts.
     label: The column of labels.
-    test_rows: How many rows are held out.
-    length: Tokens of a passage.
-    vocabulary: 256 means bytes; more is learnt from the text by byte-pair encoding.
+    test_rows: Number of held-out rows.
+    length: Number of tokens in a passage.
+    vocabulary: Number of tokens. 256 means bytes; a larger one is learnt by byte-pair encoding.
     """
     from gensyn_ray.api.network import connect
     from gensyn_ray.object_store.blobs import Blobs

@@ -57,18 +57,18 @@ def demo(
     Parameters
     ----------
     seed: Fixes keys, draws, the job's data order and the search's sampler.
-    adversary: What the cheating volunteer does: `lazy` skips the training steps.
+    adversary: Behaviour of the cheating volunteer: `lazy` skips the training steps.
     report: Also write a JSON report to this file.
     picture: Also draw the result to this SVG file.
     program: The program to search over.
-    trials: How many trials.
+    trials: Number of trials.
     budget: The submitter's budget in credits; a segment costs one.
     stake: Each operator's stake in credits.
     port: Port of the Ray head; 0 takes a free one.
     numerics: `reproducible/v1/highest` or `/high`: the same bits on every machine; `pinned`: stock.
-    out: Where the journal and checkpoint are written.
+    out: Folder for the journal and its checkpoint.
     """
-    # Not above: the command's help is to be shown at once.
+    # Imported here, so that the command's help is shown without delay.
     from gensyn_ray.api.network import Network
     from gensyn_ray.api.terms import Budget
     from gensyn_ray.cli.small_sweep import AUDIT, digits_space, program_called, tpe_with_asha
@@ -204,8 +204,8 @@ def _detection(operators: list[dict[str, Any]], adversaries: dict[str, str]) -> 
 
 
 def detection_latency_s(entries: Iterable[Entry]) -> dict[str, float | None]:
-    """Seconds from a claim to the ruling that rejects it, as the journal dates both: the median and
-    the worst of all rejected segments, None where none was rejected."""
+    """Seconds from a claim to the ruling that rejects it, by the journal's times: the median and
+    the worst of all rejected segments. None if no segment was rejected."""
     claimed_ms: dict[str, int] = {}
     found: list[float] = []
     for entry in entries:
@@ -223,14 +223,14 @@ def detection_latency_s(entries: Iterable[Entry]) -> dict[str, float | None]:
 
 
 def svg_of(content: dict[str, Any], profiles: dict[str, str], seed: int) -> str:
-    """The result of a demo, as it stands in a terminal, as an SVG picture."""
+    """The terminal output of a demo's result as an SVG picture."""
     console = Console(record=True, width=PICTURE_WIDTH, file=io.StringIO())
     console.print(f"$ gensyn-ray demo --seed {seed}", highlight=False)
     # A picture's line cannot be longer than the picture.
     books = {**content["ledger"], "public_key": content["ledger"]["public_key"][:8] + "…"}
     _show(console, {**content, "ledger": books}, profiles)
     svg = console.export_svg(title="gensyn-ray demo")
-    # Rich refers to a font on the web; the picture must not load anything.
+    # Rich refers to a font on the web. The picture must load no external file.
     return re.sub(r"@font-face \{[^}]*\}\s*", "", svg)
 
 

@@ -61,7 +61,7 @@ def verify_journal(
     journal: The flat journal.
     key: The network's public key, as hex.
     since: A checkpoint seen earlier; the journal must contain it.
-    draws: Also compute every draw again from the journal's links.
+    draws: Also check each batch, draw, referee call and ruling against the entries before it.
     """
     checked = check_file(journal, key, since=since, draws=draws).verified
     book = checked.journal.book
@@ -113,7 +113,7 @@ def balance(
     key: Key = "",
     ca_file: CaFile = None,
 ) -> None:
-    """What a party or a job holds, account by account."""
+    """The balance of each account of a party or a job."""
     found = open_books(ledger, journal, key, ca_file).read("statement", owner=owner)
     table = Table(title=f"{found['role']} {found['name']} ({found['standing']})")
     table.add_column("account")
@@ -193,7 +193,7 @@ def witness(
 
     Parameters
     ----------
-    home: Where the witness keeps its key and the last head.
+    home: Folder for the witness's key and the last cosigned head.
     name: The witness's name in the cosignature.
     key: The network's public key, as hex.
     """

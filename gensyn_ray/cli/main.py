@@ -10,7 +10,7 @@ from cyclopts import App, CycloptsError
 
 from gensyn_ray.domain.errors import GensynError
 
-# Ray reads its authentication mode once, when it is imported: commands are loaded lazily, later.
+# Ray reads its authentication mode when it is imported. Commands, which import Ray, load later.
 os.environ.setdefault("RAY_AUTH_MODE", "token")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
@@ -27,13 +27,13 @@ app.command("gensyn_ray.cli.submitter:watch", name="watch")
 
 
 def _end(number: int, frame: FrameType | None) -> None:
-    """SIGTERM ends a command as Ctrl-C does: what it started is stopped."""
+    """SIGTERM ends a command like Ctrl-C: the command stops its child processes first."""
     raise KeyboardInterrupt
 
 
 def run(*tokens: str) -> None:
-    """Entry point: user errors are one line on stderr, never a traceback. `tokens`: instead of the
-    process's own arguments."""
+    """Entry point: user errors are one line on stderr, never a traceback. `tokens`: arguments that
+    replace the process's own."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _end)
     try:

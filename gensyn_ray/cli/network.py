@@ -49,14 +49,14 @@ def up(
     port: int = 0,
     funds: int = 1000,
 ) -> None:
-    """Run a local network until Ctrl-C, and say how to submit to it.
+    """Run a local network until Ctrl-C, and print how to submit to it.
 
     Parameters
     ----------
     seed: Fixes the network's keys.
-    adversary: What one of the volunteers does.
+    adversary: Behaviour of one of the volunteers.
     port: Port of the Ray head; 0 takes a free one.
-    funds: Credits that the submitter's key is given.
+    funds: Credits for the submitter's key.
     """
     from gensyn_ray.testnet.local import LocalNetwork, Member
 

@@ -19,14 +19,14 @@ AUDIT = Audit(rate_ppm=AUDIT_PPM, draw_batch=12)
 
 
 def program_called(name: str) -> type[Program]:
-    """A program of the catalog. Raises `UsageError` with the names that there are."""
+    """A program of the catalog. Raises `UsageError` that lists the names."""
     if name not in PROGRAMS:
         raise UsageError(f"unknown program {name!r}: choose from {', '.join(PROGRAMS)}")
     return PROGRAMS[name]
 
 
 def digits_space() -> dict[str, Any]:
-    """What the digits sweep searches over."""
+    """The search space of the digits sweep."""
     return {
         "lr": tune.loguniform(1e-3, 0.3),
         "momentum": tune.uniform(0.0, 0.95),
@@ -35,7 +35,7 @@ def digits_space() -> dict[str, Any]:
 
 
 def tpe_with_asha(seed: int, trials: int, at_once: int) -> tune.TuneConfig:
-    """Optuna's TPE with early stopping, for a metric that should rise."""
+    """Optuna's TPE with early stopping, for a metric that is maximised."""
     return tune.TuneConfig(
         metric=METRIC,
         mode="max",

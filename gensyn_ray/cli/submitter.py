@@ -1,6 +1,6 @@
 """`gensyn-ray submit`, `watch` and `cancel`: for data scientists at a shell.
 
-Commands import Ray, Tune and torch when they run, so that their help is shown at once.
+Commands import Ray, Tune and torch when they run, so that their help is shown without delay.
 """
 
 import math
@@ -49,17 +49,17 @@ def submit(
 
     Parameters
     ----------
-    program: A job file (`job.toml`), which says everything; or the name of a program in the
-        catalog, for a small sweep over it.
+    program: A job file (`job.toml`), or the name of a program in the catalog for a small sweep
+        over it.
     address: The Ray head's address, HOST:PORT or ray://HOST:PORT.
     key_file: The submitter's key; created if it is missing.
-    trials: How many trials.
-    at_once: How many trials work at the same time.
-    budget: The most that the job may cost, in credits; a segment costs one.
+    trials: Number of trials.
+    at_once: Number of trials that run at the same time.
+    budget: The highest cost of the job, in credits; a segment costs one.
     seed: Fixes the job's data order and the search's sampler.
     numerics: `reproducible/v1/highest` or `/high`: the same bits on every machine; `pinned`: stock.
     follow: Watch until the job is done.
-    quote: Only say what the job would cost and when it may be done.
+    quote: Only print an estimate of the job's cost and duration.
     cloud_price: For a quote: your cloud's price for an hour of a machine that takes 100 steps a
         second in `python -m workloads.numerics.self_test`, in any currency.
     """
@@ -67,7 +67,7 @@ def submit(
     from gensyn_ray.api.network import connect
     from gensyn_ray.cli.small_sweep import small_sweep
 
-    # Before anything is asked of a network: a mistake in the file is the user's to know first.
+    # Read the file before connecting, so that errors in it are reported first.
     if program.endswith(".toml"):
         spec = job_file.read(Path(program))
     else:
@@ -86,15 +86,15 @@ def submit(
 
 
 def show_quote(network: "Network", spec: "JobSpec", cloud_price: float) -> None:
-    """Print what a job would cost and when it may be done."""
+    """Print an estimate of a job's cost and duration."""
     quote = network.quote(spec)
     budget_micro = spec.budget.total_micro
     cost = f"{format_credits(quote.cost_micro)} credits for {quote.segments} segments"
     print(f"cost    {cost}, of a budget of {format_credits(budget_micro)}")
     if quote.cost_micro > budget_micro:
-        print("        the budget ends this job before its time")
+        print("        the budget ends before the job does")
     print(f"work    {quote.reference_s:,.0f} reference seconds on {quote.nodes} nodes")
-    print(f"done    in {_duration(quote.p50_s)}, nine times of ten in {_duration(quote.p90_s)}")
+    print(f"done    in {_duration(quote.p50_s)}, in 90 % of cases within {_duration(quote.p90_s)}")
     leaves = math.isfinite(quote.mean_stay_s)
     stay = f"nodes stay {_duration(quote.mean_stay_s)}" if leaves else "no node was seen to leave"
     print(f"churn   {stay}")
@@ -109,7 +109,7 @@ def _duration(seconds: float) -> str:
 
 
 def watch(job: str, *, address: str = "auto", key_file: Path | None = None) -> None:
-    """Attach to a job and show what the authority knows of it until it is done.
+    """Attach to a job and show its status until it is done.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ def watch(job: str, *, address: str = "auto", key_file: Path | None = None) -> N
 
 
 def cancel(job: str, *, address: str = "auto", key_file: Path | None = None) -> None:
-    """End a job: what is committed is judged and paid, the rest of the budget returns.
+    """End a job: committed segments are judged and paid, the rest of the budget returns.
 
     Parameters
     ----------

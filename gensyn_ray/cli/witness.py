@@ -38,13 +38,13 @@ def cosign_once(home: Path, ledger: Ledger, name: str, network_key: bytes) -> st
 
 
 def _grown(ledger: Ledger, seen: Checkpoint | None) -> tuple[str, list[bytes]]:
-    """The ledger's head, and its proof that it continues what was seen."""
+    """The ledger's head, and its proof that it continues `seen`."""
     if seen is None:
         return ledger.read("checkpoint")["checkpoint"], []
     try:
         page: Any = ledger.read("consistency", first=str(seen.size))
     except OperationError:
-        # A log shorter than what was seen has no such proof: the head alone shows that.
+        # A log that is shorter than `seen` has no such proof. Its head alone shows the fault.
         return ledger.read("checkpoint")["checkpoint"], []
     proof = [] if page["size"] == seen.size else page["proof"]
     return page["checkpoint"], [signing.from_base64(one) for one in proof]

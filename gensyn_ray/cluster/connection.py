@@ -1,4 +1,4 @@
-"""Joining a Ray cluster: its address, its token, and what to tell a person if it fails."""
+"""Connects to a Ray cluster, by address and token. Errors name the cause and a remedy."""
 
 import logging
 import os
@@ -26,12 +26,12 @@ PING_S = 10.0
 
 
 def attach(address: str) -> None:
-    """`ray.init` against a running cluster. Raises `Unreachable` with what to do next."""
+    """`ray.init` against a running cluster. Raises `Unreachable` with a remedy."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if ray.is_initialized():
         return
     if ":" in address and not _is_listening(address):
-        # Ray itself would go on trying for minutes.
+        # Ray itself retries for minutes.
         raise Unreachable(
             f"nothing answers at {address}: check the address and that the Ray head runs"
         )
@@ -50,7 +50,7 @@ def _init(address: str) -> None:
         try:
             ray.init(address=address, namespace=NAMESPACE, **quiet)
         except ConnectionAbortedError:
-            # The head starts a process for each client, and now and then that one dies at once.
+            # The head starts a process for each client. Sometimes that process dies at its start.
             if not attempts_left:
                 raise
         else:
@@ -58,8 +58,8 @@ def _init(address: str) -> None:
 
 
 def _show_token(address: str) -> None:
-    """Ask a Ray Client server for a sign of life. Raises `RayError` if it refuses the token, which
-    Ray's own client would go on trying for half a minute."""
+    """Ping a Ray Client server. Raises `RayError` if the server refuses the token. Ray's own client
+    retries a refused token for half a minute."""
     channel: Any = init_grpc_channel(address.removeprefix(CLIENT_SCHEME))
     ping = ray_client_pb2.ClusterInfoRequest(type=ray_client_pb2.ClusterInfoType.PING)  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownVariableType]
     try:
@@ -75,7 +75,7 @@ def _show_token(address: str) -> None:
 def use_token(token: str) -> None:
     """Authenticate this process and its children by a token.
 
-    Ray reads its mode when it is imported, so it is made to read again.
+    Ray reads its authentication mode when it is imported. This function makes Ray read it again.
     """
     os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=token)
     _raylet.Config.initialize("")  # pyright: ignore[reportAttributeAccessIssue]
@@ -84,8 +84,8 @@ def use_token(token: str) -> None:
 
 @contextmanager
 def _own_sigterm() -> Iterator[None]:
-    """Keep the handler of SIGTERM that the process has set. Ray replaces it by one that ends the
-    process before its context managers have stopped what they started."""
+    """Keep the process's own handler of SIGTERM. Ray's handler ends the process before its context
+    managers stop their child processes."""
     before = signal.getsignal(signal.SIGTERM)
     yield
     if callable(before) and threading.current_thread() is threading.main_thread():
@@ -94,7 +94,7 @@ def _own_sigterm() -> Iterator[None]:
 
 @contextmanager
 def _quiet_stderr() -> Iterator[None]:
-    """Keep what Ray's C++ part logs while it retries away from a person's terminal."""
+    """Hide the log lines that Ray's C++ code writes to stderr while it retries."""
     sys.stderr.flush()
     kept = os.dup(2)
     with open(os.devnull, "w") as nowhere:
@@ -109,7 +109,7 @@ def _quiet_stderr() -> Iterator[None]:
 
 def _why(address: str, error: Exception) -> str:
     if isinstance(error, RayError) or ":" in address:
-        # Ray reports a refused token as no answer; that something listens was seen above.
+        # Ray reports a refused token as a missing answer. The test above found a server.
         return (
             f"the cluster at {address} does not take this token: set RAY_AUTH_MODE=token and "
             "RAY_AUTH_TOKEN to the token of that cluster's head"
@@ -118,7 +118,7 @@ def _why(address: str, error: Exception) -> str:
 
 
 def _is_listening(address: str) -> bool:
-    """Whether something takes connections there."""
+    """Whether a server accepts connections at this address."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     try:
         with socket.create_connection((host, int(port)), timeout=2):

@@ -1,8 +1,8 @@
 """Environment variables of `ray start`, for nodes whose Ray workers are to start fast.
 
 A volunteer's node starts one Ray worker for each of its CPUs while it waits for its first job, and
-each imports what every trial needs. A host that keeps such processes for later jobs, too, can take
-this module's place.
+each imports what every trial needs. A host that keeps such processes for later jobs can replace
+this module.
 """
 
 from collections.abc import Mapping
@@ -12,12 +12,12 @@ PRELOADED = (
     "workloads.ray_jobs.tasks.task_run",
     "workloads.numerics.guard",
 )
-"""What a trial imports before it knows its program: torch, Tune, the kernels' compiler."""
+"""Modules that a trial imports before it loads its program: torch, Tune, the kernels' compiler."""
 
 VOLUNTEER_ENVIRONMENT: Mapping[str, str] = {
     "RAY_enable_worker_prestart": "1",
     "RAY_preload_python_modules": ",".join(PRELOADED),
-    # Ray tells a worker how many threads it may have when it gives it a task. By then the loaded
-    # modules have started theirs.
+    # Ray sets a worker's number of threads with its first task. The modules that are loaded before
+    # start their threads earlier.
     "OMP_NUM_THREADS": "1",
 }

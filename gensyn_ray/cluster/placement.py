@@ -1,4 +1,4 @@
-"""Where actors belong, and how nodes are sent away.
+"""Places actors on the head, and drains nodes.
 
 Control actors and job drivers are pinned to the head by its `ray.io/node-id`, which no volunteer
 can claim as it can claim a label.
@@ -31,7 +31,7 @@ def on_head() -> dict[str, Any]:
 
 
 def detached_on_head() -> dict[str, Any]:
-    """Options of a control actor: on the head, and outliving the process that started it."""
+    """Options of a control actor: on the head, detached from the process that starts it."""
     return {**on_head(), "lifetime": "detached", "namespace": NAMESPACE}
 
 
@@ -46,7 +46,7 @@ def control_actor(name: str) -> Any:
 
 
 def drain_operator(operator: str) -> None:
-    """Send away every node that is labelled with a tombstoned operator.
+    """Drain every node that is labelled with a tombstoned operator.
 
     Ray stops placing work there at once, and the node's raylet ends at the deadline, with every
     actor on it; Tune then starts those trials elsewhere.

@@ -20,7 +20,7 @@ KEEP_S = 1.0
 def start_control(facts: Mapping[str, str], seats: list[VerifierSeat]) -> "RelayKeeper":
     """Start the ledger relay, the job gateway and the auditor as detached named actors.
 
-    The caller keeps the relay with what is returned: any member of the cluster can kill an actor.
+    The caller runs the returned keeper, because any member of the cluster can kill the relay.
     """
     detached = detached_on_head()
     keeper = RelayKeeper(facts)
@@ -37,11 +37,11 @@ def start_control(facts: Mapping[str, str], seats: list[VerifierSeat]) -> "Relay
 
 
 class RelayKeeper:
-    """Sees to it that the relay's name leads to the relay that was started here.
+    """Keeps the relay's name bound to the relay that was started here.
 
-    Ray lets any member kill the relay and give its name to an actor of their own. That steals
-    nothing, because clients check the network's signature on every receipt, but it would leave
-    them without a way to the ledger. Runs outside Ray's workers, where members cannot kill it.
+    Ray lets any member kill the relay and give its name to another actor. Such an actor cannot
+    forge receipts, because clients check the network's signature on each one. But clients cannot
+    reach the ledger through it. Runs outside Ray's workers, where members cannot kill it.
     """
 
     def __init__(self, facts: Mapping[str, str]) -> None:
@@ -49,14 +49,14 @@ class RelayKeeper:
         self._ours: Any = None
 
     def turn(self) -> bool:
-        """Look once, and start the relay again if need be. Whether it was."""
+        """Check once, and start the relay again if it is gone. True if it was started."""
         try:
             found = ray.get_actor(RELAY_NAME, namespace=NAMESPACE)
         except ValueError:
             found = None
         if found is not None:
             if self._ours is None or found._actor_id != self._ours._actor_id:
-                ray.kill(found)  # the name is free at one of the next turns
+                ray.kill(found)  # the name is free after some turns
             return False
         self._ours = (
             ray.remote(LedgerRelay)
@@ -67,10 +67,10 @@ class RelayKeeper:
         return True
 
     def keep(self, stopping: threading.Event) -> None:
-        """Turn every second until told to stop."""
+        """Call `turn` every second until `stopping` is set."""
         while not stopping.wait(KEEP_S):
             try:
                 self.turn()
             except (RayError, ValueError) as error:
-                # A rival took the name in between, or killed the relay while it started.
+                # Another actor took the name first, or the relay was killed while it started.
                 print(f"relay keeper: {type(error).__name__}", file=sys.stderr, flush=True)

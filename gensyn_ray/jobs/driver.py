@@ -8,7 +8,8 @@ dies, alone or with its head, the gateway starts it again. A search then continu
 several volunteers at once ends, paid for what is committed.
 
 Not defended: the request, with both secrets, is in the object store, where members of the Ray
-cluster can read it. A thief can reveal links early or close the job, and cannot take money.
+cluster can read it. A reader of the request can reveal links early or close the job, and cannot
+take money.
 """
 
 import json
@@ -128,7 +129,8 @@ class JobDriver:
 
 
 class StopSignal:
-    """Whether this process was asked to end. A class and no closure: Tune pickles it."""
+    """Whether this process got the signal to end. A class, not a closure, because Tune pickles
+    it."""
 
     def __init__(self) -> None:
         self._given = False
@@ -143,7 +145,7 @@ class StopSignal:
 
 
 class JobWatch:
-    """Drains tombstoned operators' nodes, and says when the job must end early.
+    """Drains tombstoned operators' nodes, and decides when the job must end early.
 
     Implements `workloads.ray_jobs.kind.context.Watch`. `is_cancelled`: whether the submitter closes
     the job."""
@@ -173,7 +175,7 @@ class JobWatch:
 def run(
     request: JobRequest, blobs: Blobs, is_cancelled: Callable[[], bool] = lambda: False
 ) -> JobSummary:
-    """Run a job to its end and close it, however it ends."""
+    """Run a job to its end and close it, also after an error."""
     facts = request.facts
     signer = Signer(
         SigningKey(request.driver_seed),
@@ -213,7 +215,8 @@ def run_kind(
 
 
 def _message_of(error: Exception) -> str:
-    """For the job's author: a message of this package, or an exception with its traceback."""
+    """The error for the job's author: a message of this package, or an exception with its
+    traceback."""
     if isinstance(error, GensynError):
         return str(error)
     return "".join(traceback.format_exception(error, limit=-TRACE_FRAMES)).rstrip()
@@ -232,8 +235,9 @@ def _in_background(action: Callable[[], None]) -> None:
 
 
 def _keep_environment_from_workers() -> None:
-    """What the gateway sets is for the driver. A worker with variables of its own needs a new
-    process; without them it is one that its node has started already, and loaded."""
+    """Keep the variables that the gateway sets for the driver from its workers. A worker with
+    variables of its own needs a new process. Without them, Ray takes a process that the node has
+    started already."""
     if RAY_JOB_CONFIG_JSON_ENV_VAR in os.environ:
         config = json.loads(os.environ[RAY_JOB_CONFIG_JSON_ENV_VAR])
         os.environ[RAY_JOB_CONFIG_JSON_ENV_VAR] = json.dumps({**config, "runtime_env": {}})

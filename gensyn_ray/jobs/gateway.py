@@ -6,8 +6,8 @@ network's object store, so a laptop needs no access to the store. Objects that c
 by their digest, which is checked. A job's request is taken once, together with the signed command
 that opens the job, and is never shown.
 
-`JobGateway` is plain; `GatewayActor` is it as a Ray actor. It holds no key: clients check what they
-read from it.
+`JobGateway` is a plain class; `GatewayActor` is the Ray actor. It holds no key: clients check what
+they read from it.
 
 Not defended: Ray cannot stop a member of the cluster from calling another actor under this name, or
 from reading an object store in a shared folder. Any member may read states and results, and fill
@@ -53,7 +53,7 @@ LOG_CHARACTERS = 2000
 TEND_S = 5.0
 MOST_NODES = 10_000
 STARTS = 3
-"""How often one head starts a job's driver."""
+"""Number of starts of a job's driver under one head."""
 STOPPABLE = (Reason.SEGMENTS_UNSETTLED, Reason.SLOT_CHALLENGED)
 """Refusals of a `CloseJob` whose signer may close the job, but not yet."""
 
@@ -134,8 +134,8 @@ class JobGateway:
     def tend(self) -> None:
         """Start the driver of every open job that has a request and no driver.
 
-        That is so for a new job, and after the head or the driver died. Raises `GensynError` if the
-        authority does not answer."""
+        This is the case for a new job, and after the head or the driver died. Raises `GensynError`
+        if the authority does not answer."""
         for one in self._ledger.read("open_jobs"):
             self._tend(one["job"], one["kind"], one["submitter"])
 
@@ -159,7 +159,7 @@ class JobGateway:
             name = _submission(job, start)
             try:
                 found.append((name, self._jobs.get_job_status(name).value))
-            except RuntimeError:  # what Ray says of a job that it has never seen
+            except RuntimeError:  # Ray raises it for an unknown job
                 break
         return found
 
@@ -215,7 +215,7 @@ class JobGateway:
         return status, log
 
     def nodes(self) -> list[VolunteerNode]:
-        """The volunteers' nodes that are there, and those that left."""
+        """The volunteers' nodes, present and gone."""
         return volunteer_nodes(self._nodes(), time.time)
 
     def _end_of(self, job: str) -> str:
@@ -297,8 +297,8 @@ DIGESTS: Mapping[str, Callable[[bytes], str]] = {
 
 
 def _submission(job: str, start: int) -> str:
-    """The job's id for its first driver, with a number for later ones: Ray would take a driver with
-    the name of a dead one for dead."""
+    """Ray's name of a driver: the job's id for the first start, with a number for later ones. Ray
+    treats a reused name as the dead driver."""
     return f"{job}-{start + 1}" if start else job
 
 

@@ -1,4 +1,4 @@
-"""Where the object store keeps what belongs to a job: its request, its summary, Ray's own files."""
+"""Names of a job's objects in the object store: its request, its summary, Ray's own files."""
 
 from pyarrow import fs
 

@@ -1,4 +1,4 @@
-"""The volunteers' nodes that a quote counts with.
+"""The volunteers' nodes, as a quote uses them.
 
 Not defended: a node's speed is what its operator's label says. A false label makes quotes wrong and
 earns nothing.
@@ -14,7 +14,7 @@ MILLISECONDS = 1000
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VolunteerNode:
     """A volunteer's node, present or gone. `speed`: steps per second in the self-test, by its
-    label. `seconds`: how long it was, or has been, in the cluster."""
+    label. `seconds`: time in the cluster, until now or until the node left."""
 
     speed: float
     seconds: float

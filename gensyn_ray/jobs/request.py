@@ -1,4 +1,4 @@
-"""What travels from the submitter to a job's driver.
+"""The request that travels from the submitter to a job's driver.
 
 In a module of its own: the driver runs as `__main__`, and pickle would not find its classes there.
 """
@@ -13,7 +13,7 @@ from workloads.ray_jobs.kind.interface import KindRequest
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobRequest:
-    """What a job's driver needs beside the ledger. Pickled, like the code of any Ray job.
+    """The data that a job's driver needs beside the ledger. Pickled, like the code of any Ray job.
 
     `facts`: the network's addresses and keys, as the relay gives them. `template`: the job's task
     spec, without task, config and inputs. `driver_seed`: of the driver's key, 32 bytes.

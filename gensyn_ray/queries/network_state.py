@@ -1,7 +1,7 @@
-"""Everything that folding a journal gives, and every view of it. Pure.
+"""The state of a folded journal, and all its views. Pure.
 
-The authority answers readings from its live state, and `gensyn-ray ledger` from one folded out of a
-flat journal: the same code, the same answers.
+The authority answers readings from its live state, and `gensyn-ray ledger` from one folded from a
+flat journal. Both use this code, so the answers are equal.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,7 +19,7 @@ from ledger.core.journal import Entry, Journal
 
 @dataclass(slots=True, kw_only=True)
 class NetworkState:
-    """One network after some number of entries; `last_ms` is the last entry's time."""
+    """The state of one network after a number of entries; `last_ms` is the last entry's time."""
 
     journal: Journal = field(default_factory=Journal)
     settlement: Settlement = field(default_factory=Settlement)
@@ -44,7 +44,7 @@ class NetworkState:
         """A reading as a JSON value. `line(i)`: bytes of entry i; `note()`: the signed head of what
         is durable.
 
-        Raises `NoSuchThing` if the view or what it should show does not exist.
+        Raises `NoSuchThing` if the view or its subject does not exist.
         """
         if view in proofs.VIEWS:
             log = proofs.Log(
@@ -63,6 +63,6 @@ class NetworkState:
         raise NoSuchThing(f"there is no view {view[:64]!r}; there are {names}")
 
     def _is_final(self, slot: str) -> bool:
-        """Whether no verifier will be asked about a segment any more."""
+        """Whether no verifier can be asked about a segment again."""
         job = self.settlement.job_of(slot)
         return job.is_closed or job.segments[slot].audit.outcome is not None

@@ -1,4 +1,4 @@
-"""What the log says of a segment or a party, each entry with its inclusion proof. Pure.
+"""The log's entries about a segment or a party, each with its inclusion proof. Pure.
 
     checkpoint              the signed head
     entry       index       one line and its proof under the head
@@ -7,10 +7,10 @@
 
 A page from `why` needs no trust: `check_page` proves every line of it from the network's key alone.
 
-Not shown: what a segment claims, and what its first verifier found, while any verifier may still be
-asked about it. Replay is blind only while nobody can read what it is going to be compared with, so
-these entries are left out until there is a ruling or the job is closed; being settled is not
-enough, because the leaders are audited last.
+Not shown: a segment's claim and its first verdict, as long as a verifier can still be asked about
+it. A replay is blind only if its verifier cannot read the claim. These entries are left out until
+there is a ruling or the job is closed. A settled segment is not enough, because the leading trials
+are audited last.
 """
 
 from collections.abc import Callable, Mapping
@@ -101,7 +101,7 @@ def consistency(log: Log, parameters: Parameters) -> Any:
 
 
 def why(log: Log, parameters: Parameters) -> Any:
-    """Everything that the log says of a subject, in order."""
+    """All entries about a subject, in order."""
     subject = parameters.get("subject", "")
     found = [index for index in _entries_about(log.trail, subject) if index < log.size]
     if not found:
@@ -152,7 +152,8 @@ def check_page(page: Mapping[str, Any], public_key: bytes) -> int:
 
 
 def _entries_about(trail: SubjectIndex, subject: str) -> list[int]:
-    """For a slot also how its job and task began, so that the page reads from the start."""
+    """Numbers of the entries about a subject. For a slot they include the starts of its job and
+    task."""
     found = trail.of(subject)
     parts = subject.split("/")
     if len(parts) != 4 or not found:
@@ -171,7 +172,7 @@ def _proven(log: Log, index: int) -> dict[str, Any]:
 
 
 def _told(one: Entry, subject: str) -> dict[str, Any]:
-    """An entry in words, as far as it is about the subject."""
+    """The parts of an entry that concern the subject, as text."""
     about = [event for event in one.events if _is_about(event, subject)]
     return {
         "time_ms": one.time_ms,
@@ -193,7 +194,7 @@ def _told(one: Entry, subject: str) -> dict[str, Any]:
 
 
 def _is_about(event: Event, subject: str) -> bool:
-    """Whether an event speaks of the subject, or of nothing in particular."""
+    """Whether an event names the subject, or names no subject at all."""
     if isinstance(event, Moved):
         parts = (*event.debit.split("/"), *event.credit.split("/"), event.slot)
         return subject in parts
@@ -252,7 +253,7 @@ def _told_evidence(event: Recorded, subject: str) -> str:
         case Verdict() as verdict:
             return f"{event.party} replayed it: {verdict.result[:16]}"
         case RefereeCall() as call:
-            return f"disputed: {call.referee} is to replay it, too"
+            return f"disputed: {call.referee} replays it as referee"
         case Ruling() as ruling:
             return f"ruling: {ruling.outcome}, claimed {ruling.claimed[:16]}"
         case Reveal() as reveal:
@@ -260,11 +261,11 @@ def _told_evidence(event: Recorded, subject: str) -> str:
         case FullAudit() as audit:
             return f"every segment of {', '.join(audit.tasks)} is to be audited"
         case Flush():
-            return "what waits for a batch goes into one"
+            return "all open batches close"
 
 
 def _hides_claims(one: Entry, log: Log) -> bool:
-    """Whether this entry tells something that a verifier may still have to find out blindly."""
+    """Whether this entry shows a claim or a result that a verifier must not know yet."""
     slots = [event.slot for event in one.events if isinstance(event, SlotCommitted)]
     slots += [
         event.evidence.slot

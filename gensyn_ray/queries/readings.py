@@ -1,7 +1,7 @@
-"""What people and nodes may read of the authority's state. Pure: state in, records out.
+"""Views of the authority's state for people and nodes. Pure: state in, records out.
 
-What the log itself says, with proofs, is in `proofs`. Claims of segments that are not judged are
-never shown: replay is blind only while no verifier can read what it is compared with.
+`proofs` has the views of the log with inclusion proofs. Claims of segments that are not judged are
+never shown: a replay is blind only if its verifier cannot read the claim.
 """
 
 from collections.abc import Callable, Mapping
@@ -59,9 +59,9 @@ def task_of_trial(journal: Journal, settlement: Settlement, parameters: Paramete
 
 
 def object_rights(journal: Journal, settlement: Settlement, parameters: Parameters) -> ObjectRights:
-    """What a party may do in the object store for the task that a trial runs now. Parameters:
-    `job`, `trial`, `party`, and the object's `kind` and `digest`. Whether a data object is named by
-    the job's manifest is for the caller to look up."""
+    """A party's rights in the object store for the task that a trial runs now. Parameters: `job`,
+    `trial`, `party`, and the object's `kind` and `digest`. The caller checks whether the job's
+    manifest names a data object."""
     job = _job(settlement, parameters)
     name, task = _task(job, parameters)
     entry = journal.book.jobs[job.opened.job].tasks[name]
@@ -163,7 +163,7 @@ def unrevealed(journal: Journal, settlement: Settlement, parameters: Parameters)
 def operators(
     journal: Journal, settlement: Settlement, parameters: Parameters
 ) -> list[OperatorRow]:
-    """Each operator's money, work, standing; with the parameter `job`, work in that job alone."""
+    """Each operator's money, work and standing. With the parameter `job`: work in that job only."""
     book = journal.book
     chosen = parameters.get("job")
     jobs = [job for name, job in settlement.jobs.items() if chosen in (None, name)]
@@ -199,7 +199,7 @@ def operators(
 
 def audits(journal: Journal, settlement: Settlement, parameters: Parameters) -> list[ReplayOrder]:
     """Replays that wait for a verifier or a referee, the urgent first: disputes, full audits and
-    challenges. Nothing here says what was claimed."""
+    challenges. The rows contain no claims."""
     orders = [
         _replay_order(job, audit)
         for job in settlement.open_jobs.values()
@@ -226,7 +226,7 @@ def _replay_order(job: Job, audit: Audit) -> ReplayOrder:
 def receipts(
     journal: Journal, settlement: Settlement, parameters: Parameters
 ) -> list[SegmentReceipt]:
-    """Each settled segment of a job: who did it, what was paid, why. Parameter: `job`."""
+    """Each settled segment of a job, with its operator, pay and reason. Parameter: `job`."""
     job = _job(settlement, parameters)
     return [
         SegmentReceipt(
@@ -259,7 +259,7 @@ def balance(journal: Journal, settlement: Settlement, parameters: Parameters) ->
 
 
 def statement(journal: Journal, settlement: Settlement, parameters: Parameters) -> Statement:
-    """Every account that holds something of a party's or of a job's. Parameter: `owner`."""
+    """Every account of a party or of a job that is not empty. Parameter: `owner`."""
     owner = parameters.get("owner", "")
     book = journal.book
     party = book.parties.get(owner)
@@ -309,8 +309,8 @@ def _task(job: Job, parameters: Parameters) -> tuple[str, Task]:
 
 
 def _is_predecessor(job: Job, task: str, digest: str) -> bool:
-    """Whether a task may go on from a state: its own last good one; before it has any, a good one
-    of any task of its job (PBT's exploit)."""
+    """Whether a task may continue from a state: from its own last good one, or, before it has one,
+    from a good one of any task of its job (PBT's exploit)."""
     if job.tasks[task].good:
         return digest == job.lineage.tip(task)
     return job.lineage.is_good_state(digest)
@@ -350,7 +350,7 @@ def _rulings(job: Job) -> list[RulingRow]:
 
 
 def _earned_micro(journal: Journal, party: str, jobs: list[str]) -> int:
-    """What was released to a party for good: the pay of closed jobs."""
+    """Pay that was released to a party finally: that of closed jobs."""
     return sum(
         slot.price_micro
         for job in jobs

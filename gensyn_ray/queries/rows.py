@@ -1,4 +1,4 @@
-"""What the authority's readings consist of: one record for each thing that people and nodes ask.
+"""The records of the authority's readings.
 
 Amounts are micro-credits. Digests are hex. Fields named `..._ms` are milliseconds since the epoch.
 """
@@ -46,9 +46,9 @@ class AssignedTask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObjectRights:
-    """What a party may do in the object store for one task: whether it may read the object it asked
-    about (`reads`); the open slots whose end states it may store; the job's `manifest`, which names
-    the data objects that it may read."""
+    """A party's rights in the object store for one task: whether it may read the object in question
+    (`reads`); the open slots whose end states it may store; the job's `manifest`, which names the
+    data objects that it may read."""
 
     reads: bool
     manifest: str
@@ -57,7 +57,7 @@ class ObjectRights:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenJobRow:
-    """What the driver of a job that is not closed is started with."""
+    """The data from which the driver of an open job is started."""
 
     job: str
     kind: str
@@ -92,9 +92,9 @@ class RulingRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobStatus:
-    """The books of one job. `revealed`: links of the submitter's chain that were shown.
-    `tombstoned`: operators with a proven fraud, on the whole network. `free_micro`: what of the
-    escrow no slot was promised."""
+    """The books of one job. `revealed`: number of revealed links of the submitter's chain.
+    `tombstoned`: operators with a proven fraud, on the whole network. `free_micro`: the part of the
+    escrow that is not promised to a slot."""
 
     id: str
     closed: bool
@@ -134,7 +134,7 @@ class OperatorRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayOrder:
-    """A replay that waits for a verifier or a referee. It does not say what was claimed.
+    """A replay that waits for a verifier or a referee. It does not contain the claim.
     `state_before` is empty where the segment begins with `init`. `urgent`: a job waits for it."""
 
     job: str
@@ -148,7 +148,7 @@ class ReplayOrder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentReceipt:
-    """What became of one settled segment. `outcome`: its audit's, empty without one."""
+    """The end of one settled segment. `outcome`: its audit's, empty without one."""
 
     slot: str
     operator: str
@@ -180,7 +180,7 @@ class AccountRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statement:
-    """Every account that holds something of a party's or of a job's."""
+    """Every account of a party or of a job that is not empty."""
 
     owner: str
     name: str

@@ -1,6 +1,6 @@
-"""Which journal entries speak of a segment, a task, a job or a party: an index, a fold too.
+"""An index of journal entries by segment, task, job and party. A fold over entries.
 
-It holds numbers only. What an entry says is read from the entry itself, and proven by the log.
+It holds entry numbers only. The content is read from the entry itself, and the log proves it.
 """
 
 from array import array
@@ -23,7 +23,7 @@ class SubjectIndex:
         self._entries: dict[str, array[int]] = {}
 
     def fold(self, entry: Entry) -> None:
-        """Note what an entry speaks of."""
+        """Add an entry under each of its subjects."""
         named = {entry.header.party}
         for event in entry.events:
             _name(event, named)
@@ -33,7 +33,7 @@ class SubjectIndex:
             known.append(entry.index)
 
     def of(self, subject: str) -> list[int]:
-        """Numbers of the entries that speak of a subject; empty if none does."""
+        """Numbers of the entries about a subject; empty if there are none."""
         return list(self._entries.get(subject, ()))
 
 

@@ -35,18 +35,18 @@ from verifier_actors.core import beacon
 
 BEACON_LINKS = 1 << 16
 OVERDUE_MS = 1_000
-"""Interval at which the authority looks for what time alone makes due, and remembers its head."""
+"""Interval at which the authority checks for commands that time makes due, and stores its head."""
 READ_APART = 4
 """Batches of fewer than twice as many signatures are checked in one thread."""
 SNAPSHOT_ENTRIES = 10_000
-"""A start that folds more entries than this keeps a snapshot for the next one."""
+"""A start that folds more entries than this stores a snapshot for the next start."""
 
 
 class Authority:
-    """Decides, folds, journals. For one thread; it opens no socket.
+    """Decides, folds, journals. Only one thread may use it. It opens no socket.
 
     `store`: the journal. `clock`: Unix milliseconds. `remembered`: a head that the journal must
-    contain. `remember`: keeps a signed head. Raises `OperationError` if the stored books do not
+    contain. `remember`: stores a signed head. Raises `OperationError` if the stored books do not
     balance or lack the remembered head.
     """
 
@@ -79,7 +79,7 @@ class Authority:
 
     @property
     def genesis(self) -> str:
-        """Hash of the founding command: names this network for ever."""
+        """Hash of the founding command. It identifies this network."""
         return self.journal.genesis
 
     @property
@@ -105,7 +105,7 @@ class Authority:
         return [self._answer(one) for one in decided]
 
     def tick(self) -> None:
-        """Carry out what time has made due."""
+        """Carry out the commands that time has made due."""
         self._do_what_is_due()
         now_ms = self._clock()
         if now_ms - self._looked_ms >= OVERDUE_MS:
@@ -118,7 +118,7 @@ class Authority:
         self._flush()
 
     def stop(self) -> None:
-        """Keep the head and a snapshot. The store can be closed then."""
+        """Store the head and a snapshot. The journal can be closed afterwards."""
         self._flush()
         self._remember_head()
         self._keep_snapshot()
@@ -131,7 +131,7 @@ class Authority:
         return checkpoint.sign(head, self._key)
 
     def read(self, view: str, parameters: Mapping[str, str]) -> Any:
-        """A reading. Raises `UnknownView` if the view or what it should show does not exist."""
+        """A reading. Raises `UnknownView` if the view or its subject does not exist."""
         if view == "health":
             return {"entries": len(self.journal.tree), "root": self.journal.tree.root().hex()}
         try:
@@ -169,7 +169,8 @@ class Authority:
         return {"receipt": self._receipt(decided)}
 
     def _receipt(self, entry: Entry) -> dict[str, str]:
-        """The network's signature under what an accepted command did and the log up to it."""
+        """The receipt: the network's signature under an accepted command, its events and the log's
+        head."""
         members = {
             "network": f'"{self.genesis}"',
             "index": str(entry.index),
@@ -196,7 +197,7 @@ class Authority:
         return admit(self.settlement, order)
 
     def _clock(self) -> int:
-        """Now; never earlier than the last entry, whatever the host's clock does."""
+        """The time, in Unix milliseconds. It is never earlier than the last entry's."""
         self._now_ms = max(self._now_ms, self._wall_clock())
         return self._now_ms
 
@@ -229,7 +230,7 @@ class Authority:
     # -- the journal -------------------------------------------------------------------------
 
     def _load(self, remembered: Checkpoint | None) -> None:
-        """Fold what is stored. Raises `OperationError` if it lacks the remembered head."""
+        """Fold the stored entries. Raises `OperationError` if they lack the remembered head."""
         self._state = snapshots.load(self._store, self._secret) or NetworkState()
         self._now_ms = self._state.last_ms
         begun = len(self.journal.tree)
@@ -262,7 +263,7 @@ class Authority:
         self._now_ms = max(self._now_ms, entry.time_ms)
 
     def _flush(self) -> None:
-        """One sync for everything since the last. If it fails, the process must end."""
+        """Sync all entries since the last sync. If this fails, the process must end."""
         if self._pending:
             self._store.append(len(self.journal.tree) - len(self._pending), self._pending)
             self._pending = []

@@ -49,7 +49,7 @@ def serve(
     """
     config, secrets = load(home)
     listen_address = parse_listen_address(address, certificate=certificate, key=certificate_key)
-    # Before anything is read or written: a second authority of this address must not get further.
+    # Bound before the home is read or written: a second authority of this address ends here.
     with listen(listen_address) as listener:
         store = open_journal(journal_of(home, config))
         authority = _open(home, config, secrets, store)
@@ -60,7 +60,7 @@ def serve(
             "address": address,
         }
         (home / "network.json").write_text(json.dumps(facts))
-        # The folded state stays until the end: the collector need not walk through it again.
+        # The folded state lives as long as the process, so the garbage collector may skip it.
         gc.collect()
         gc.freeze()
         app = make_app(

@@ -1,9 +1,9 @@
 """The authority's home directory: configuration, secrets, and the head that it remembers.
 
-    config.json     what the network was founded with, and where the journal is
+    config.json     the founding configuration of the network, and the journal's address
     secrets.json    the network's and the beacon's seeds
     head.note       the last signed checkpoint: the authority does not start on a journal without it
-    network.json    what clients need to know, written when the service starts
+    network.json    facts for clients, written when the service starts
     journal.sqlite  the journal, unless the configuration names a PostgreSQL database
 
 Not defended here: a user that can read this directory has the network's key, and a user that can
@@ -34,9 +34,9 @@ class Secrets:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """What a network is founded with. `treasury_keys`: public keys, hex; `treasury_threshold` of
-    them must approve a treasury command. `vetted`: digests of bundles. `journal`: a `postgresql://`
-    address, or empty for SQLite in the home directory."""
+    """The founding configuration of a network. `treasury_keys`: public keys, hex;
+    `treasury_threshold` of them must approve a treasury command. `vetted`: digests of bundles.
+    `journal`: a `postgresql://` address, or empty for SQLite in the home directory."""
 
     network: str
     treasury_keys: list[str]
@@ -89,14 +89,14 @@ def journal_of(home: Path, config: Config) -> str:
 
 
 def remember_head(home: Path, note: str) -> None:
-    """Keep a signed checkpoint. It replaces the old one in one step."""
+    """Store a signed checkpoint. It replaces the old one atomically."""
     fresh = home / "head.note.new"
     fresh.write_text(note)
     os.replace(fresh, home / "head.note")
 
 
 def remembered_head(home: Path, public_key: bytes) -> Checkpoint | None:
-    """The kept checkpoint, or None. Raises `OperationError` if the network did not sign it."""
+    """The stored checkpoint, or None. Raises `OperationError` if the network did not sign it."""
     path = home / "head.note"
     if not path.exists():
         return None

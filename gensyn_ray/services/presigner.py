@@ -6,7 +6,7 @@ credentials.
 It is a process of its own, outside Ray. It holds the bucket's credentials, which it takes from its
 environment, and no network key, so it cannot move credits. The authority answers one request at a
 time and must not wait for a bucket; therefore the presigner is a separate process. It asks the
-authority what a party may do (`readings.object_rights`), and signs the link.
+authority for a party's rights (`readings.object_rights`), and signs the link.
 
 A link reads the bundle, the spec, the data or a predecessor of one task, or stores the end state of
 one open slot. A slot stores one digest, and no link overwrites an object. If a party stored other

@@ -26,11 +26,11 @@ _PACKAGES: tuple[ModuleType, ...] = (
     settlement,
     queries,
 )
-"""What the objects of a snapshot are made of: a change in any of them makes it unusable."""
+"""Packages whose objects a snapshot holds. A change in a source file of them invalidates it."""
 
 
 def save(store: JournalStore, state: NetworkState, secret: bytes) -> None:
-    """Keep what the whole stored journal folds to."""
+    """Store a snapshot of the whole stored journal's folded state."""
     data = pickle.dumps(state, protocol=pickle.HIGHEST_PROTOCOL)
     store.save_snapshot(len(state.journal.tree), _mac(secret, data) + data)
 

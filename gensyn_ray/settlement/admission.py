@@ -1,8 +1,9 @@
-"""Orders that settlement refuses before the book's answer becomes an entry.
+"""Checks that an order must pass in settlement before it becomes an entry.
 
-The ledger's core knows money, slots and signers. What it cannot judge is refused here: a segment
-that does not follow its task's last good state, a verdict from a party that was not asked for one,
-a link that does not follow the chain, evidence that the signer's role does not give.
+The ledger's core checks money, slots and signers. This module refuses what needs the state of
+audits: a segment that does not continue from its task's last good state, a verdict from a party
+that was not asked for one, a link that does not follow the chain, evidence that the signer's role
+may not give.
 """
 
 from gensyn_ray.domain.evidence import (
@@ -33,11 +34,11 @@ GIVEN_BY: dict[type[Evidence], str] = {
     Flush: "driver",
     Verdict: "verifier",
 }
-"""The role that each kind of evidence comes from."""
+"""The signer's role for each kind of evidence."""
 
 
 def admit(settlement: Settlement, order: Order) -> Rejected | None:
-    """The refusal of an order that the ledger's core would take; None if there is none."""
+    """The refusal of an order that the ledger's core accepts; None if there is none."""
     match order.command:
         case RequestSlot() as request:
             return _admit_slot(settlement, order.header.party, request)
@@ -82,7 +83,7 @@ def _admit_leaf(settlement: Settlement, operator: str, leaf: Leaf) -> Rejected |
     if task.good:
         follows = leaf.state_before == job.lineage.tip(leaf.task)
     else:
-        # A task may grow from a good state of another task of its job (PBT's exploit).
+        # A task may start from a good state of another task of its job (PBT's exploit).
         follows = leaf.state_before == "" or job.lineage.is_good_state(leaf.state_before)
     if not follows:
         return Rejected(reason=Reason.WRONG_PREDECESSOR)

@@ -1,7 +1,7 @@
-"""Whether recorded evidence of the network is what the journal before it calls for.
+"""Checks recorded evidence of the network against the journal before it.
 
-Whoever holds the journal can check every batch, draw, referee call and ruling: the network has no
-choice in any of them but the moment.
+Anyone with the journal can check every batch, draw, referee call and ruling. The network chooses
+only the time of each; its content follows from the journal.
 """
 
 from gensyn_ray.domain.evidence import Batch, Draw, RefereeCall, Ruling
@@ -11,9 +11,9 @@ from verifier_actors.core.audit import IllegalMove
 
 
 def problem_with(settlement: Settlement, event: Event, time_ms: int) -> str:
-    """What is wrong with an event of an entry that is about to be folded; empty if it is right.
+    """The fault of an event of an entry that is not folded yet; empty if it has none.
 
-    `time_ms`: the entry's time. Events that are no evidence of the network's are right here.
+    `time_ms`: the entry's time. Events that are not evidence of the network have no fault here.
     """
     if not isinstance(event, Recorded):
         return ""

@@ -1,11 +1,11 @@
-"""What the network must do next: settlement's state in, commands of the network out.
+"""The network's next commands: settlement's state in, commands of the network out.
 
 Pure. The authority journals each decision under the network's key, folds it, and asks again. The
-journal alone shows which decisions it calls for. `due` follows from what has just happened,
-`overdue` from nothing but time passing.
+decisions follow from the journal alone. `due` gives the commands that new entries require,
+`overdue` those that time alone requires.
 
-Not covered: a challenge of a segment that was ruled on, or whose job is closed. It waits for people
-(`ResolveChallenge`, `ReverseSlash`), and its bond returns if none of them answers.
+Not covered: a challenge of a segment that was ruled on, or whose job is closed. People must decide
+it (`ResolveChallenge`, `ReverseSlash`). Without a decision its bond returns.
 """
 
 from collections.abc import Callable
@@ -32,14 +32,14 @@ from verifier_actors.core.audit import AuditState
 from verifier_actors.core.outcome import Outcome
 
 RELEASE_BATCH = 64
-"""Slots whose pay one `Release` command frees at the most."""
+"""Maximum number of slots in one `Release` command."""
 
 Link = Callable[[int], bytes]
 """Returns link i of the network's beacon chain."""
 
 
 def due(settlement: Settlement, now_ms: int, link: Link) -> list[Command]:
-    """Network commands that the present state calls for; `link(i)` is beacon link i.
+    """Network commands that the present state requires; `link(i)` is beacon link i.
 
     Ask again after each list has been folded, until it is empty.
     """
@@ -80,7 +80,7 @@ def _slash(settlement: Settlement, job: Job, ruling: Ruling) -> Slash | None:
 
 
 def _settlement(settlement: Settlement, job: Job) -> list[Command]:
-    """Pay or refuse every segment whose verification is over, or whose operator is a cheat."""
+    """Settle every segment whose verification is over, or whose operator is tombstoned."""
     items: list[SettleItem] = []
     for slot, segment in job.settleable.items():
         outcome = segment.audit.outcome
@@ -126,7 +126,8 @@ def overdue(settlement: Settlement, book: Book, now_ms: int) -> list[Command]:
 
 
 def _releases(book: Book, name: str, job: Job, now_ms: int) -> list[Command]:
-    """Pay whose window is over, oldest first; what is challenged or still audited waits."""
+    """Release pay whose window is over, oldest first, but not of challenged or unjudged
+    segments."""
     slots: list[str] = []
     for slot, release_ms in islice(job.held.items(), RELEASE_BATCH):
         if release_ms > now_ms:
@@ -139,8 +140,8 @@ def _releases(book: Book, name: str, job: Job, now_ms: int) -> list[Command]:
 
 
 def _end_of_time(book: Book, name: str, job: Job) -> list[Command]:
-    """A job that outlived its time. Work that no verifier judged in that time is paid: the silence
-    was not its operator's."""
+    """End a job whose time is over. Segments that no verifier judged in time are paid, because the
+    operator did not cause the delay."""
     if book.jobs[name].challenges:
         return []
     items = [
@@ -155,7 +156,8 @@ def _end_of_time(book: Book, name: str, job: Job) -> list[Command]:
 def _challenge_ends(
     settlement: Settlement, challenge: ChallengeEntry, now_ms: int
 ) -> list[Command]:
-    """What an audit that the challenge caused has found, or that its time is over."""
+    """The end of a challenge: by the outcome of the audit that it caused, or because its time is
+    over."""
     opened = challenge.opened
     audits = settlement.job_of(opened.slot).audits
     outcome = audits.audits[opened.slot].outcome

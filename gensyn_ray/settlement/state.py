@@ -1,11 +1,11 @@
-"""Joins audits to the books: what the journal's events mean for jobs, segments and their pay.
+"""Joins audits to the books: folds the journal's events into jobs, segments and their pay.
 
-A pure fold: whoever holds the journal arrives at the same state. What the network must do next
-follows from that state, in `decisions`. How a segment is verified is `verifier_actors.core`.
+A pure fold: equal journals give equal states. `decisions` derives the network's next commands from
+this state. The rules of verification are in `verifier_actors.core`.
 
     audit skipped, or judged ACCEPT, INCONCLUSIVE, UNAVAILABLE   the segment is paid
-    audit judged REJECT                                          not paid; what grew from it is void
-    operator tombstoned                                          nothing unaudited of theirs is paid
+    audit judged REJECT                                          not paid; its successors are void
+    operator tombstoned                                          its unaudited segments are not paid
 
 Not covered: bisection to one operator, adaptive rates, stakes and pay of verifiers, a second
 verifier where the first never answers (its audit stays open until the job's time is over).
@@ -54,7 +54,7 @@ from verifier_actors.core.sampling import SamplingPolicy
 
 
 class Pay(Enum):
-    """Of one segment."""
+    """The pay of one segment."""
 
     OPEN = auto()
     """Not settled."""
@@ -66,7 +66,8 @@ class Pay(Enum):
 
 @dataclass(slots=True, kw_only=True)
 class Segment:
-    """One acknowledged segment. `is_void`: a rejected state, or one that grew from it."""
+    """One acknowledged segment. `is_void`: whether it is rejected, or continues from a rejected
+    segment."""
 
     leaf: Leaf
     audit: Audit
@@ -107,7 +108,7 @@ class Job:
 
 
 class Settlement:
-    """What one network's journal comes to."""
+    """The settlement state of one network."""
 
     def __init__(self) -> None:
         self.vetted: set[str] = set()
@@ -144,7 +145,7 @@ class Settlement:
     def fold(self, events: Iterable[Event], time_ms: int) -> None:
         """Fold the events of one journal entry, which was made at `time_ms`."""
         for event in events:
-            if not isinstance(event, Moved):  # most are, and money means nothing here
+            if not isinstance(event, Moved):  # most events are postings; settlement ignores them
                 self._fold_one(event, time_ms)
 
     def _fold_one(self, event: Event, time_ms: int) -> None:
@@ -260,7 +261,8 @@ class Settlement:
             job.settleable[slot] = job.segments[slot]
 
     def _forfeit(self, operator: str) -> None:
-        """A proven cheat keeps what was released to them. Nothing else of theirs is paid."""
+        """Forfeit the unreleased pay of a proven cheat. The unsettled segments become
+        settleable."""
         for job in self.open_jobs.values():
             for slot, segment in job.segments.items():
                 if segment.operator != operator:
@@ -271,7 +273,7 @@ class Settlement:
                     del job.held[slot]
 
     def _void(self, slot: str) -> None:
-        """Void a slot and everything that grew from it, in its own task and in others."""
+        """Void a slot and all slots that continue from it, in its own task and in others."""
         job = self.job_of(slot)
         for fallen in job.lineage.cut(slot):
             job.segments[fallen].is_void = True

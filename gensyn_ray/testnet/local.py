@@ -1,7 +1,7 @@
 """A whole network on one machine: authority, agents and Ray nodes as real processes.
 
-Every key is derived from one seed, so that a run can be repeated. That is for trying out: a real
-network makes its keys from the operating system's randomness.
+Every key is derived from one seed, so that a run can be repeated. This is for demos and tests only:
+a real network makes its keys from the operating system's randomness.
 """
 
 import json
@@ -49,8 +49,8 @@ RAY_COMMAND = (
     "sys.modules.update(dict.fromkeys(absent)); "
     "from ray.scripts.scripts import main; main()"
 )
-"""`ray` without its commands for Serve, state and jobs: their imports are two thirds of what
-`ray start` costs, once for each node."""
+"""`ray` without its commands for Serve, state and jobs. Their imports take two thirds of the time
+of `ray start`, which runs once for each node."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +67,7 @@ class Member:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BucketStore:
     """A bucket for the network's objects. `credentials`: environment of the head, the verifier node
-    and the presigner; submitters and volunteers never see them."""
+    and the presigner; submitters and volunteers do not get them."""
 
     uri: str
     credentials: Mapping[str, str]
@@ -75,8 +75,8 @@ class BucketStore:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Host:
-    """Where a node runs: its address, and what its commands are started by, `ip netns exec NAME`
-    for one."""
+    """The host of a node. `ip`: its address. `prefix`: arguments before each of its commands, such
+    as `ip netns exec NAME`."""
 
     ip: str = "127.0.0.1"
     prefix: tuple[str, ...] = ()
@@ -88,7 +88,7 @@ HERE = Host()
 class LocalNetwork:
     """Start with `start`, add volunteers, end with `stop`; or use as a context manager.
 
-    Objects lie in a folder of its home, or in the bucket `store`. `allow`: digests of bundles that
+    Objects are in a folder of its home, or in the bucket `store`. `allow`: digests of bundles that
     its volunteers run besides the vetted ones. `ip`: the head's, which volunteers must reach.
     """
 
@@ -116,7 +116,7 @@ class LocalNetwork:
         self._nodes: dict[str, Node] = {}
         self._seats: list[VerifierSeat] = []
         self._members_of_ray: dict[str, dict[str, Any]] = {}
-        """Per node but the head: how it was started."""
+        """Node name -> arguments of its start; without the head."""
         self._stopping = Event()
         self._keeping: Thread | None = None
         self._treasury = [self.key(f"treasury-{number}") for number in range(3)]
@@ -155,7 +155,7 @@ class LocalNetwork:
 
     @property
     def facts(self) -> dict[str, str]:
-        """What clients, drivers and agents need to know of this network."""
+        """The facts of this network that clients, drivers and agents need."""
         written: dict[str, str] = json.loads((self.home / "authority" / "network.json").read_text())
         return {
             **written,
@@ -184,11 +184,12 @@ class LocalNetwork:
     # -- starting and stopping ---------------------------------------------------------------
 
     def start(self, profiles: list[str]) -> None:
-        """Authority, Ray head, verifier node and control actors; `profiles` are those in use."""
+        """Start authority, Ray head, verifier node and control actors. `profiles`: of all its
+        nodes."""
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         connection.use_token(self.secret("ray token").hex())
         with ThreadPoolExecutor(2) as pool:
-            # Self-tests are started first: they take seconds, and need nothing else.
+            # Self-tests start first: they take seconds, and need no other process.
             nodes = pool.map(lambda profile: node_in(PROFILES[profile]), profiles)
             self.start_authority()
             self._start_presigner()
@@ -196,19 +197,19 @@ class LocalNetwork:
             self._nodes = dict(zip(profiles, nodes, strict=True))
         for profile, node in self._nodes.items():
             for failure in node.reproducible.failures:
-                print(f"{profile} serves pinned work alone: {failure}", file=sys.stderr)
-        # Each in another profile: what is the same on every machine is judged on different ones.
+                print(f"{profile} serves pinned work only: {failure}", file=sys.stderr)
+        # Each has another profile, so that reproducible segments are replayed in different ones.
         self._seats = [
             self._start_verifier_agent(name, profile)
             for name, profile in zip(
                 ("verifier", "referee"), cycle(reversed(profiles)), strict=False
             )
         ]
-        # One thread each: all nodes share this machine, and threads that wait for a core spin.
+        # One thread each: all nodes share this machine, and kernel threads spin while they wait.
         env = {"OMP_NUM_THREADS": "1", **self._credentials}
         labels = {"gensyn.role": "verifier"}
         with ThreadPoolExecutor(1) as pool:
-            # On the head: they start while the verifier's node does.
+            # Control actors run on the head, so they can start in parallel with the verifier node.
             control = pool.submit(self._start_control)
             self._start_node("verifier", num_cpus=0, labels=labels, env=env, host=Host(ip=self._ip))
             control.result()
@@ -223,7 +224,7 @@ class LocalNetwork:
         self._keeping.start()
 
     def _leave_ray(self) -> None:
-        """End what this process itself does on the cluster."""
+        """Stop the relay keeper and disconnect this process from the cluster."""
         self._stopping.set()
         if self._keeping is not None:
             self._keeping.join()
@@ -231,11 +232,11 @@ class LocalNetwork:
             ray.shutdown()
 
     def restart_head(self) -> None:
-        """SIGKILL everything that runs on the head, its drivers too, and start it again.
+        """SIGKILL all processes of the head, drivers included, and start the head again.
 
-        Ray's head remembers nothing, so every node has to be started again as well; authority and
-        agents are no part of Ray and go on, with keys, stake and books. The desk then starts the
-        drivers of open jobs. Clients connect again.
+        Ray's head keeps no state, so every node is started again, too. Authority and agents are not
+        part of Ray and keep running, with keys, stake and books. The job gateway then starts the
+        drivers of open jobs. Clients must connect again.
         """
         self._leave_ray()
         self._children.pop("node head").kill_all()
@@ -263,7 +264,7 @@ class LocalNetwork:
             adversary=adversary,
         )
         self.enrol(member, funds_micro=stake_micro, stake_micro=stake_micro)
-        agent = self._start_agent(member)  # while its node starts
+        agent = self._start_agent(member)  # starts in parallel with the node
         self.start_volunteer_node(member, profile, self._socket_of(member), host)
         agent.wait_until(self._socket_of(member).exists, timeout_s=START_S)
         return member
@@ -294,7 +295,7 @@ class LocalNetwork:
             self.send(member.key, member.role, Bond(amount_micro=stake_micro))
 
     def fund(self, party: str, amount_micro: int) -> None:
-        """Credits from outside, by two of the treasury's three keys."""
+        """Deposit credits, approved by two of the treasury's three keys."""
         first, second, _ = self._treasury
         deposit = Deposit(party=party, amount_micro=amount_micro)
         proposal = self.send(first, "treasury", deposit)
@@ -320,7 +321,7 @@ class LocalNetwork:
         self._members_of_ray.pop(name)
 
     def stop(self, *, keep_home: bool = False) -> None:
-        """End every process that this network started; no other."""
+        """End the processes that this network started, and only those."""
         self._leave_ray()
         stop_all(list(self._children.values()))
         self._children.clear()
@@ -335,7 +336,7 @@ class LocalNetwork:
         return child
 
     def start_authority(self) -> None:
-        """The authority alone, as a child process; `start` does this and the rest."""
+        """Start the authority only, as a child process. `start` calls this."""
         config = authority_home.Config(
             network=NETWORK,
             treasury_keys=[key.public.hex() for key in self._treasury],
@@ -354,7 +355,7 @@ class LocalNetwork:
         child.wait_until(self._authority_answers, timeout_s=START_S)
 
     def _start_presigner(self) -> None:
-        """Where the objects are in a bucket: who gives volunteers their links to it."""
+        """Start the presigner, if the objects are in a bucket."""
         if self._store is None:
             return
         config = PresignerConfig(
@@ -371,7 +372,7 @@ class LocalNetwork:
         child.wait_until(socket.exists, timeout_s=START_S)
 
     def stop_authority(self) -> None:
-        """Ask the authority to end, as its service manager would, and wait until it has."""
+        """End the authority by SIGTERM, as a service manager does, and wait until it has ended."""
         stop_all([self._children.pop("authority")])
 
     def _authority_answers(self) -> bool:
@@ -385,8 +386,8 @@ class LocalNetwork:
         options = ["--head", f"--port={self._port}", f"--dashboard-port={self._dashboard}"]
         options += [f"--ray-client-server-port={self._client_port}"]
         options += [f"--temp-dir={self.home / 'ray'}", "--num-cpus=0"]
-        # Else the process that serves the first client dies in gRPC's fork handlers, more often
-        # than not, and the client waits for half a minute (ray-project/ray#63202).
+        # Without this, the process that serves the first client usually dies in gRPC's fork
+        # handlers, and the client waits for half a minute (ray-project/ray#63202).
         env = {**self._credentials, "GRPC_ENABLE_FORK_SUPPORT": "0"}
         child = self._ray_start("head", options, {"gensyn.role": "head"}, env, Host(ip=self._ip))
         child.wait_until(lambda: self._head_answers(child), timeout_s=START_S)
@@ -400,7 +401,7 @@ class LocalNetwork:
     def _start_node(
         self, name: str, *, num_cpus: int, labels: dict[str, str], env: dict[str, str], host: Host
     ) -> None:
-        """One node, waited for: concurrent `ray start` calls on one host race."""
+        """Start one node and wait for it, because concurrent `ray start` calls on one host race."""
         how = {"num_cpus": num_cpus, "labels": labels, "env": env, "host": host}
         self._members_of_ray[name] = how
         labels = {**labels, "gensyn.name": name}
@@ -409,7 +410,7 @@ class LocalNetwork:
         child.wait_until(lambda: self.is_alive(name), timeout_s=START_S)
 
     def is_alive(self, name: str) -> bool:
-        """Whether Ray counts a node of that name among the living."""
+        """Whether Ray lists a node of that name as alive."""
         return any(
             node["Alive"] and node["Labels"].get("gensyn.name") == name for node in ray.nodes()
         )
@@ -419,16 +420,16 @@ class LocalNetwork:
     ) -> Child:
         command = [*host.prefix, sys.executable, "-c", RAY_COMMAND, "start", "--block"]
         command += ["--disable-usage-stats", *options]
-        # A log monitor sends what workers print to drivers; those of this network do not ask.
+        # A log monitor sends the workers' output to drivers. This network's drivers do not use it.
         command += ["--include-log-monitor=false"]
         command += [f"--node-ip-address={host.ip}", "--num-gpus=0"]
-        # Its default is one fixed port, which another cluster on this host may have.
+        # The default is one fixed port, which another cluster on this host may use.
         command += [f"--dashboard-agent-listen-port={free_port()}"]
         command += ["--labels=" + ",".join(f"{key}={value}" for key, value in labels.items())]
         return self._start(f"node {name}", command, env)
 
     def _start_verifier_agent(self, name: str, own: str) -> VerifierSeat:
-        """`own`: the profile in which it replays what is the same in all of them."""
+        """`own`: the profile in which it replays reproducible segments."""
         profiles = {node.pinned: profile for profile, node in self._nodes.items()}
         profiles |= dict.fromkeys(self._nodes[own].classes, own)
         member = Member(name=name, role="verifier", key=self.key(name), numerics=",".join(profiles))
@@ -450,7 +451,8 @@ class LocalNetwork:
         return self._start(f"agent {member.name}", command, {})
 
     def write_agent_config(self, member: Member, socket: Path) -> Path:
-        """The configuration file of a member's agent, readable by its owner alone."""
+        """Write the configuration file of a member's agent, readable by its owner only. Returns its
+        path."""
         facts = self.facts
         config = AgentConfig(
             role=member.role,
@@ -474,7 +476,8 @@ class LocalNetwork:
 
 
 def wait_for(condition: Any, *, timeout_s: float, what: str) -> None:
-    """Return once `condition()` holds. Raises `OperationError` naming what did not come."""
+    """Return once `condition()` holds. Raises `OperationError` that names `what` after
+    `timeout_s`."""
     deadline = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() > deadline:

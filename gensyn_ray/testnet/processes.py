@@ -17,7 +17,7 @@ STOP_WAIT_S = 3.0
 
 
 class Child:
-    """One child process and everything below it."""
+    """One child process and its descendants."""
 
     def __init__(
         self, name: str, command: Sequence[str], *, env: Mapping[str, str], log: Path
@@ -46,7 +46,8 @@ class Child:
             return []
 
     def wait_until(self, is_ready: Callable[[], bool], *, timeout_s: float) -> None:
-        """Return once ready. Raises `OperationError` with the log's end if that does not come."""
+        """Return once ready. Raises `OperationError` that names the log if the process ends or is
+        late."""
         deadline = time.monotonic() + timeout_s
         while not is_ready():
             if self._process.poll() is not None:
@@ -58,7 +59,8 @@ class Child:
             time.sleep(0.05)
 
     def words(self) -> str:
-        """What it has written to its log; a log may begin with those of its predecessors."""
+        """The output of this process in its log. An earlier process may have written the log's
+        beginning."""
         return self._log.read_bytes()[self._begins_at :].decode(errors="replace")
 
     def last_words(self) -> str:
@@ -67,7 +69,7 @@ class Child:
         return lines[-1].strip() if lines else f"no output in {self._log}"
 
     def kill(self, name: str) -> None:
-        """SIGKILL the descendants called `name`, a raylet say. Raises `OperationError` if none."""
+        """SIGKILL the descendants called `name`. Raises `OperationError` if there are none."""
         found = [one for one in self.family() if one.name() == name]
         if not found:
             raise OperationError(f"{self.name} runs no process called {name}")
@@ -75,7 +77,7 @@ class Child:
             one.kill()
 
     def kill_all(self) -> None:
-        """SIGKILL the process and everything below it, and wait until they are gone."""
+        """SIGKILL the process and its descendants, and wait until they have ended."""
         family = self.family()
         for one in family:
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -84,7 +86,7 @@ class Child:
 
 
 def stop_all(children: Sequence[Child]) -> None:
-    """End children and their descendants: asked first, killed if they do not go."""
+    """End children by SIGTERM, and by SIGKILL those of them and their descendants that remain."""
     families = [process for child in children for process in child.family()]
     for child in children:
         with contextlib.suppress(ProcessLookupError):
@@ -107,7 +109,7 @@ def free_port(wanted: int = 0) -> int:
                 probe.bind(("127.0.0.1", wanted))
             except OSError:
                 raise UsageError(
-                    f"port {wanted} is in use: stop what listens there, or choose another --port"
+                    f"port {wanted} is in use: stop its process, or choose another --port"
                 ) from None
             port: int = probe.getsockname()[1]
         if wanted or not 10001 <= port <= 19999:

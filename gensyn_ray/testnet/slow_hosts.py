@@ -38,7 +38,7 @@ class SlowHost:
 
     @property
     def prefix(self) -> tuple[str, ...]:
-        """The words to put before a command so that it runs on the host."""
+        """Arguments to put before a command so that it runs on the host."""
         enter = 'echo $$ > "$0" && exec "$@"'
         inside = ("ip", "netns", "exec", self.name)
         return ("sh", "-c", enter, str(self.group / "cgroup.procs"), *inside)

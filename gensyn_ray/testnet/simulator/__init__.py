@@ -7,7 +7,7 @@ run takes a fraction of a second. After every step the ledger's invariants are c
 `checks` compares rulings, pay, results and a restart with what the simulation knows to be true.
 
     network.py      the authority, its clock and its journal; signs and sends commands
-    training.py     training that anybody can repeat
+    training.py     training that every party can repeat
     operators.py    operators and their attempts; a new adversary is a behaviour here
     drivers.py      the driver of one job
     verifiers.py    verifiers; an adversary among them is a subclass here

@@ -1,4 +1,4 @@
-"""What must hold at the end of a simulation, by what the simulation knows to be true."""
+"""Checks at the end of a simulation, against the facts that only the simulation knows."""
 
 from collections import Counter
 from pathlib import Path

@@ -85,7 +85,7 @@ class Attempt:
 
 
 class Operators:
-    """All operators, their attempts, and the truth about what they committed.
+    """All operators, their attempts, and which of their commitments are fabricated.
 
     `fabricated`: slots whose claim differs from the result of training, committed or not.
     `committed`: the operator of each slot whose commitment the authority acknowledged.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What a segment comes to, or what an operator claims that it came to."""
+    """The result of a segment, or an operator's claim of it."""
 
     state_after: str
     metrics: dict[str, float]

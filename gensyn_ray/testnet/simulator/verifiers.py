@@ -12,7 +12,7 @@ from gensyn_ray.testnet.simulator.training import train
 from ledger.core.commands import Record
 
 SHOWN = {"job", "slot", "party", "numerics", "spec", "state_before", "urgent"}
-"""All that the authority shows of an audit: nothing of what was claimed."""
+"""Fields that the authority shows of an audit. None of them is the claim."""
 
 
 class Verifier:

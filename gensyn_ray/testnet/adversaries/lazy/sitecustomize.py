@@ -1,7 +1,8 @@
 """A lazy operator's node: returns plausible states without doing the steps.
 
-Python imports this by itself in every process of a node whose `PYTHONPATH` begins with this folder.
-Nothing of the application knows of it: it changes the node's software, as a real cheat would.
+Python imports this module at the start of every process of a node whose `PYTHONPATH` begins with
+this folder. The application does not refer to it: it changes the node's software, as a real cheat
+does.
 """
 
 import importlib.abc
@@ -29,7 +30,7 @@ def _make_lazy(module: ModuleType) -> None:
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    """Finds the target as everybody does, and changes it when it has been loaded."""
+    """Finds the target module by the standard finders, and changes it once it is loaded."""
 
     def find_spec(self, name, path=None, target=None):
         if name != _TARGET:
