@@ -1,5 +1,4 @@
-"""One server of each kind for all tests of this folder; each test has a schema or a prefix of its
-own."""
+"""One server of each kind for all tests of this folder. Each test has its own schema or prefix."""
 
 from collections.abc import Iterator
 
@@ -12,14 +11,14 @@ from tests.kits.s3_servers import S3Server, running_ceph, running_moto
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[str]:
-    # Tests end processes, never the machine: without syncs they are faster and prove as much.
+    # Tests end processes, not the machine, so syncs would prove nothing more.
     with running_postgres("fsync=off") as conninfo:
         yield conninfo
 
 
 @pytest.fixture(scope="session")
 def admin(server: str) -> Iterator[psycopg.Connection]:
-    """A superuser's connection."""
+    """The connection string of a superuser."""
     with psycopg.connect(server, autocommit=True) as connection:
         yield connection
 

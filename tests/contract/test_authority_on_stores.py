@@ -1,4 +1,4 @@
-"""The same commands on every storage end in the same log, and so does starting again on it."""
+"""The same commands give the same log on each storage, also after a restart."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from tests.kits.ledger_kit import parameters, party_of
 
 
 def story(store: JournalStore) -> AuthorityKit:
-    """Work, draws, verdicts, a cheat, a job that closes, a slash that is given out."""
+    """Segments, draws, verdicts, a cheat, a closed job, a distributed slash."""
     kit = AuthorityKit(store).begin()
     kit.work("op-b", "task-1", 0)
     kit.accept("op-a", "operator", kit.request("job-1/task-0/0/0"))

@@ -1,5 +1,5 @@
-"""What every object store promises, tried on each: a folder, two kinds of S3 server, the links that
-volunteers get for a bucket on those servers. Ceph is tried where its packages are installed."""
+"""The contract of object stores, on a folder, on two kinds of S3 server, and on the links that
+volunteers get for a bucket on those servers. Ceph is tested if its packages are installed."""
 
 import threading
 from collections.abc import Callable
@@ -31,15 +31,15 @@ SPEC = TaskSpec(bundle=BUNDLE.digest, config={"lr": 0.1}, seed=1, task="t000")
 
 PLACES = ["memory", "folder", "moto", "ceph", "moto links", "ceph links"]
 WHOLE_PLACES = [place for place in PLACES if not place.startswith("moto")]
-"""Stores whose readers may come while an object is stored. moto 5.2 reads an object for its ETag,
-in the thread that stores it, without the lock that its readers take: some then get nothing."""
+"""Stores that allow reads while an object is written. moto 5.2 does not: its writer reads the
+object for the ETag without the lock of its readers, so some readers get nothing."""
 
 
 @pytest.fixture(params=PLACES)
 def place(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[], Objects]:
-    """Opens one empty store, as often as one likes."""
+    """Opens one store, which is empty at first. May be called repeatedly."""
     if request.param == "folder":
         return lambda: Folder(tmp_path / "store")
     if request.param == "memory":
@@ -60,7 +60,7 @@ def objects(place: Callable[[], Objects]) -> Objects:
 
 
 class TestObjects:
-    """The contract of `Objects`. States alone are stored here: all that links can store."""
+    """The contract of `Objects`. Stores only states, because links store nothing else."""
 
     def test_what_is_stored_comes_back(self, objects: Objects) -> None:
         for number, data in enumerate([b"", b"\0", bytes(range(256)), b"\r\n" * 40_000]):
@@ -125,7 +125,7 @@ class TestObjects:
 
 
 class TestBlobs:
-    """What `Blobs` adds: kinds, and digests that are checked."""
+    """The contract of `Blobs`: it adds kinds and checks digests."""
 
     @pytest.fixture(params=["folder", "moto", "ceph"])
     def uri(

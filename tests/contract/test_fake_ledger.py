@@ -1,4 +1,4 @@
-"""The fake ledger answers as a real client of a real authority does."""
+"""Contract of the ledger's client, on the fake and on a real client of a real authority."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +21,7 @@ VIEWS = ("task", "tasks", "job", "open_jobs", "object_rights", "balance")
 
 
 class Ledger(Protocol):
-    """What callers use of `LedgerClient`."""
+    """The part of `LedgerClient` that callers use."""
 
     def submit(self, envelope: Envelope) -> dict[str, Any]: ...
 

@@ -1,4 +1,4 @@
-"""The ledger's service, the presigner and the operator's agent keep the same limits."""
+"""The limits of HTTP daemons: the ledger's service, the presigner and the operator's agent."""
 
 import json
 import socket
@@ -28,7 +28,7 @@ LIMITS = Limits(connections=4, head_s=0.3, keep_alive_s=0.3)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Daemon:
-    """An application, and a path of it that takes bodies of up to `limit_bytes`."""
+    """An application. `path` takes bodies of at most `limit_bytes`."""
 
     app: ASGIApp
     path: str
@@ -67,14 +67,14 @@ def daemon(request: pytest.FixtureRequest) -> Daemon:
 
 @pytest.fixture
 def address(tmp_path: Path, daemon: Daemon) -> Iterator[str]:
-    """Where the daemon listens, with limits that a test can wait for."""
+    """The address of the running daemon, with short limits."""
     address = f"unix:{tmp_path / 's'}"
     with serving(daemon.app, address, limits=LIMITS):
         yield address
 
 
 def refusal(answer: bytes) -> tuple[int, str]:
-    """Status and reason of an answer in the kit's shape."""
+    """(status, reason) of an answer in the format of the HTTP kit."""
     head, _, body = answer.partition(b"\r\n\r\n")
     value = json.loads(body)
     assert set(value) == {"refused", "detail"}
@@ -84,14 +84,14 @@ def refusal(answer: bytes) -> tuple[int, str]:
 
 
 def ask(address: str, content: bytes) -> tuple[int, str]:
-    """The refusal that the bytes get on a connection of their own."""
+    """The refusal of bytes on a new connection."""
     with connected(address) as connection:
         connection.sendall(content)
         return refusal(one_answer(connection))
 
 
 def one_answer(connection: socket.socket) -> bytes:
-    """One answer of a connection that may stay open."""
+    """The next answer of a connection, which may stay open."""
     answer = b""
     while b"\r\n\r\n" not in answer:
         part = connection.recv(65_536)
@@ -194,7 +194,7 @@ def test_many_connections_at_once_are_each_answered_or_cut_off(
     def one(_: int) -> tuple[int, str]:
         try:
             return ask(address, posted(daemon.path, b"{"))
-        except ConnectionError:  # the refusal of a connection can come before its request
+        except ConnectionError:  # the refusal of a connection can arrive before its request is sent
             return 503, "overloaded"
 
     with ThreadPoolExecutor(32) as pool:

@@ -1,5 +1,5 @@
-"""What every journal store promises, tried on each of them; then what each of the two that last
-adds. A journal in PostgreSQL is tried where there is a server to start."""
+"""The contract of journal stores, on each of them, and the additions of SQLite and PostgreSQL.
+PostgreSQL is tested if a server is installed."""
 
 import subprocess
 import sys
@@ -43,7 +43,7 @@ def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def lasting(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
-    """A backend whose lines outlive the store."""
+    """A backend with persistent lines."""
     return BACKENDS[request.param](request, tmp_path)
 
 
@@ -190,7 +190,7 @@ class TestEveryStore:
 
 
 class TestStoresThatLast:
-    """What SQLite and PostgreSQL promise beyond one store's life."""
+    """The contract of persistent stores: SQLite and PostgreSQL."""
 
     def test_lines_outlive_the_store_that_wrote_them(self, lasting: Backend) -> None:
         first = lasting.open()
@@ -362,7 +362,7 @@ def test_a_second_writer_is_refused_and_let_in_afterwards(postgres: Postgres) ->
 
 
 def test_a_writer_whose_predecessor_is_just_leaving_waits_for_it(postgres: Postgres) -> None:
-    """A server ends a session, and frees its lock, only some time after its client is gone."""
+    """A server ends a session and frees its lock only some time after the client has gone."""
     first = postgres.open()
     leaving = threading.Timer(0.5, first.close)
     leaving.start()
@@ -434,7 +434,7 @@ def test_lines_outlive_a_writer_that_is_killed(postgres: Postgres) -> None:
 
 
 def eventually(make: Callable[[], JournalStore]) -> JournalStore:
-    """What `make` makes once the server has noticed that the writer is gone."""
+    """The result of `make`, once the server has noticed that the writer is gone."""
     for _ in range(100):
         try:
             return make()
@@ -500,7 +500,7 @@ def test_only_the_postgres_module_imports_psycopg(path: Path) -> None:
     subprocess.run([sys.executable, "-c", program, str(path)], timeout=60, check=True)
 
 
-# -- all together ----------------------------------------------------------------------------
+# -- comparison ------------------------------------------------------------------------------
 
 BATCHES = st.lists(st.lists(st.binary(max_size=200), max_size=64), max_size=12)
 
@@ -527,5 +527,5 @@ def test_the_same_batches_make_the_same_journal(
 
 @pytest.fixture(scope="session")
 def server_or_none(request: pytest.FixtureRequest) -> str | None:
-    """The server; without one, the others are compared all the same."""
+    """The server, or None. The other stores are compared without it, too."""
     return request.getfixturevalue("server") if postgres_binaries() else None

@@ -1,5 +1,5 @@
-"""Links on servers that take them, one of which checks signatures: a link does what it was made
-for, once, and nothing else."""
+"""A link allows one operation on one object for a limited time. Tested on moto and on Ceph, which
+checks signatures."""
 
 import httpx
 import pytest
@@ -64,7 +64,7 @@ def test_other_bytes_under_a_digest_make_room(links: Links, bucket: Bucket) -> N
 
 
 class TestCheckedSignatures:
-    """What moto lets pass."""
+    """Checks that moto lacks."""
 
     @pytest.fixture
     def uri(self, ceph: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:

@@ -1,5 +1,5 @@
-"""What networks and busy stores do to requests, and what comes of it: the same object after a few
-more attempts, or an error that names the object and no secret."""
+"""Faults of networks and busy stores. The client gets the object after some attempts, or an error
+that names the object and no secret."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -29,7 +29,7 @@ ATTEMPTS = 4
 
 @dataclass(slots=True)
 class Recorder:
-    """Stands for `time.sleep`."""
+    """Replaces `time.sleep`."""
 
     pauses_s: list[float] = field(default_factory=list[float])
 
@@ -39,7 +39,7 @@ class Recorder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """A store behind a proxy that goes wrong. `behind` is the same store without it."""
+    """A store behind a faulty proxy. `behind`: the same store without the proxy."""
 
     proxy: FaultyProxy
     objects: Objects
@@ -48,7 +48,7 @@ class Line:
     secrets: list[str]
 
     def check_says_no_secret(self, error: BaseException) -> None:
-        """An error names bucket and key; neither credentials nor a link's signature."""
+        """The error names bucket and key, but no credentials and no link's signature."""
         text = str(error)
         assert f"s3://{BUCKET}/" in text
         assert not any(secret in text for secret in self.secrets), text
@@ -79,7 +79,7 @@ def line(
         objects=(
             Bucket(address_of(faulty), retry)
             if request.param == "direct"
-            # Only the volunteer's own line is bad; the presigner reaches the store.
+            # Only the volunteer's connection is faulty; the presigner reaches the store.
             else presigned(direct, at=f"http://127.0.0.1:{proxy.port}", retry=retry)
         ),
         behind=Bucket(address_of(direct)),
@@ -95,7 +95,7 @@ def test_reading_survives_what_passes(line: Line, fault: Fault) -> None:
     line.proxy.plan("GET", fault, fault)
     assert line.objects.get(KEY) == data
     assert line.proxy.left() == 0
-    # The SDK itself opens a line again that broke while it was idle.
+    # The SDK itself reopens a connection that broke while it was idle.
     pauses = 1 if fault is Fault.RESET and isinstance(line.objects, Bucket) else 2
     assert line.sleep.pauses_s[:pauses] == [0.25, 0.5][:pauses]
     assert len(line.sleep.pauses_s) <= 2
@@ -111,7 +111,7 @@ def test_storing_survives_what_passes(line: Line, fault: Fault) -> None:
 def test_a_link_is_not_used_for_what_was_stored_already(line: Line) -> None:
     line.proxy.plan("PUT", Fault.LOST_ANSWER)
     Blobs(line.objects).put_state(DIGEST, STATE)
-    # Who holds credentials simply writes again; a volunteer is told that it is there, and whole.
+    # A holder of credentials writes again; a volunteer learns that the object is there, and whole.
     puts = 2 if isinstance(line.objects, Bucket) else 1
     assert line.proxy.seen.count("PUT") == puts
 
@@ -129,7 +129,7 @@ def test_an_upload_in_parts_survives_too(line: Line, method: str, fault: Fault) 
 def test_what_does_not_pass_ends_in_one_clear_error(line: Line, fault: Fault) -> None:
     for method in ("GET", "HEAD", "PUT"):
         line.proxy.always(method, fault)
-    # Silence takes long to notice, and is noticed in one place.
+    # A silent server takes a timeout to detect, so one place tests it.
     actions = [lambda: line.objects.get(KEY), lambda: line.objects.put(KEY, b"x")]
     for action in actions[:1] if fault is Fault.SILENCE else actions:
         line.sleep.pauses_s.clear()
@@ -184,7 +184,7 @@ def test_nobody_at_the_address(moto: S3Server) -> None:
 
 
 class TestRealRefusals:
-    """What a server that checks signatures says."""
+    """Errors of a server that checks signatures."""
 
     @pytest.fixture
     def bucket(self, ceph: S3Server, monkeypatch: pytest.MonkeyPatch) -> Bucket:
@@ -226,7 +226,7 @@ def test_tunes_own_files_survive_what_passes(
     proxy.plan("PUT", fault)
     files.create_dir(folder)
     proxy.plan("PUT", fault)
-    state = b"{}" + bytes(4096)  # pyarrow does not try again where an error is longer than the file
+    state = b"{}" + bytes(4096)  # pyarrow does not retry if an error is longer than the file
     with files.open_output_stream(f"{folder}/state.json") as stream:
         stream.write(state)
     proxy.plan("GET", fault)

@@ -1,4 +1,4 @@
-"""Real clusters for tests: each starts its own processes and ends no others."""
+"""Real clusters for tests. Each ends only the processes that it started."""
 
 import os
 from collections.abc import Generator
@@ -24,7 +24,7 @@ def client(network: LocalNetwork) -> Network:
 def pytest_runtest_makereport(
     item: pytest.Function,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """What came too late on a busy machine, and what on one that had lost a node?"""
+    """Adds the load and the nodes to a failure: a busy machine or a lost node may explain it."""
     report = yield
     if report.failed and isinstance(item.funcargs.get("network"), LocalNetwork):
         load = ", ".join(f"{one:.1f}" for one in os.getloadavg())

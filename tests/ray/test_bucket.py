@@ -1,5 +1,5 @@
-"""A sweep whose objects lie in a bucket that checks signatures, on volunteers without credentials,
-for a submitter without credentials.
+"""A sweep with its objects in a bucket that checks signatures. Volunteers and submitter have no
+credentials.
 
 The search is population based training, because it makes Tune save and restore checkpoints.
 """
@@ -78,7 +78,7 @@ def test_a_sweep_in_a_bucket(client: Network, ceph: S3Server) -> None:
     grown = [one for one in result.receipts if "." in one.slot.split("/")[1]]
     assert grown, "a trial went on from a state of the other one"
     stored = ceph.client().list_objects_v2(Bucket=BUCKET, Prefix="net/one/")["Contents"]
-    kinds = {one["Key"].split("/")[2] for one in stored} - {""}  # without folders
+    kinds = {one["Key"].split("/")[2] for one in stored} - {""}  # the empty name is a folder
     assert kinds == {"bundles", "specs", "states", "files", "runs"}
     states = [one["Key"] for one in stored if "/states/" in one["Key"]]
     assert len(states) >= len(result.receipts) // 2

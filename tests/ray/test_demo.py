@@ -1,4 +1,4 @@
-"""`gensyn-ray demo` as a newcomer runs it: a cheat is caught, the rest are paid, the books hold."""
+"""`gensyn-ray demo`: the cheat is slashed, the other operators are paid, the books are correct."""
 
 import json
 import subprocess
@@ -99,7 +99,7 @@ def test_ledger_verify_passes_and_fails_after_a_change(
 
 
 def test_no_one_byte_of_the_journal_can_change_unseen(report: dict[str, Any]) -> None:
-    """Bytes of most entries; `tests/soak/test_tamper.py` changes every byte of a journal."""
+    """Changes a byte of most entries; `tests/soak/test_tamper.py` changes all bytes."""
     books = report["ledger"]
     data, key = Path(books["journal"]).read_bytes(), bytes.fromhex(books["public_key"])
     for position in range(0, len(data), 500):

@@ -1,5 +1,5 @@
-"""Code of a stranger on the relay's own node kills, impersonates and floods the relay: no credit
-moves that nobody signed for, and honest commands go through afterwards."""
+"""Hostile code on the relay's node kills, impersonates and floods the relay. No credit moves
+without a signature, and honest commands succeed afterwards."""
 
 import contextlib
 import json
@@ -31,7 +31,7 @@ THIEF = SigningKey(b"thief".ljust(32, b"."))
 
 
 class Impostor:
-    """Stands under the relay's name, lies about everything, and keeps what it is given."""
+    """An actor under the relay's name. It gives false answers and records its calls."""
 
     def __init__(self, facts: dict[str, str]) -> None:
         self._facts = facts
@@ -49,7 +49,7 @@ class Impostor:
 
 
 def forged(facts: dict[str, str]) -> list[dict[str, str]]:
-    """Commands that would move money if anyone believed them."""
+    """Forged commands that would move money."""
     made: list[dict[str, str]] = []
     for number, role in enumerate(("treasury", "network", "operator", "submitter")):
         for command in (
@@ -71,7 +71,7 @@ def forged(facts: dict[str, str]) -> list[dict[str, str]]:
 
 
 def attack(seconds: float) -> dict[str, int]:
-    """Runs as a Ray task on the head: all that a member of the cluster can do to the relay."""
+    """Runs as a Ray task on the head: every attack on the relay that a cluster member can make."""
     end = time.monotonic() + seconds
     done = {"killed": 0, "impersonated": 0, "relayed": 0, "posted": 0, "accepted": 0}
     facts: dict[str, str] = ray.get(ray.get_actor(RELAY_NAME, namespace=NAMESPACE).facts.remote())
@@ -129,7 +129,7 @@ def test_a_hostile_worker_on_the_relays_node_moves_nothing() -> None:
         running = hostile.remote(ATTACK_S)
         honest, betrayed = 0, 0
         while not ray.wait([running], timeout=0.5)[0]:
-            # Under attack a submitter may be lied to or kept waiting, never silently robbed.
+            # Under attack a submitter may get false answers or none, but loses no credits.
             with contextlib.suppress(GensynError):
                 reached = Network(network.key("submitter"))
                 try:
@@ -156,7 +156,7 @@ def goes_through(network: LocalNetwork) -> bool:
 
 
 def check_nothing_unauthorised(lines: list[bytes], known: int, submitter: str) -> None:
-    """Whatever was written meanwhile was signed by the submitter, and every decision holds."""
+    """All entries since then were signed by the submitter, and all decisions are correct."""
     journal = Journal()
     for number, line in enumerate(lines):
         entry = parse_entry(line)

@@ -1,4 +1,4 @@
-"""Volunteers on hosts of their own, with slow links to the head and none to each other."""
+"""Volunteers on separate hosts, with slow links to the head and no links to each other."""
 
 import pytest
 

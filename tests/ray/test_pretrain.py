@@ -1,5 +1,5 @@
-"""Loosely coupled training on a real cluster: a cheat is caught and what grew from its work is done
-again; a node dies and another joins; a program that raises ends its job with its own words."""
+"""DiLoCo on a real cluster: rounds with a cheat's pseudo-gradients are computed again; a node dies
+and another joins; a program that raises ends its job with its message."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ ROUNDS, STEPS = 3, 15
 
 @pytest.fixture(scope="module")
 def network() -> Iterator[LocalNetwork]:
-    """Head, verifier node, an honest volunteer of each of two kinds, and a lazy one."""
+    """Head, verifier node, two honest volunteers of different kinds, and a lazy one."""
     profiles = best_profiles()[:2]
     with LocalNetwork(seed=17) as local:
         local.start(profiles)
@@ -42,7 +42,7 @@ def network() -> Iterator[LocalNetwork]:
 
 @pytest.fixture(scope="module")
 def data(network: LocalNetwork) -> str:
-    """Digest of a text of few words, so that a small model learns something in few steps."""
+    """Digest of a text with few distinct words: a small model learns it in few steps."""
     words = ["two", "households", "both", "alike", "in", "dignity", "where", "we", "lay", "our"]
     chosen = Rng("words").integers((2, 6000), len(words)).tolist()
     texts = {f"{at}": " ".join(words[one] for one in row) for at, row in enumerate(chosen)}

@@ -1,5 +1,5 @@
-"""A bucket that goes wrong under a whole job: what passes costs nothing, and what does not ends the
-job with the object's name and returns the budget."""
+"""A faulty bucket during a job. Temporary faults cost nothing. A permanent fault ends the job with
+an error that names the object, and the budget returns."""
 
 from collections.abc import Iterator
 
@@ -24,8 +24,8 @@ PASSING = {
     "PUT": [Fault.SLOW_DOWN, Fault.RESET, Fault.LOST_ANSWER],
     "GET": [Fault.SERVER_ERROR, Fault.RESET, Fault.SLOW_DOWN],
 }
-"""Faults of the line. Bytes that come wrong are found where there are digests
-(tests/contract/test_store_faults.py), and Tune's own files have none."""
+"""Faults of the connection. Wrong bytes are not among them: Tune's own files have no digests that
+would show them (tests/contract/test_store_faults.py tests objects)."""
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def test_what_passes_loses_nothing(client: Network, proxy: FaultyProxy) -> None:
 
     def is_done() -> bool:
         nonlocal planned
-        if proxy.left() == 0:  # as many faults as there are answers, each kind after the other
+        if proxy.left() == 0:  # a fault for each answer; the kinds take turns
             for method, faults in PASSING.items():
                 proxy.plan(method, faults[planned % len(faults)])
             planned += 1
@@ -88,7 +88,7 @@ def test_what_does_not_pass_is_named_and_the_budget_returns(
 ) -> None:
     proxy.always("PUT", Fault.FORBIDDEN, "/states/")
     before_micro = client.read("balance", party=client.party).available_micro
-    job = _sweep(client, [0.03])  # whose states are not there already
+    job = _sweep(client, [0.03])  # its states are not in the store yet
     with pytest.raises(OperationError, match=r"states/[0-9a-f]{64}"):
         job.result(timeout_s=720)
     bill = job.status()

@@ -1,6 +1,6 @@
-"""The long proof: a lazy operator is slashed in every one of ten seeds, an honest one in none.
+"""A lazy operator is slashed in each of ten seeds, and an honest operator in none.
 
-One cluster serves all seeds; the cheat of each is a new operator on a new node.
+One cluster serves all seeds. The cheat of each seed is a new operator on a new node.
 """
 
 import pytest

@@ -1,5 +1,5 @@
-"""An authority through months of random challenges, audits, cheats, jumps of time and settings: its
-own duties are never refused, which would end it, and the books hold."""
+"""An authority over months of random challenges, audits, cheats, jumps of time and settings. Its
+own commands are never refused, because a refusal would end it, and the books are correct."""
 
 import contextlib
 import random
@@ -34,7 +34,7 @@ JUMPS_MS = (1, 1, 1, 50, 50, 6_000, 6_000, 12_000, 31_000, 400_000, 1_000_000, 2
 
 
 class Life:
-    """One network, whose `step` does one random thing."""
+    """One network. `step` takes one random action."""
 
     def __init__(self, seed: int) -> None:
         self.chance = random.Random(seed)
@@ -75,7 +75,7 @@ class Life:
         return self.chance.choice(OPERATORS)
 
     def work(self) -> None:
-        """The next segment of a task, honestly or not."""
+        """Compute the next segment of a task, honestly or not."""
         task = self.task()
         job = self.kit.authority.settlement.jobs["job-1"]
         entry = self.kit.authority.journal.book.jobs["job-1"].tasks[task]
@@ -118,7 +118,7 @@ class Life:
             self.as_network(command)
 
     def as_network(self, command: Command) -> None:
-        """What the network's runner may do by hand, with the network's key."""
+        """A command that the network's runner sends with the network's key."""
         self.kit.authority._do(command)
         self.kit.authority.tick()
 

@@ -21,7 +21,7 @@ def test_every_party_gets_its_due(seed: int, tmp_path: Path) -> None:
 
 
 def test_a_slashed_operator_is_paid_nothing_in_the_same_batch(tmp_path: Path) -> None:
-    """An accepted segment was paid although its operator was slashed in the same batch."""
+    """Regression: an accepted segment was paid in the batch that slashed its operator."""
     for seed in range(40):
         simulate(seed, tmp_path / "flat", batches=True)
 
@@ -30,7 +30,7 @@ def test_a_slashed_operator_is_paid_nothing_in_the_same_batch(tmp_path: Path) ->
 def test_an_operator_caught_in_one_job_leaves_the_books_of_another_whole(
     seed: int, tmp_path: Path
 ) -> None:
-    """The invariants did not know of an operator that was caught in another job."""
+    """Regression: the invariants ignored that an operator was caught in another job."""
     simulate(seed, tmp_path / "flat", jobs=2)
 
 

@@ -1,4 +1,4 @@
-"""Generated forgeries: none is accepted, none ends the authority, each gets a documented answer."""
+"""Random forgeries: the authority accepts none, survives all, and gives documented refusals."""
 
 from collections import Counter
 
@@ -16,7 +16,7 @@ BATCH = 64
 
 
 def attacked_network() -> AuthorityKit:
-    """A network with a proposal of one treasury key that waits for another."""
+    """A network with a proposal that waits for a second treasury key."""
     kit = AuthorityKit().begin()
     waits = Deposit(party=party_of("op-a"), amount_micro=5)
     kit.accept("treasury-0", "treasury", waits)
@@ -24,7 +24,7 @@ def attacked_network() -> AuthorityKit:
 
 
 def attack(kit: AuthorityKit, forger: Forger, count: int) -> Counter[str]:
-    """Submit forgeries in batches; how many of each kind there were."""
+    """Submit forgeries in batches; returns the number of each kind."""
     kinds: Counter[str] = Counter()
     for begin in range(0, count, BATCH):
         forgeries = [forger.next() for _ in range(min(BATCH, count - begin))]

@@ -1,5 +1,6 @@
-"""`kill -9` at random moments of a loaded service: nothing acknowledged is lost, nothing is done
-twice.
+"""`kill -9` at random times of a loaded service.
+
+No acknowledged command is lost or applied twice.
 
     python -m pytest -m soak tests/soak/test_kill.py                      1,000 kills
     GENSYN_KILLS=10000 python -m pytest -m soak tests/soak/test_kill.py   10,000
@@ -39,13 +40,13 @@ SECRETS = Secrets(network_seed="aa" * 32, beacon_seed="bb" * 32)
 
 
 class Caller(threading.Thread):
-    """An operator that bonds one micro-credit after another, and sends again what got no answer."""
+    """An operator that bonds single micro-credits and repeats commands without an answer."""
 
     def __init__(self, name: str, address: str, genesis: str, network_key: bytes) -> None:
         super().__init__(daemon=True)
         self.party = party_of(name)
         self.acknowledged: dict[str, int] = {}
-        """Entry number by body hash."""
+        """Body hash -> number of its entry."""
         self.sent: set[str] = set()
         self.stopping = threading.Event()
         self.wrong: list[str] = []
@@ -85,7 +86,7 @@ class Caller(threading.Thread):
 
 
 class Zygote:
-    """Starts authorities quickly."""
+    """Starts authorities by forks."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
@@ -129,7 +130,7 @@ def new_network(home: Path) -> None:
 
 
 def kill(pid: int) -> None:
-    """`kill -9`, and wait for the end: no authority starts beside a living one."""
+    """`kill -9`, and wait for the end, because no authority starts beside a running one."""
     os.kill(pid, signal.SIGKILL)
     while Path(f"/proc/{pid}").exists():
         time.sleep(0.001)
@@ -147,7 +148,7 @@ def wait_until_it_answers(client: LedgerClient) -> None:
 
 
 def callers_of(address: str, home: Path) -> list[Caller]:
-    """Operators with credits, and a thread each."""
+    """Operators with credits, each in its own thread."""
     import json
 
     client = LedgerClient(address)
@@ -172,7 +173,7 @@ def callers_of(address: str, home: Path) -> list[Caller]:
 def kill_again_and_again(
     kills: int, home: Path, zygote: Zygote, chance: random.Random
 ) -> list[Caller]:
-    """A life of one journal under load; ends with an authority that was left to answer."""
+    """One journal under load with repeated kills; ends with an authority that may answer."""
     address = f"unix:{home}/s"
     new_network(home)
     pid = zygote.start(home, address)
@@ -182,7 +183,7 @@ def kill_again_and_again(
     client = LedgerClient(address)
     for number in range(kills):
         if number % 2:
-            # On a busy machine a life may be too short to begin: every other one is not.
+            # A short time may end before the start on a busy machine, so every second one is long.
             wait_until_it_answers(client)
         time.sleep(chance.uniform(0, LONGEST_LIFE_S))
         kill(pid)
@@ -198,7 +199,7 @@ def kill_again_and_again(
 
 
 def check(home: Path, callers: list[Caller]) -> int:
-    """What was acknowledged is there, where it was said to be, and once."""
+    """Check that each acknowledged command is in the journal once, at its acknowledged place."""
     entries = [
         parse_entry(line) for line in SqliteJournal(home / "journal.sqlite", read_only=True).read()
     ]
@@ -221,7 +222,7 @@ def check(home: Path, callers: list[Caller]) -> int:
 
 
 def run(kills: int, folder: Path, seed: int) -> int:
-    """Acknowledged commands over all journals."""
+    """The number of acknowledged commands of all journals."""
     chance = random.Random(seed)
     acknowledged = 0
     with zygote() as starter:

@@ -1,9 +1,9 @@
-"""Power cuts: what SQLite's journal has acknowledged is there when the power is back.
+"""Power cuts: SQLite's journal keeps all acknowledged lines.
 
-Each seed is one life of a journal: batches, snapshots and reopenings until the power goes in a
-random operation of the disk (`power_cut`); a look at what is left; the same again on top of that.
-The control lives the same lives with `synchronous=normal`, which has to lose lines: else the disk
-would prove nothing.
+Each seed is one journal. It gets batches, snapshots and reopenings until the power fails in a
+random operation of the simulated disk (`power_cut`). Then its content is checked, and the same
+repeats on that content. The control runs the same seeds with `synchronous=normal`. It must lose
+lines, or else the disk would prove nothing.
 """
 
 import shutil
@@ -22,7 +22,7 @@ from ledger.storage.sqlite import SqliteJournal
 from tests.kits.amounts import soak_or_proof
 from tests.kits.power_cut import CutVfs, Disk
 
-# A journal that the power leaves while it is being opened cannot tidy up after itself.
+# A journal cannot clean up if the power fails while it opens.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 Synchronous = Literal["full", "normal"]
@@ -30,26 +30,26 @@ QUICK = range(20)
 SEEDS = soak_or_proof(soak=range(1_000, 1_300), proof=range(1_000, 2_500))
 CUTS = 2
 CUT_WITHIN = (40, 700)
-"""Operations of the disk in which the power goes: while the journal is opened, or later."""
+"""Numbers of the disk operation with the power cut: while the journal opens, or later."""
 VFS = "power-cut"
 
 
 @dataclass
 class Life:
-    """What a journal was asked, and how much of it it has acknowledged."""
+    """The lines sent to a journal, and the acknowledged part."""
 
     sent: list[bytes] = field(default_factory=list)
     ends: list[int] = field(default_factory=lambda: [0])
-    """How many lines were sent by the end of each batch."""
+    """The number of lines sent at the end of each batch."""
     snapshots: list[tuple[int, bytes] | None] = field(default_factory=lambda: [None])
     lines_kept: int = 0
-    """Acknowledged."""
+    """Number of acknowledged lines."""
     snapshots_kept: int = 1
     lines_lost: int = 0
     snapshots_lost: int = 0
 
     def recover(self, lines: int, snapshots: int) -> None:
-        """Go on from what the disk has left, and count what it has lost."""
+        """Continue from the content of the disk; count the lost lines."""
         self.lines_lost += max(0, self.lines_kept - lines)
         self.snapshots_lost += max(0, self.snapshots_kept - snapshots)
         self.lines_kept, self.snapshots_kept = lines, snapshots
@@ -58,7 +58,7 @@ class Life:
 
 
 def live(seed: int, folder: Path, synchronous: Synchronous) -> Life:
-    """One life, checked after every cut."""
+    """Run one seed; check the journal after each cut."""
     random = Random(seed)
     life = Life()
     images: dict[str, bytes] = {}
@@ -85,7 +85,7 @@ def laid_out(images: Mapping[str, bytes], folder: Path) -> Path:
 
 @contextmanager
 def small_checkpoints(pages: int) -> Iterator[None]:
-    """Let the log be folded into the file every few pages: SQLite's 1000 are more than a life."""
+    """Checkpoint the log every few pages, because a seed writes fewer than SQLite's 1000."""
 
     def set_pages(connection: apsw.Connection) -> None:
         connection.wal_autocheckpoint(pages)
@@ -100,7 +100,7 @@ def small_checkpoints(pages: int) -> Iterator[None]:
 def use_until_cut(
     life: Life, random: Random, path: Path, disk: Disk, synchronous: Synchronous
 ) -> None:
-    """Use the journal, and reopen it now and then, until the power goes."""
+    """Use the journal, with some reopenings, until the power fails."""
     store = None
     try:
         while True:
@@ -117,7 +117,7 @@ def use_until_cut(
 
 
 def use(life: Life, random: Random, store: SqliteJournal) -> None:
-    """Append a batch, or now and then keep a snapshot."""
+    """Append a batch, or sometimes keep a snapshot."""
     if random.random() < 0.1:
         snapshot = random.randbytes(random.choice((10, 3_000, 30_000)))
         life.snapshots.append((life.lines_kept, snapshot))
@@ -133,7 +133,7 @@ def use(life: Life, random: Random, store: SqliteJournal) -> None:
 
 
 def check(life: Life, path: Path) -> None:
-    """The journal opens, is whole, holds whole batches from the first on, and can go on."""
+    """Check that the journal opens, has whole batches from the first on, and takes new lines."""
     store = SqliteJournal(path)
     assert store._db.pragma("integrity_check") == "ok"
     lines = list(store.read())
@@ -147,7 +147,7 @@ def check(life: Life, path: Path) -> None:
 
 
 def losers(seeds: range, folder: Path, synchronous: Synchronous) -> dict[int, Life]:
-    """By seed, the lives that lost something acknowledged; says how many they are."""
+    """Seed -> what it lost, for seeds that lost acknowledged lines. Prints their number."""
     lives = {seed: live(seed, folder / str(seed), synchronous) for seed in seeds}
     lost = {seed: life for seed, life in lives.items() if life.lines_lost or life.snapshots_lost}
     lines = sum(life.lines_lost for life in lost.values())

@@ -1,4 +1,4 @@
-"""Random commands over many networks; what happens is what the tables say."""
+"""Random commands in many networks: all transitions are those of the tables."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ from tests.kits.random_books import Summary, run_many
 
 
 def check_against_the_tables(summary: Summary, *, whole: bool) -> None:
-    """Nothing happens that is not declared; over many seeds everything declared happens."""
+    """All transitions are declared. Over many seeds, each declared one happens."""
     declared = {
         (machine.name, *transition) for machine in MACHINES for transition in machine.transitions
     }
@@ -26,7 +26,7 @@ def check_against_the_tables(summary: Summary, *, whole: bool) -> None:
     assert summary.flows - flows == set()
     if whole:
         assert declared - summary.transitions == set()
-        # A treasury of two keys never carries anything out on the first one's word.
+        # A treasury of two keys executes nothing on the first key's proposal.
         alone = {
             (flow.memo, flow.debit, flow.credit, operation)
             for flow in FLOWS

@@ -1,8 +1,8 @@
-"""What strangers may send, from the application's own OpenAPI document: nothing ends in a 5xx.
+"""Fuzzing of the service by its OpenAPI document: no request gets a 5xx.
 
-Two ways in: schemathesis makes requests up, well-formed or not, to every route; and bodies that a
-known party has signed, with arguments that no honest client would write. A few examples run with
-the other tests, more in `make soak` and `make proofs`.
+Schemathesis generates requests to each route, valid and invalid. A second test signs bodies of a
+known party with hostile arguments. A few examples run with the other tests, more in `make soak` and
+`make proofs`.
 """
 
 import dataclasses
@@ -62,7 +62,7 @@ def test_signed_nonsense_is_answered(examples: int) -> None:
 
 
 def fuzz_every_route(examples: int) -> Counter[str]:
-    """Calls per route; fails on the first answer that the document does not promise."""
+    """The number of calls for each route. Fails on the first undocumented answer."""
     app = app_of(Network())
     schema = schemathesis.openapi.from_asgi("/openapi.json", app)
     schema.validate()
@@ -75,7 +75,7 @@ def fuzz_every_route(examples: int) -> Counter[str]:
 
 
 def cases_of(operation: Any, mode: GenerationMode) -> Strategy | None:
-    """Requests to one route, as documented or not; a route without input takes no wrong one."""
+    """Requests to one route, valid and invalid. A route without input gets no invalid ones."""
     takes_input = bool(list(operation.iter_parameters()) or operation.body)
     if mode is GenerationMode.NEGATIVE and not takes_input:
         return None
@@ -94,7 +94,7 @@ def ask_all(cases: Strategy, examples: int, calls: Counter[str]) -> None:
 
 
 def fuzz_signed_bodies(examples: int) -> Counter[str]:
-    """Answers by reason ("" if accepted), to signed commands with hostile arguments."""
+    """Reason ("" if accepted) -> number of answers, to signed commands with hostile arguments."""
     network = Network()
     assert "receipt" in network.open_job()
     answers: Counter[str] = Counter()
@@ -112,7 +112,7 @@ def fuzz_signed_bodies(examples: int) -> Counter[str]:
             try:
                 envelope = seal(key, COMMAND, body)
             except ValueError:
-                reject()  # it has no canonical JSON: nobody can sign it
+                reject()  # it has no canonical JSON, so it cannot be signed
             answers[post(envelope)] += 1
 
         for role in ("operator", "verifier"):
@@ -124,7 +124,7 @@ def fuzz_signed_bodies(examples: int) -> Counter[str]:
 
 
 def app_of(network: Network) -> FastAPI:
-    """A real authority's application. A failure inside ends the test."""
+    """The application of a real authority. An exception in it fails the test."""
     authority = network.authority
 
     def fail(error: BaseException) -> None:
@@ -145,10 +145,10 @@ def bounded(examples: int) -> settings:
 
 
 def hostile(network: Network, role: str) -> Strategy:
-    """Bodies that are looked into as far as their arguments, which fit in type more often than not.
+    """Bodies with a valid envelope and mostly well-typed arguments.
 
-    Their operation is mostly one that the role may ask for. None closes the job: a closed one
-    answers everything alike.
+    Most operations are allowed for the role. None closes the job, because a closed job gives the
+    same answer to all commands.
     """
     others = [command for command in ALLOWED_ROLES if command is not CloseJob]
     allowed = [command for command in others if role in ALLOWED_ROLES[command]]
@@ -193,7 +193,7 @@ def evidence_of(kind: type) -> Strategy:
 
 
 def values_of(hint: Any) -> Strategy:
-    """Values of a type, hostile ones, and seldom some of another type."""
+    """Values of a type, hostile values, and rarely values of another type."""
     fitting: dict[Any, Strategy] = {
         str: TEXT,
         int: st.integers(-(2**53) + 1, 2**53 - 1) | st.sampled_from([0, 1, 10]),

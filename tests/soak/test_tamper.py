@@ -1,9 +1,9 @@
-"""A flat journal of 2,000 entries, changed in every way there is: `verify` finds all of them.
+"""Changes of a flat journal of 2,000 entries: `verify` finds each of them.
 
-Checking the whole file again for each of two million bytes would take days. `verify` accepts a file
-only if the Merkle root over its lines is the signed one, so a changed byte inside a line is found
-exactly if that line is no longer in the tree: this is what is tried for every byte. That `verify`
-does compare the root, and that everything outside the lines is covered, is tried on whole files.
+A check of the whole file for each of two million bytes would take days. `verify` accepts a file
+only if the Merkle root of its lines is the signed one. So it finds a changed byte in a line exactly
+if the changed line is not in the tree, which is tested for every byte. Tests on whole files show
+that `verify` compares the root and covers all bytes outside the lines.
 """
 
 import random
@@ -27,7 +27,7 @@ KEY = key_of("network")
 
 
 def history(entries: int, seed: int) -> list[bytes]:
-    """Lines of a network in which all sorts of things happen."""
+    """Lines of a network with many kinds of events."""
     chance = random.Random(seed)
     kit = kit_with_parties()
     number = 0
@@ -52,7 +52,7 @@ def _one_thing(kit: Kit, chance: random.Random, number: int) -> None:
 
 @dataclass(frozen=True)
 class Flat:
-    """A flat journal in its parts."""
+    """The parts of a flat journal."""
 
     lines: list[bytes]
     note: str
@@ -62,7 +62,7 @@ class Flat:
 
 
 def flat_of(lines: list[bytes], folder: Path) -> Flat:
-    """Written and read back, so that the parts are what the product writes."""
+    """The parts of a journal that the export wrote."""
     path = folder / "flat"
     write_flat(lines, KEY, NETWORK, path)
     note = path.read_bytes().rpartition(b"\n\n")[0].rpartition(b"\n\n")[2]
@@ -119,7 +119,7 @@ def test_a_change_of_any_byte_of_any_entry_is_found(whole: Flat) -> None:
 
 
 def test_a_changed_byte_makes_the_whole_file_fail(whole: Flat) -> None:
-    """One random byte of every entry, and every byte that is not in an entry."""
+    """Changes one random byte of each entry, and each byte outside of entries."""
     chance = random.Random(3)
     data = whole.bytes()
     outside = [*range(len(HEADER)), *range(len(data) - len(whole.note.encode()) - 1, len(data))]
@@ -135,7 +135,7 @@ def test_a_changed_byte_makes_the_whole_file_fail(whole: Flat) -> None:
 
 
 def other_lines(lines: list[bytes], chance: random.Random) -> Iterator[list[bytes]]:
-    """The same entries with some dropped, repeated, reordered or cut off."""
+    """The entries with some dropped, repeated, reordered or cut off."""
     for _ in range(200):
         at, other = sorted(chance.sample(range(len(lines)), 2))
         yield lines[:at] + lines[at + 1 :]
@@ -186,7 +186,7 @@ def test_a_splice_from_another_journal_of_the_same_key_is_found(
 def test_even_the_network_itself_cannot_sign_another_past(
     whole: Flat, tmp_path: Path, forge: Callable[[list[bytes]], list[bytes]]
 ) -> None:
-    """With the true key under the forged file: what was decided, or the remembered head, tells."""
+    """The file has the true key. The decisions in it or a remembered head show the forgery."""
     forged = flat_of(forge(whole.lines), tmp_path)
     assert is_found(forged.bytes(), since=head_of(whole.lines))
 

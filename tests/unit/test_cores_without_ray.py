@@ -1,4 +1,4 @@
-"""The pure cores import where Ray is not: an `__init__.py` that drags it in fails here."""
+"""The pure cores import without Ray, and some processes start without torch and pandas."""
 
 import json
 import subprocess
@@ -50,7 +50,7 @@ print(json.dumps({"imported": sorted(imported), "failed": failed, "ray": loaded}
 
 
 def import_without_ray(*names: str, below: bool) -> dict[str, Any]:
-    """Import modules, and all `below` them, in a process that cannot import Ray."""
+    """Import modules, and all modules `below` them, in a process that cannot import Ray."""
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, "all" if below else "none", *names],
         capture_output=True,
@@ -88,8 +88,8 @@ def test_the_block_works() -> None:
 
 
 def test_processes_that_hold_facts_start_without_torch() -> None:
-    """Each of them starts beside a job or a network: torch and pandas would take seconds of the
-    processor that the first segment needs."""
+    """These processes start together with a job or a network. Imports of torch and pandas would
+    take seconds of CPU time from the first segment."""
     names = (
         "ledger.actor",
         "verifier_actors.actors.actor",
@@ -104,7 +104,7 @@ def test_processes_that_hold_facts_start_without_torch() -> None:
 
 
 def test_a_jobs_driver_starts_without_torch() -> None:
-    """It names tasks and trains none; Tune brings pandas."""
+    """The driver names tasks and trains none. Tune imports pandas."""
     names = (
         "gensyn_ray.jobs.driver",
         "gensyn_ray.jobs.gateway",

@@ -1,4 +1,4 @@
-"""`ray-cluster.yaml` is a file that `ray up` takes: checked by Ray's own schema and defaults."""
+"""`ray up` accepts `ray-cluster.yaml`, by Ray's own schema and defaults."""
 
 from pathlib import Path
 

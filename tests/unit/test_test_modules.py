@@ -1,4 +1,4 @@
-"""Test modules do not depend on each other: what they share is in `tests/kits`."""
+"""Test modules do not import each other. Shared code is in `tests/kits`."""
 
 import ast
 from pathlib import Path
@@ -10,7 +10,7 @@ FORBIDDEN = ("tests.", "benchmarks")
 
 
 def imported_by(tree: ast.AST) -> set[str]:
-    """Every module that is imported anywhere in a file, also inside functions."""
+    """All modules that a file imports, also inside functions."""
     found: set[str] = set()
     for node in ast.walk(tree):
         match node:
@@ -26,7 +26,7 @@ def imported_by(tree: ast.AST) -> set[str]:
 
 
 def imported_by_program(text: str) -> set[str]:
-    """The same for a string, if it is a program that a test starts in another process."""
+    """The imports of a string, if it is a program that a test starts in another process."""
     try:
         return imported_by(ast.parse(text))
     except (SyntaxError, ValueError):

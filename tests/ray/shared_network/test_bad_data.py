@@ -1,4 +1,4 @@
-"""Jobs on data that cannot be trained on end, say what is wrong with which part, and are free."""
+"""A job on bad data ends, its error names the faulty part, and it costs nothing."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -28,7 +28,7 @@ def _tables(*columns: str) -> dict[str, pa.Table]:
 
 
 def _with_shard(split: str, data: bytes, groups: list[int]) -> Prepared:
-    """A good data set but for one shard, under the digest that it really has."""
+    """A data set with one bad shard, under the digest of its real bytes."""
     good = prepare(_tables("pixels", "label"))
     shard = Shard(digest=digest_of(data), groups=groups)
     splits = {**good.manifest.splits, split: [shard] if groups else []}
@@ -71,8 +71,9 @@ CASES = (*(("finetune", case) for case in BAD), ("pretrain", "missing column"))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Begun:
-    """All cases at once, because most of such a job is waiting for processes to start. What the
-    submitter had before them."""
+    """Runs all cases at once, because most of a case is the start of processes.
+
+    Returns the submitter's balance before them."""
 
     jobs: dict[tuple[str, str], Job]
     before_micro: int

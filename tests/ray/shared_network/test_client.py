@@ -1,5 +1,5 @@
-"""Jobs from machines that reach the network through Ray Client alone. Each client here is a
-process of its own, or a network connection that uses nothing but the head's actors."""
+"""Jobs from machines that reach the network only through Ray Client. Each client is a separate
+process, or a network connection that uses only the head's actors."""
 
 import json
 import os

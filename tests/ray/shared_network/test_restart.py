@@ -1,5 +1,5 @@
-"""The head dies in the middle of a sweep, or its driver alone: the search goes on where it was. No
-trial is lost, nothing that was acknowledged is computed or paid again."""
+"""The head or only the driver dies in the middle of a sweep. The search continues: no trial is
+lost, and no acknowledged segment is computed or paid again."""
 
 import subprocess
 import sys
@@ -62,7 +62,7 @@ def _check_the_end(result: JobResult, acknowledged: int) -> None:
     for trial in result.grid:
         assert trial.metrics is not None
         told = trial.metrics["training_iteration"]
-        # An early stop throws away the one segment that was computed ahead of it, or commits it.
+        # At an early stop the segment computed ahead is discarded or committed.
         assert ends[trial.metrics["task"]] in (told, told + 1)
 
 
@@ -86,7 +86,7 @@ def test_a_head_that_dies_and_is_started_again(
     result = again.job(job.id).result(timeout_s=1200)
     _check_the_end(result, acknowledged)
     _verify(network, tmp_path / "journal")
-    # Ray itself knows nothing of this job any more.
+    # The new Ray cluster does not know this job.
     network.restart_head()
     known = Network(network.key("submitter")).job(job.id).result(timeout_s=60)
     assert known.summary == result.summary
@@ -113,7 +113,7 @@ def test_a_search_that_was_restored_still_hears_its_submitter(client: Network) -
 
 
 def _driver_of(job: str) -> psutil.Process:
-    """The process of a job's driver, which this network's head runs."""
+    """The process of a job's driver, below this network's head."""
     for process in psutil.Process().children(recursive=True):
         command = process.cmdline()
         if command[1:4] == ["-m", "gensyn_ray.jobs.driver", job]:

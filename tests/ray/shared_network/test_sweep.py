@@ -1,4 +1,4 @@
-"""Sweeps of a submitter: found again, two objectives, population based, on a node that dies."""
+"""Sweeps on a real cluster: reconnection, two objectives, population based training, node loss."""
 
 import os
 import subprocess
@@ -114,7 +114,7 @@ def test_a_wrong_token_gives_one_clear_line(network: LocalNetwork) -> None:
 def test_a_dying_node_loses_nothing_that_was_acknowledged(
     network: LocalNetwork, client: Network, spare: Member
 ) -> None:
-    """The trial continues elsewhere from its last acknowledged state; nothing is judged twice."""
+    """The trial continues elsewhere from its last acknowledged state. No audit is repeated."""
     job = _sweep(client, [0.02, 0.04, 0.06, 0.08])
 
     def committed_by() -> Counter[str]:
