@@ -1,4 +1,4 @@
-"""Programs as content: what a bundle holds, and that it trains the same wherever it is loaded."""
+"""Bundles: their content and digest; a loaded program trains with the same bits everywhere."""
 
 import json
 import subprocess
@@ -173,7 +173,7 @@ def test_a_bundle_that_fails_to_load_leaves_nothing_behind() -> None:
 
 class Outer:
     class Nested(small_programs.Small):
-        """A program that no module holds at its top."""
+        """A nested program class."""
 
 
 def test_a_nested_program_is_refused() -> None:
@@ -271,7 +271,7 @@ def cells_of(annotated: bool) -> list[str]:
 
 @pytest.mark.parametrize("annotated", [False, True])
 def test_a_program_typed_in_a_notebook_trains_the_same_in_another_process(annotated: bool) -> None:
-    """Regression: a class typed at a prompt had no source, and type aliases no home module."""
+    """Regression: a class typed at a prompt had no source, and a type alias no module."""
     after, bundle = bundle_at_prompt(cells_of(annotated))
     assert bundle.entry == "Noted"
     assert train_elsewhere(bundle) == after

@@ -1,4 +1,4 @@
-"""What tasks of one process train on: loaded once, and each task's own to change."""
+"""The data cache: a process loads data once, and each task gets its own copy."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ from workloads.core.task_spec import TaskSpec
 
 
 class Owner(Program):
-    """Brings its own data, and counts how often."""
+    """A program with its own data that counts its loads."""
 
     steps_per_segment = segments = 1
 
@@ -33,7 +33,7 @@ class Owner(Program):
 
 
 class Fetched:
-    """A store that counts what is fetched from it."""
+    """A store that counts fetches."""
 
     def __init__(self, prepared: Prepared) -> None:
         self._prepared = prepared
@@ -51,7 +51,7 @@ class Fetched:
 
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch) -> Fetched:
-    """One shard of several groups, and a file."""
+    """A data set with one shard of several groups, and a file."""
     monkeypatch.setattr(dataset, "GROUP_ROWS", 10)
     rows = pa.table({"x": list(range(60))})
     prepared = prepare({"train": rows}, {"model/a": b"a" * 10})

@@ -1,4 +1,4 @@
-"""Prepared data: what is drawn follows from the stream alone; what is damaged is named."""
+"""Prepared data: the random stream alone determines a draw; errors name the damaged part."""
 
 from collections import Counter
 from dataclasses import replace
@@ -61,7 +61,7 @@ def test_a_draw_follows_from_its_stream_and_meets_every_row() -> None:
         assert rows.equals(second["train"].draw(Rng(1, "task", step), 8))
         seen.update(rows["x"].to_pylist())
     assert set(seen) == set(range(95))
-    # The last group has 5 rows and is drawn half as often: each row about as often as others.
+    # The last group has 5 rows and half the probability, so all rows are about equally likely.
     assert max(seen.values()) < 3 * 400 * 8 / 95
     other = first["train"].draw(Rng(1, "another task", 0), 8)
     assert not other.equals(first["train"].draw(Rng(1, "task", 0), 8))

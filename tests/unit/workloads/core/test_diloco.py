@@ -74,7 +74,7 @@ def test_the_outer_step_is_torchs_nesterov_on_the_weighted_mean() -> None:
         state = diloco.outer_step(state, gradients, weights, lr=0.7, momentum=0.9)
         stock.grad = torch.as_tensor(mean)
         optimizer.step()
-        # Both start each step from the same place: only this step's roundings may differ.
+        # Both start each step from the same state, so only the roundings of this step differ.
         assert torch.allclose(diloco.parameters_of(state)["w0"], stock.detach(), atol=1e-5)
 
 
@@ -96,7 +96,7 @@ def test_weights_that_are_none_are_refused(weights: list[int]) -> None:
 
 
 def spoilt(packed: dict[str, torch.Tensor]) -> list[dict[str, torch.Tensor]]:
-    """What a hostile worker could send instead of the 8-bit pseudo-gradient of one matrix."""
+    """Possible messages of a hostile worker, in place of the 8-bit pseudo-gradient of a matrix."""
     name, scale = "change/w0", "scale/w0"
     return [
         {},

@@ -1,4 +1,4 @@
-"""Who leads a search."""
+"""The leading candidates of a search."""
 
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,4 +1,4 @@
-"""Replay's ground: a segment run from its stored predecessor gives the bits that it gave live."""
+"""A replay of a segment from its stored predecessor has the bits of the original run."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -24,7 +24,7 @@ each_program = pytest.mark.parametrize("program", small_programs.ALL)
 
 
 def fresh(program: type[Program], spec: TaskSpec = SPEC) -> Runner:
-    torch.rand(1)  # a node's global random state is anything, and must not count
+    torch.rand(1)  # the global random state of a node must not matter
     one = program()
     return Runner(one, spec, one.load_data(), arithmetic)
 
@@ -254,7 +254,7 @@ def test_no_reader_sees_half_an_object(tmp_path: Path) -> None:
 
 
 class Scheduled(small_programs.Small):
-    """With a schedule whose rates depend on the step alone, or on the rate before."""
+    """A program whose schedule computes rates from the step, or from the last rate."""
 
     def init(self, config: Config, data: State, rng: Rng) -> None:
         super().init(config, data, rng)
@@ -311,7 +311,7 @@ class Line(Program):
 
 
 def test_a_trained_tensor_attribute_replays() -> None:
-    """Regression: the optimizer held the tensor that `load` replaced by a copy."""
+    """Regression: `load` replaced a tensor of the optimizer by a copy."""
     spec = TaskSpec(bundle="b", config={}, seed=1, task="t000")
     live = Runner(Line(), spec, Line().load_data(), arithmetic)
     first, second = live.run_segment(), live.run_segment()
@@ -321,7 +321,7 @@ def test_a_trained_tensor_attribute_replays() -> None:
 
 
 class Forgetful(small_programs.Dropout):
-    """Its `step` relies on the mode that `init` left, and its `evaluate` leaves another."""
+    """`step` needs the training mode that `init` sets; `evaluate` changes the mode."""
 
     def step(self, data: dict[str, torch.Tensor], rng: Rng) -> None:
         is_training = self.model.training
@@ -330,7 +330,7 @@ class Forgetful(small_programs.Dropout):
 
 
 def test_the_mode_that_evaluate_leaves_does_not_reach_the_next_segment() -> None:
-    """Regression: the next segment began in the mode that `evaluate` had set."""
+    """Regression: the next segment started in the mode that `evaluate` had set."""
     program = Forgetful()
     spec = TaskSpec(bundle="b", config={"lr": 0.1}, seed=0, task="t")
     runner = Runner(program, spec, program.load_data(), arithmetic)

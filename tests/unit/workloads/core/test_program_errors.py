@@ -1,4 +1,4 @@
-"""What a program raises is told to its author: own frames, the error, nothing of ours."""
+"""The message for the author of a program that raises: its own frames and the error."""
 
 import pickle
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What a job may cost, and when it may be done."""
+"""Quotes: the costs of a job, and the time of its end."""
 
 import math
 

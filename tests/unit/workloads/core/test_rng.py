@@ -1,4 +1,4 @@
-"""Counter-based randomness: golden streams, independence of everything but the parts."""
+"""Counter-based random numbers: golden streams that depend only on the parts."""
 
 import hashlib
 from typing import Any
@@ -13,7 +13,7 @@ from torch import nn
 from workloads.core.rng import Rng
 from workloads.core.state import state_digest
 
-# Golden: what these streams give is part of every committed state.
+# Golden: these numbers are part of every committed state.
 RAW = [5102238310019026755, 2402100091988570676, 7776781009508258995]
 UNIFORM = [[-0.44681429862976074, -0.7395638227462769], [-0.15683972835540771, 0.6146066188812256]]
 PERMUTATION = [5, 1, 4, 7, 0, 2, 6, 9, 3, 8]
@@ -23,7 +23,7 @@ WEIGHTS = "84099760c224eeb4feccde2598dfd6aae3fbdb7051cbda494f31ec29609b62e8"
 
 
 class Extreme(Rng):
-    """A stream that gives one 64-bit word for ever."""
+    """A stream of one repeated 64-bit word."""
 
     def __init__(self, word: int) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class Extreme(Rng):
 
 
 def philox(key: bytes, count: int) -> list[int]:
-    """Philox 4x64-10 in plain integers, from its paper; NumPy counts from 1."""
+    """Philox 4x64-10 in Python integers, after its paper. NumPy counts from 1."""
     mask = 2**64 - 1
     words: list[int] = []
     counter = 1

@@ -1,4 +1,4 @@
-"""State digests: golden values, and the scheme written a second time to compare with."""
+"""State digests: golden values, and a second implementation for comparison."""
 
 import hashlib
 import json
@@ -19,7 +19,7 @@ from workloads.core.state import (
     state_leaves,
 )
 
-# Golden: these bytes are what operators have signed for. A change breaks every stored receipt.
+# Golden: operators have signed these digests. A change breaks all stored receipts.
 GOLDEN: dict[str, tuple[State, str]] = {
     "no tensors": (
         {},
@@ -49,7 +49,7 @@ GOLDEN: dict[str, tuple[State, str]] = {
 
 
 def independent_digest(rows: list[tuple[str, str, list[int], bytes]]) -> str:
-    """The scheme from its description alone, on (name, dtype, shape, bytes)."""
+    """A second implementation, from the description. Rows: (name, dtype, shape, bytes)."""
     hashes: list[bytes] = []
     for name, dtype, shape, data in sorted(rows):
         chunks = [

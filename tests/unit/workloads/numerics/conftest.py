@@ -1,4 +1,4 @@
-"""Kept memory that holds nothing by chance."""
+"""Fills reused memory, so that no test passes by chance."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from workloads.numerics.kernels.primitives import scratch
 
 @pytest.fixture
 def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Kept memory begins as NaN, or -1: fresh pages are 0, and would hide what is read early."""
+    """Fill reused memory with NaN or -1. Fresh pages are 0 and would hide reads before writes."""
 
     def poison(name: str, shape: tuple[int, ...], dtype: Any, *, spare: int = 0) -> Any:
         array = scratch.scratch(name, shape, dtype, spare=spare)

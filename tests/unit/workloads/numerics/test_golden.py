@@ -1,4 +1,4 @@
-"""Golden vectors: every operator gives the bits that were recorded, or the test says which not."""
+"""Golden vectors: each operator gives the recorded bits."""
 
 import json
 import math
@@ -21,7 +21,7 @@ FEW = ("aten.add.Tensor", "aten.exp.default", "aten.mm.default", "aten.sum.dim_I
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Files of a few operators, recorded just now."""
+    """Golden files of a few operators, recorded in this test."""
     made = tmp_path_factory.mktemp("golden")
     for name in FEW:
         vectors.record(name, folder=made)

@@ -1,4 +1,4 @@
-"""The guard: silent on a fit machine, and telling which rule a process breaks."""
+"""The guard: accepts a sound machine, and names the rule that a process breaks."""
 
 import os
 import subprocess
@@ -32,12 +32,12 @@ STARTS = {
     "torch": "guard._torch_threads_keep_denormals()",
     "none": "",
 }
-"""What starts the threads while the main one flushes."""
+"""Code that starts threads while the main thread flushes denormals."""
 
 
 @pytest.fixture
 def asked_again() -> Iterator[None]:
-    """The guard asks everything, now and by whoever comes next."""
+    """Reset the guard, so that it checks everything in this test and in the next one."""
     guard._check_once.cache_clear()
     yield
     guard._check_once.cache_clear()

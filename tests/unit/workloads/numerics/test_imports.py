@@ -1,4 +1,4 @@
-"""What a canonical training imports: torch's compiler costs two seconds of every process."""
+"""Canonical training does not import torch's compiler, which takes two seconds in each process."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Every kernel gives the bits of its reference definition, on examples that hypothesis draws."""
+"""Each kernel gives the bits of its reference definition, on examples that hypothesis draws."""
 
 import copy
 from collections.abc import Callable
@@ -21,7 +21,7 @@ WITH_KERNEL = {operator: one for operator, one in definitions().items() if one.k
 
 
 def _outcome(run: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-    """The bits of the result and of what was overwritten, or the refusal."""
+    """The bits of the result and of overwritten arguments, or the refusal."""
     own = copy.deepcopy(args)
     torch.manual_seed(7)
     try:

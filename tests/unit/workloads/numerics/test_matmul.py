@@ -1,4 +1,4 @@
-"""What the examples do not reach: sums whose digits are all at their limit, and every route."""
+"""Matrix products beyond the drawn examples: sums of largest digits, and all routes."""
 
 import pytest
 import torch

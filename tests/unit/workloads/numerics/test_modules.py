@@ -1,5 +1,5 @@
-"""Stock modules and losses train under `canonical()`: kernels and reference definitions give equal
-bits, both precisions stay close to stock float32."""
+"""Stock modules and losses train under `canonical()`. Kernels and reference definitions give equal
+bits. Both precisions are close to stock float32."""
 
 import math
 from collections.abc import Callable
@@ -50,7 +50,7 @@ class Recurrent(nn.Module):
 
 
 class Encoder(nn.Module):
-    """torch's own encoder layer, with padding masks and dropout inside attention."""
+    """Torch's encoder layer with padding masks, and dropout inside attention."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class Encoder(nn.Module):
 
 
 class RmsNorm(nn.Module):
-    """Written out, as models write it."""
+    """RMSNorm from single operators, as many models write it."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A node's self-test is run once for each boot and environment, and believed from its own file."""
+"""A node's self-test runs once for each boot and environment. Later results come from its file."""
 
 import subprocess
 from pathlib import Path
@@ -14,7 +14,7 @@ from workloads.numerics.node_test import Node, SelfTest, node_in
 
 @pytest.fixture
 def tests_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
-    """The speeds that each test run gave; the tests themselves are replaced."""
+    """The speeds of each test run. A fake replaces the tests."""
     ran: list[str] = []
 
     def run(*_: Any, env: dict[str, str], **__: Any) -> Any:

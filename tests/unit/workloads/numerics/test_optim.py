@@ -1,5 +1,5 @@
-"""Optimizers: close to their torch namesakes, equal bits in and out of the mode and after a
-restart."""
+"""Optimizers: close to torch's own of the same name; equal bits inside and outside of the mode, and
+after a restart."""
 
 import copy
 import math
@@ -48,7 +48,7 @@ def _descend(params: list[nn.Parameter], optimizer: torch.optim.Optimizer, steps
 
 
 def _gradient(p: torch.Tensor, at: int) -> torch.Tensor:
-    """Halves of an odd number of eighths: exact, of both signs, never 0."""
+    """Odd multiples of 1/16: exact, of both signs, never 0."""
     numbers = [((3 * at + 5 * i) % 8 - 3.5) / 8 for i in range(p.numel())]
     return torch.tensor(numbers, dtype=p.dtype).view(p.shape)
 
@@ -116,7 +116,7 @@ def test_a_loaded_state_goes_on_with_the_same_bits(name: str) -> None:
 
 
 class Regression(Program):
-    """One optimizer of each kind, as a program holds them."""
+    """One optimizer of each kind, in one program."""
 
     steps_per_segment, segments = 3, 2
 
@@ -138,8 +138,8 @@ class Regression(Program):
 
 @pytest.mark.parametrize("name", OURS)
 def test_a_program_restored_from_its_state_replays_to_the_same_digest(name: str) -> None:
-    """Torch gives float state that it loads the parameters' dtype: nothing may hang on more bits
-    than that, or an honest node's segment would not replay."""
+    """Torch casts loaded float state to the dtype of the parameters. A result that depends on more
+    bits would make the replay of an honest segment differ."""
     built: list[Regression] = []
     with canonical():
         for _ in range(2):

@@ -1,4 +1,4 @@
-"""Random operators: Philox's known answers, torch's generators, and the right distributions."""
+"""Random operators: Philox's known answers, torch's generators, and distributions."""
 
 import math
 from collections.abc import Callable
@@ -21,7 +21,7 @@ ANSWERS = {
     (ALL_ONES, ALL_ONES, -1): (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD),
     PI: (0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1),
 }
-"""Key, upper and lower half of the counter -> words, as Random123 publishes them."""
+"""(key, upper and lower half of the counter) -> words, from Random123."""
 MANY = 40_000
 
 DRAWS: dict[str, Callable[[], Any]] = {
@@ -115,7 +115,7 @@ def test_a_generator_of_ones_own_leaves_the_default_one_alone() -> None:
 
 
 def test_an_element_depends_on_its_place_alone() -> None:
-    """A longer tensor begins as a shorter one does: nothing hangs on blocks, lanes or threads."""
+    """A longer tensor starts with the numbers of a shorter one, whatever the blocks and threads."""
     found: list[torch.Tensor] = []
     for count in (1, 2, 3, 5, 16, 17, 1000):
         torch.manual_seed(3)

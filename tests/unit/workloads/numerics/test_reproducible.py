@@ -1,4 +1,4 @@
-"""One spec, one result: whatever the machine, when the job is reproducible."""
+"""In a reproducible job, one spec has one result on all machines."""
 
 import json
 import os
@@ -40,15 +40,15 @@ print(json.dumps(found))
 
 @pytest.fixture(autouse=True)
 def _one_thread_here() -> Iterator[None]:
-    """Threads that wait for each other on busy cores take ten times as long; the other processes
-    run on one and on two."""
+    """One thread: several threads are ten times slower on busy cores. The other processes of these
+    tests run with one and with two."""
     with one_thread():
         yield
 
 
 @cache
 def results_elsewhere(threads: int, *modes: str) -> dict[str, list[str]]:
-    """The same in a process that believes to be on an old processor."""
+    """The results in a process restricted to SSE2."""
     done = subprocess.run(
         [sys.executable, "-c", REPLAY, str(threads), *modes],
         env={**os.environ, **OTHER_CPU, "OMP_NUM_THREADS": str(threads)},
@@ -90,7 +90,7 @@ def test_replay_runs_in_the_specs_own_mode() -> None:
 
 
 def small_computed(store: ProgramStore) -> list[str]:
-    """What an honest operator claims for two segments; the first one's state is stored."""
+    """An honest operator's results of two segments. Stores the first state."""
     one = small_programs.Dropout()
     runner = Runner(one, store.spec, one.load_data(), arithmetic)
     done = [runner.run_segment() for _ in range(2)]
@@ -135,8 +135,8 @@ with one_thread():
 
 
 def test_the_first_kernel_of_a_process_leaves_torch_on_one_thread() -> None:
-    """Numba's OpenMP, when it begins, sets the number of threads of torch's: a program in pinned
-    mode went on with two, in other bits, and on a loaded machine hundreds of times slower."""
+    """Regression: numba's OpenMP sets torch's number of threads at its start. A program in pinned
+    mode continued with two threads, with other bits, and hundreds of times slower under load."""
     done = subprocess.run(
         [sys.executable, "-c", FUSED_STEP],
         env={**os.environ, "OMP_NUM_THREADS": "2", "NUMBA_NUM_THREADS": "2"},

@@ -1,4 +1,4 @@
-"""A node takes reproducible work only if it computes what all others do; else it is told why."""
+"""A node takes reproducible work only if its bits equal the golden files; else it gets a reason."""
 
 import json
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ NAMES = ("aten.exp.default", "aten.mm.default")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Golden files of two operators and of the training that is timed."""
+    """Golden files of two operators and of the timed training."""
     made = tmp_path_factory.mktemp("golden")
     for name in NAMES:
         vectors.record(name, folder=made)
@@ -32,13 +32,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _one_thread_here() -> Iterator[None]:
-    """Threads that wait for each other on busy cores would dominate the timing."""
+    """One thread: on busy cores, waits between threads would dominate the time."""
     with one_thread():
         yield
 
 
 def with_change(folder: Path, made: Path, file: str) -> Path:
-    """The same files, but for one hex digit of one digest."""
+    """The same files with one changed hex digit of a digest."""
     for path in folder.iterdir():
         text = path.read_text()
         if path.name == file:

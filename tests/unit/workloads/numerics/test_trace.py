@@ -1,4 +1,4 @@
-"""A trace names every operator of a step, in order, and each can be computed again alone."""
+"""A trace has all operators of a step in order. Each can be recomputed alone."""
 
 from dataclasses import replace
 
@@ -15,7 +15,7 @@ from workloads.numerics.trace import Trace, recompute
 
 
 def step(observer: Observer | None, scale: float = 1.0) -> float:
-    """One training step with everything that is awkward: dropout, unwritten memory, clipping."""
+    """One training step with difficult cases: dropout, unwritten memory, clipping."""
     rng = Rng("trace")
     model = nn.Sequential(nn.Linear(5, 8), nn.LayerNorm(8), nn.GELU(), nn.Dropout(0.3))
     rng.init_linear_(model)

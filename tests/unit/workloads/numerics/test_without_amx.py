@@ -1,4 +1,4 @@
-"""The routes of a processor without AMX, on whatever processor this is."""
+"""The routes for processors without AMX, on any processor."""
 
 import math
 from typing import Any
@@ -103,7 +103,7 @@ def test_keys_with_fewer_heads_are_the_definitions_to_refuse() -> None:
 
 
 class Tame(Drawn):
-    """Finite values: refusals are compared elsewhere."""
+    """Only finite values: other tests compare refusals."""
 
     def tensor(self, shape: tuple[int, ...], spread: float | None = None) -> torch.Tensor:
         return super().tensor(shape, spread or 4.0)

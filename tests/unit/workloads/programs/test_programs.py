@@ -1,5 +1,5 @@
-"""The catalog's programs on small data: each trains, stops and goes on, and gives the same results
-in a process that believes to be on an old processor. What needs a missing package says so."""
+"""The catalog's programs on small data. Each trains, continues from a stored state, and gives the
+same results in a process restricted to SSE2. Cases with missing packages are skipped."""
 
 import importlib.util
 import json
@@ -33,7 +33,7 @@ print(json.dumps({case: results(case) for case in sys.argv[1:]}))
 
 
 def case(name: str, *more: Any) -> Any:
-    """Parameters of a case, skipped where its packages are missing."""
+    """The parameter of a case; skipped if its packages are missing."""
     lacks = MISSING if name == "sentiment" else []
     marks = pytest.mark.skipif(bool(lacks), reason=f"not installed: {', '.join(lacks)}")
     return pytest.param(name, *more, marks=marks)
@@ -91,13 +91,13 @@ def test_base_weights_are_no_state(name: str) -> None:
 def test_a_round_begins_with_small_steps_and_without_warnings(
     name: str, program: type[Program], over: int, recwarn: pytest.WarningsRecorder
 ) -> None:
-    """Adam begins anew in each round, where its first steps are as long as they can be."""
+    """The optimizer is fresh in each round, and the first steps of a fresh Adam have full size."""
     prepared, config = material(name)
     data = DataSet(prepared.manifest, prepared.blobs.__getitem__)
     plain, resumed = program(), program()
     for one in (plain, resumed):
         one.init({**config, "total_steps": 1000}, data, Rng("init"))
-    recwarn.clear()  # what libraries say when a model is loaded
+    recwarn.clear()  # output of libraries when a model is loaded
     resumed.resume_at(100)
     for _ in range(100):
         plain.optimizer.step()

@@ -1,4 +1,4 @@
-"""A new kind of job: its two records and a line in the registry are all that it needs."""
+"""A new kind of job needs only its two records and a line in the registry."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -90,7 +90,7 @@ class EnsembleRequest(KindRequest):
 
 
 class FakeDriver:
-    """Acknowledges every task one look after its start."""
+    """All tasks are acknowledged from the second query on."""
 
     def __init__(self) -> None:
         self.specs: list[TaskSpec] = []
@@ -141,7 +141,7 @@ def context_of(driver: FakeDriver, watch: FakeWatch) -> JobContext:
 
 
 def sent(packed: bytes) -> JobRequest:
-    """As the driver finds it."""
+    """The job as its driver finds it."""
     request = JobRequest(
         job="ensemble-1",
         facts={},
@@ -155,7 +155,7 @@ def sent(packed: bytes) -> JobRequest:
 
 @pytest.fixture(autouse=True)
 def ensemble(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The line in the registry."""
+    """Register the new kind."""
     monkeypatch.setattr(registry, "KINDS", (*registry.KINDS, EnsembleRequest))
 
 
@@ -221,7 +221,7 @@ def test_a_job_that_ends_early_has_no_outcome() -> None:
 def test_an_error_is_a_failure_unless_the_job_was_cancelled(
     is_cancelled: bool, state: JobEnd
 ) -> None:
-    """The packed request can also be one that this process cannot unpickle."""
+    """The packed request may be one that this process cannot unpickle."""
     summary = run_kind(
         sent(b"no pickle"), context_of(FakeDriver(), FakeWatch()), lambda: is_cancelled
     )

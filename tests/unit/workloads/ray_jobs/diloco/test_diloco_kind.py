@@ -1,4 +1,4 @@
-"""The kind `diloco`: what it checks, estimates, and reads from a job file."""
+"""The kind `diloco`: its checks, estimates and sections of a job file."""
 
 from typing import Any
 

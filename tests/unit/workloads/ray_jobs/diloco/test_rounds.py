@@ -1,4 +1,4 @@
-"""DiLoCo rounds: which worker gets which task, when a round is over, what a ruling undoes."""
+"""DiLoCo rounds: assignment of tasks, ends of rounds, effects of rulings."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -25,7 +25,7 @@ class Clock:
 
 
 class FakeDriver:
-    """The authority as the rounds see it: tests say when a task is acknowledged, judged, ruled."""
+    """A fake authority. Tests set which tasks are acknowledged, judged and ruled."""
 
     def __init__(self) -> None:
         self.parts: dict[str, tuple[Mapping[str, str], InnerSteps | None, OuterStep | None]] = {}
@@ -80,7 +80,7 @@ class FakeDriver:
 
 
 class Run:
-    """A run, its driver and its clock."""
+    """A run with its driver and its clock."""
 
     def __init__(self, *workers: str, rounds: int = 2, steps: int = 100) -> None:
         self.driver, self.clock = FakeDriver(), Clock()
@@ -88,7 +88,7 @@ class Run:
         self.rounds.set_workers(list(workers))
 
     def look(self, seconds: float = 1.0) -> dict[str, str]:
-        """Let time pass and advance; worker -> its task."""
+        """Advance the clock and the run; returns worker -> task."""
         self.clock.now_s += seconds
         self.rounds.advance()
         return self.assigned
@@ -99,7 +99,7 @@ class Run:
         return {name: task for name in known if (task := self.rounds.task_of(name))}
 
     def outer_step(self) -> str:
-        """Have the outer step that is due computed and judged."""
+        """Compute and judge the due outer step."""
         task = next(one for one in self.look().values() if one.endswith("merge"))
         self.driver.acknowledge(task)
         self.look()

@@ -1,4 +1,4 @@
-"""A DiLoCo worker: runs what it is assigned, reports what its program raises, ends with the run."""
+"""A DiLoCo worker runs assigned tasks, reports errors of the program, and ends with the run."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +15,7 @@ from workloads.ray_jobs.kind.context import JobFacts
 
 
 class Actor:
-    """An object whose calls go through `remote`, as those of a Ray actor do."""
+    """An object whose methods have `remote`, like those of a Ray actor."""
 
     def __init__(self, inner: Any) -> None:
         self._inner = inner
@@ -25,7 +25,7 @@ class Actor:
 
 
 class ScriptedExchange(Exchange):
-    """Assigns a task to every worker that asks, until the tasks are through."""
+    """Assigns the tasks in order to the workers that ask."""
 
     def __init__(self, *tasks: str) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class ScriptedExchange(Exchange):
 
 
 class Node:
-    """Runs of tasks that end as the test says."""
+    """A factory of task runs. Tests set their ends."""
 
     def __init__(self, exchange: ScriptedExchange, *ends: Exception | None) -> None:
         self.exchange, self.ends = exchange, list(ends)

@@ -1,4 +1,4 @@
-"""What passes between trials and scheduler: only acknowledged metrics, only judged ends."""
+"""The gate between trials and scheduler passes only acknowledged metrics and judged ends."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -24,7 +24,7 @@ TEMPLATE = TaskSpec(bundle="b", config={}, seed=3, task="")
 
 
 class FakeDriver:
-    """Records what the gate asks; `table` is what the authority says of the tasks."""
+    """Records the calls of the gate. `table`: the authority's rows of the tasks."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[Any, ...]] = []
@@ -57,7 +57,7 @@ class FakeDriver:
 
     @property
     def audits(self) -> list[tuple[Any, ...]]:
-        """What was flushed, and what was to be audited fully."""
+        """The requested flushes and full audits."""
         return [one for one in self.asked if one[0] in ("flush", "full audit")]
 
     def asked_for(self, what: str) -> list[tuple[Any, ...]]:
@@ -113,7 +113,7 @@ def make_receipt(
     events: list[Event] | None = None,
     tag: bytes = signing.RECEIPT,
 ) -> dict[str, str]:
-    """As `Authority._receipt` builds it."""
+    """A receipt as `Authority._receipt` builds it."""
     body = {
         "network": network,
         "index": 7,
@@ -129,7 +129,7 @@ def report(gate: Gate, trial: str, leaf: dict[str, Any]) -> str:
 
 
 def held(gate: Gate, driver: FakeDriver, trial: str, leaf: dict[str, Any], **task: int) -> None:
-    """Bring a trial to its end with one acknowledged result."""
+    """Complete a trial with one acknowledged result."""
     assert report(gate, trial, leaf) == ""
     gate.hold(trial)
     driver.says(leaf["task"], **{"good": leaf["segment"] + 1, **task})
@@ -510,7 +510,7 @@ def test_a_config_with_a_tuple_is_the_same_after_it_was_stored(
 
 @pytest.mark.parametrize("metrics", [{}, {"loss": 2.0}])
 def test_a_metric_that_is_not_in_the_receipt_does_not_pass(metrics: dict[str, float]) -> None:
-    """Regression: a metric passed that the receipt lacks."""
+    """Regression: a metric passed although the receipt lacked it."""
     gate = make_gate(FakeDriver())
     gate.started("a", {})
     leaf = {**make_leaf(), "metrics": metrics}

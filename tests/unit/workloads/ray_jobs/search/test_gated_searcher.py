@@ -1,4 +1,4 @@
-"""The user's searcher behind the gate: it hears what was acknowledged, of every metric it has."""
+"""The user's searcher behind the gate gets acknowledged results with all its metrics."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ SPACE = {"lr": tune.uniform(0.0, 1.0)}
 
 
 class FakeGate(Gate):
-    """Knows these values of trials, and holds none."""
+    """A gate with these values of trials that holds no trial."""
 
     def __init__(self, known: dict[str, dict[str, float]]) -> None:
         self._known = known
@@ -27,7 +27,7 @@ class FakeGate(Gate):
 
 
 def searched(inner: OptunaSearch, known: dict[str, dict[str, float]]) -> Any:
-    """Optuna's study, after trials that ended with these values."""
+    """Optuna's study after trials with these final values."""
     searcher = GatedSearcher(inner, FakeGate(known), max_concurrent=None)
     assert searcher.set_search_properties("accuracy", "max", SPACE)
     for trial in known:

@@ -1,4 +1,4 @@
-"""Checkpoints that bring their content along: as Tune moves, reads and drops them."""
+"""Checkpoints with inline content: Tune moves, reads and drops them."""
 
 import pickle
 

@@ -1,4 +1,4 @@
-"""What the next driver of a search goes on with: scheduler, trials, Tune's saved state."""
+"""The next driver of a search restores the scheduler, the trials and Tune's saved state."""
 
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ METRIC, MODE = "value", "max"
 
 
 class FakeGate(Gate):
-    """Lets everything through; `held` are the trials that it is told of."""
+    """A gate that passes everything. `held`: the trials that it was told to hold."""
 
     def __init__(self, *held: str) -> None:
         self._held = list(held)
@@ -46,7 +46,7 @@ class FakeGate(Gate):
 
 
 class FakeController:
-    """Tune's controller, as far as schedulers ask it."""
+    """The part of Tune's controller that schedulers use."""
 
     def __init__(self, *trials: Trial) -> None:
         self.trials = list(trials)
@@ -131,7 +131,7 @@ def test_a_trial_that_the_users_scheduler_paused_stays_so() -> None:
         before.on_trial_add(FakeController(), trial)
         report(before, FakeController(), trial, 1)
     trials[0].status = Trial.PAUSED
-    trials[1].status = Trial.PENDING  # the scheduler has woken it
+    trials[1].status = Trial.PENDING  # the scheduler has resumed it
     again, after = [trial_of("1"), trial_of("2")], gated(FIFOScheduler())
     after.set_state(before.get_state())
     for trial in again:

@@ -1,4 +1,4 @@
-"""The kind `search`: what it checks, estimates, and reads from a job file."""
+"""The kind `search`: its checks, estimates and sections of a job file."""
 
 from collections.abc import Mapping
 from typing import Any

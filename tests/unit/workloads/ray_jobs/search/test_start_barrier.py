@@ -1,10 +1,10 @@
-"""A search's first actors begin together, and a missing one does not hold them for ever."""
+"""The first actors of a search start together. A missing actor delays them for a limited time."""
 
 from workloads.ray_jobs.search.core.start_barrier import StartBarrier
 
 
 class Keys(set[str]):
-    """`SharedKeys` in memory; `add` is the set's own."""
+    """`SharedKeys` in memory, with the `add` of a set."""
 
     def count(self, prefix: str) -> int:
         return sum(key.startswith(prefix) for key in self)

@@ -1,4 +1,4 @@
-"""When errors of a program end a trial, and when they end the search."""
+"""Errors of a program end a trial, or the whole search."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""One start of a task: which slots it asks for, when it commits, what stops it."""
+"""One start of a task: requested slots, commitments, and causes of its end."""
 
 import threading
 from collections.abc import Callable
@@ -41,7 +41,7 @@ WAIT_S = 30.0
 
 
 class FakeAgent:
-    """Issues every slot and accepts every leaf, unless told to refuse."""
+    """A fake agent. It issues all slots and accepts all leaves, unless a test sets a refusal."""
 
     def __init__(self, *, joined: str = NUMERICS, **task: Any) -> None:
         self._joined = joined
@@ -67,7 +67,7 @@ class FakeAgent:
         }
 
     def fits(self, *, spec: str, bundle: str) -> None:
-        """The task is of that spec, on one tensor of one zero."""
+        """Set the spec and the bundle of the task; its data are one tensor with one zero."""
         digest = state_digest({"x": torch.zeros(1)})
         self._task = {**self._task, "spec": spec, "bundle": bundle, "data_digest": digest}
 
@@ -102,7 +102,7 @@ class FakeAgent:
 
 
 def make_store() -> MemoryStore:
-    """A store with the program and the spec of the task."""
+    """A store with the program and the spec of a task."""
     store = MemoryStore()
     store.put_bundle(BUNDLE)
     store.put_spec(SPEC)
@@ -110,7 +110,7 @@ def make_store() -> MemoryStore:
 
 
 class CountedData:
-    """A data cache that counts what it loads."""
+    """A data cache that counts its loads."""
 
     def __init__(self) -> None:
         self.cache = DataCache()
@@ -195,7 +195,7 @@ def test_a_whole_run_acknowledges_every_segment_in_order() -> None:
 
 
 def _finished_elsewhere() -> tuple[FakeAgent, MemoryStore, dict[str, Any]]:
-    """A task of which nothing is left; its last segment is not judged yet."""
+    """The row of a finished task whose last segment is not judged yet."""
     store = make_store()
     leaf = run_to_end(start(FakeAgent(), store))[-1].leaf
     return FakeAgent(good=4, state=leaf.state_after, attempt=3), store, leaf
