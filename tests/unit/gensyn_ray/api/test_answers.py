@@ -1,4 +1,4 @@
-"""What `Network.read` answers: records that a real authority's readings fit."""
+"""The records of `Network.read` fit the readings of a real authority."""
 
 import msgspec
 import pytest

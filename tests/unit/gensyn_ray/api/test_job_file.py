@@ -1,4 +1,4 @@
-"""Job files: the examples are read as they stand, and each mistake is named."""
+"""Job files: the examples are valid, and an error names each mistake."""
 
 import tomllib
 from pathlib import Path

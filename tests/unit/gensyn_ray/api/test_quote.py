@@ -1,4 +1,4 @@
-"""What a quote measures here, and the nodes that it counts with."""
+"""Quotes: the measurement on this machine, and the pool of nodes."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ def test_the_pool_has_the_nodes_that_are_there_and_counts_the_stays_of_all() -> 
 
 
 class FakeRunner:
-    """Steps of 10 ms and ends of 40 ms."""
+    """A program with steps of 10 ms and evaluations of 40 ms."""
 
     segments = 8
 

@@ -1,4 +1,4 @@
-"""Mistakes in use give one clear line and the right exit code, never a traceback."""
+"""Wrong usage gives one line and the right exit code, without a traceback."""
 
 import socket
 import subprocess
@@ -73,7 +73,7 @@ def test_a_missing_journal_is_wrong_usage(tmp_path: Path) -> None:
 
 @pytest.fixture
 def books() -> Iterator[LocalNetwork]:
-    """An authority alone, without Ray."""
+    """An authority without Ray."""
     with LocalNetwork(seed=21) as network:
         network.start_authority()
         yield network

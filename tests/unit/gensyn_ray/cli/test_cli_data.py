@@ -1,4 +1,4 @@
-"""`gensyn-ray data prepare` as a person meets it: a digest that jobs can name, or one line."""
+"""`gensyn-ray data prepare` prints the digest of a data set, or an error of one line."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""`gensyn-ray ledger` against a running authority, against its journal, and without either."""
+"""`gensyn-ray ledger` with a running authority, with its journal, and without both."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from ledger.storage.sqlite import SqliteJournal
 
 
 def cli(*arguments: str) -> str:
-    """What a command prints; it must succeed."""
+    """The output of a command that must succeed."""
     code, out, error = run(*arguments)
     assert code == 0, error
     return out
@@ -38,7 +38,7 @@ def run(*arguments: str) -> tuple[int, str, str]:
 
 @pytest.fixture(scope="module")
 def network() -> Iterator[LocalNetwork]:
-    """An authority alone, and an operator with stake."""
+    """An authority without Ray, and an operator with stake."""
     with LocalNetwork(seed=31) as local:
         local.start_authority()
         member = Member(name="op", role="operator", key=local.key("op"), numerics="x")
@@ -145,7 +145,7 @@ def test_a_witness_cosigns_what_continues_and_refuses_an_old_backup(tmp_path: Pa
         code, _, error = run("verify", str(flat), "--key", key, "--since", seen)
         assert code == 1
         assert "rolled back" in error
-        # The authority itself remembers, too: an old database under the newest head is refused.
+        # The authority remembers its newest head, too, and refuses an older database.
         shutil.copy(backup / "journal.sqlite", home / "journal.sqlite")
         for left in ("journal.sqlite-wal", "journal.sqlite-shm"):
             (home / left).unlink(missing_ok=True)

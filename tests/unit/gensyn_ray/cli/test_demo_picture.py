@@ -1,4 +1,4 @@
-"""The demo's picture: an SVG of its result that loads nothing from elsewhere."""
+"""The demo's picture: an SVG of the result without external references."""
 
 import re
 from typing import Any

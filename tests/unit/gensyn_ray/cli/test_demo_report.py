@@ -1,4 +1,4 @@
-"""What the demo's report says, without a network: figures from a journal's entries."""
+"""The demo's report, without a network: figures from entries of a journal."""
 
 from types import SimpleNamespace
 from typing import Any

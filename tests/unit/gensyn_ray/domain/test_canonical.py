@@ -1,4 +1,4 @@
-"""Canonical JSON: one byte string for each value, and nothing else is read."""
+"""Canonical JSON: each value has one encoding, and other bytes are refused."""
 
 import hashlib
 import json

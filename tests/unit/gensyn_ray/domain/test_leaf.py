@@ -1,4 +1,4 @@
-"""The leaf: one parser, one encoding, and the digest that replays are compared by."""
+"""Leaves: parser, encoding, and the digest that compares replays."""
 
 from typing import Any
 
@@ -56,7 +56,7 @@ def test_an_unknown_field_and_a_metric_that_is_no_number_are_refused(
     "metrics", [{"pay_micro": 5}, {"loss": float("nan")}, {"loss": float("inf")}]
 )
 def test_a_metric_that_has_no_canonical_bytes_is_refused(metrics: dict[str, float]) -> None:
-    """An amount among the metrics ended the authority when the root was computed."""
+    """Regression: an amount among the metrics ended the authority when it computed the root."""
     with pytest.raises(ValueError, match="metric"):
         Leaf(**{**FIELDS, "metrics": metrics})
 

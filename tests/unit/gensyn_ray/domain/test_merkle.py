@@ -1,4 +1,4 @@
-"""The Merkle tree against RFC 6962: known roots, a naive definition, and proofs that cannot lie."""
+"""The Merkle tree of RFC 6962: known roots, the naive definition, and proofs."""
 
 import base64
 import functools
@@ -54,7 +54,7 @@ RELAXED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def naive_root(leaves: Sequence[bytes]) -> bytes:
-    """MTH of RFC 6962, section 2.1, word for word."""
+    """MTH as RFC 6962, section 2.1, defines it."""
     if not leaves:
         return hashlib.sha256(b"").digest()
     if len(leaves) == 1:
@@ -72,7 +72,7 @@ def naive_split(count: int) -> int:
 
 
 def sides(index: int, size: int) -> str:
-    """On which side the siblings of a leaf's path stand, nearest first."""
+    """The sides of the siblings on a leaf's path, nearest first."""
     if size == 1:
         return ""
     k = naive_split(size)
@@ -156,7 +156,7 @@ def test_a_proof_holds_for_its_leaf_and_its_place_alone(size: int) -> None:
 
 @pytest.mark.parametrize("size", range(1, MAX_PROVEN + 1))
 def test_a_proof_holds_for_another_size_only_where_the_path_is_the_same(size: int) -> None:
-    """A root alone does not say how many leaves stand under it: heads sign the size too."""
+    """A root does not determine the number of leaves, so heads sign the size, too."""
     leaves = numbered(size)
     tree = tree_of(leaves)
     for index, leaf in enumerate(leaves):
@@ -225,7 +225,7 @@ def test_any_leaf_of_any_tree_can_be_proven_and_no_other(data: st.DataObject) ->
 
 
 def naive_path(index: int, leaves: Sequence[bytes]) -> list[bytes]:
-    """PATH of RFC 6962, section 2.1.1, word for word."""
+    """PATH as RFC 6962, section 2.1.1, defines it."""
     if len(leaves) == 1:
         return []
     k = naive_split(len(leaves))
@@ -235,7 +235,7 @@ def naive_path(index: int, leaves: Sequence[bytes]) -> list[bytes]:
 
 
 def naive_consistency(first: int, leaves: Sequence[bytes], *, whole: bool = True) -> list[bytes]:
-    """SUBPROOF of RFC 6962, section 2.1.2, word for word."""
+    """SUBPROOF as RFC 6962, section 2.1.2, defines it."""
     if first == len(leaves):
         return [] if whole else [naive_root(leaves)]
     k = naive_split(len(leaves))
@@ -350,7 +350,7 @@ def test_a_consistency_proof_that_was_tampered_with_is_refused(second: int) -> N
 
 @pytest.mark.parametrize("second", range(2, MAX_PROVEN + 1))
 def test_a_consistency_proof_holds_for_its_two_roots_alone(second: int) -> None:
-    """Wherever the forked leaf stands, no proof of either tree leads from one to the other."""
+    """For each place of the forked leaf, no proof of either tree connects the two roots."""
     leaves = numbered(second)
     tree = tree_of(leaves)
     for first in range(1, second + 1):
@@ -413,8 +413,8 @@ def oracle() -> pymerkle.InmemoryTree:
 
 
 def as_rfc_6962(proof: pymerkle.ConsistencyProof) -> list[bytes]:
-    """Where the old tree ends at a complete subtree, pymerkle follows the first leaf after it
-    down, and RFC 6962 names the whole subtree after it; above, both name the same siblings."""
+    """If the old tree ends at a complete subtree, pymerkle lists the path down to the first leaf
+    after it, and RFC 6962 lists the whole subtree after it. Above, both list the same siblings."""
     if proof.prior_size == proof.size:
         return []
     end = proof.subset.index(1)

@@ -1,4 +1,4 @@
-"""Records travel as JSON and come back as themselves, or not at all."""
+"""Records and JSON: a round trip gives the same record, and bad JSON is refused."""
 
 from dataclasses import MISSING, dataclass, fields
 from typing import Any

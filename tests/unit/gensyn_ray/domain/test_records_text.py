@@ -1,4 +1,4 @@
-"""A record's own text is the canonical text of its JSON, whatever it holds."""
+"""The text of a record equals the canonical text of its JSON."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ anything = st.recursive(
 
 
 def text_or_none(write: Any, value: Any) -> str | None:
-    """What an encoder writes, or None if it refuses."""
+    """The text of an encoder, or None if it refuses."""
     try:
         written: str = write(value)
         written.encode()

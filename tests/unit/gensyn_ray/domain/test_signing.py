@@ -1,4 +1,4 @@
-"""Signed envelopes: what is sealed opens, and nothing else does."""
+"""Signed envelopes: a sealed body opens, and every changed envelope is refused."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What the job gateway takes from clients, shows to them and refuses."""
+"""The job gateway: accepted orders, readings and refusals."""
 
 from enum import Enum
 from pathlib import Path
@@ -81,7 +81,7 @@ class FakeJobs:
 
 
 class Office:
-    """A gateway, its surroundings, and a client's key."""
+    """A gateway with fakes of Ray and the ledger, and a client's key."""
 
     def __init__(self, folder: Path) -> None:
         self.ledger, self.jobs, self.objects = FakeLedger(), FakeJobs(), Folder(folder / "blobs")
@@ -102,7 +102,7 @@ class Office:
         self.open_gateway()
 
     def open_gateway(self) -> None:
-        """As a head's start does."""
+        """Start a gateway, as the start of a head does."""
         self.gateway = JobGateway(
             facts=FACTS,
             ledger=self.ledger,
@@ -114,7 +114,7 @@ class Office:
 
     @property
     def open_jobs(self) -> list[str]:
-        """Jobs that were opened and not closed."""
+        """The open jobs."""
         opened = [one.job for one in self.ledger.accepted if isinstance(one, OpenJob)]
         known = dict.fromkeys([*opened, *self.opened_elsewhere])
         return [job for job in known if job not in self.closed]

@@ -1,4 +1,4 @@
-"""What the next driver of a job takes up where the last one died."""
+"""The next driver of a job continues after the last one has died."""
 
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ KEY = SigningKey(b"d" * 32)
 
 
 class Authority:
-    """The part of a fake ledger that counts links: batches that wait, links that were shown."""
+    """A fake ledger that counts links: waiting batches and shown links."""
 
     def __init__(self, *, batches: list[str], revealed: int) -> None:
         self.ledger = FakeLedger()
@@ -32,7 +32,7 @@ class Authority:
 
     @property
     def records(self) -> list[Any]:
-        """The evidence that the driver sent."""
+        """The evidence from the driver."""
         return [one.evidence for one in self.ledger.commands() if isinstance(one, Record)]
 
 

@@ -1,4 +1,4 @@
-"""Which of Ray's nodes are volunteers, and how long they stayed."""
+"""The volunteers among Ray's nodes, and the times that they stayed."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from gensyn_ray.jobs.nodes import VolunteerNode, volunteer_nodes
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """Ray's `NodeState`, as far as it is asked."""
+    """The used part of Ray's `NodeState`."""
 
     labels: Mapping[str, str]
     state: str = "ALIVE"
@@ -26,7 +26,7 @@ def test_nodes_are_volunteers_that_are_there_or_were() -> None:
         Seen(labels={"gensyn.role": "head"}),
         volunteer(150.0),
         volunteer(50.0, state="DEAD", end_time_ms=40_000),
-        volunteer(0.0),  # serves pinned jobs alone
+        volunteer(0.0),  # serves only pinned jobs
     ]
     assert volunteer_nodes(seen, lambda: 100.0) == [
         VolunteerNode(speed=150.0, seconds=90.0, gone=False),

@@ -1,4 +1,4 @@
-"""What is damaged under its name is missing; what is stored comes back with its types."""
+"""Damaged objects are missing. Stored objects keep their types."""
 
 import math
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""From a node's worker to a link: agent, signature, presigner, over HTTP on a line that breaks."""
+"""A worker gets a link: agent, signature and presigner, over unreliable HTTP."""
 
 import json
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ LINK = {"url": "http://store/x", "headers": {"If-None-Match": "*"}}
 
 
 class FakePresigner(ThreadingHTTPServer):
-    """Answers what it is told to, and keeps what it was asked."""
+    """A fake presigner. It gives planned answers and records requests."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)

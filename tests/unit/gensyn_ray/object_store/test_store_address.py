@@ -1,4 +1,4 @@
-"""Addresses of object stores, and how long one asks a store that does not answer."""
+"""Addresses of object stores, and retries if a store does not answer."""
 
 import pickle
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the agent signs: answers to slots that it asked for, once each, and nothing else."""
+"""The agent signs one answer to each slot that it requested, and nothing else."""
 
 from typing import Any
 

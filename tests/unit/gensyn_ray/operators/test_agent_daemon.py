@@ -1,4 +1,4 @@
-"""What the worst process on the node sends to the agent's socket, and what the agent answers."""
+"""Hostile requests to the agent's socket, and the agent's answers."""
 
 import json
 import os
@@ -62,7 +62,7 @@ def ledger() -> FakeLedger:
 
 @pytest.fixture
 def http(ledger: FakeLedger) -> TestClient:
-    """The agent's interface. An exception that no answer was made of fails the test."""
+    """The agent's interface. An exception without an answer fails the test."""
     return TestClient(make_app(make_agent(ledger)))
 
 
@@ -291,7 +291,7 @@ def authority(ledger: FakeLedger, address: str) -> Iterator[None]:
 
 @contextmanager
 def running_agent(config: Path) -> Iterator["subprocess.Popen[str]"]:
-    """An agent's process, which does not outlive the test."""
+    """The process of an agent. It ends with the test."""
     command = [sys.executable, "-W", "ignore", "-c", AGENT, str(config)]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -304,7 +304,7 @@ def running_agent(config: Path) -> Iterator["subprocess.Popen[str]"]:
 
 @pytest.fixture
 def config(tmp_path: Path, ledger: FakeLedger, socket_path: Path) -> Iterator[Path]:
-    """The configuration of a verifier's agent whose ledger answers."""
+    """The configuration of a verifier's agent with a running ledger."""
     ledger.views["balance"] = reading_of("balance", joined=True)
     address = f"unix:{tmp_path / 'ledger.sock'}"
     written = tmp_path / "agent.json"

@@ -1,4 +1,4 @@
-"""Which objects an operator may read, and for which slots it may store states: as the books say."""
+"""The rights of an operator by the books: objects to read, and slots to store states for."""
 
 from dataclasses import replace
 from typing import Any

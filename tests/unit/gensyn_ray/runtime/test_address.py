@@ -1,4 +1,4 @@
-"""Which texts are addresses to listen on."""
+"""Addresses to listen on: valid and invalid texts."""
 
 from pathlib import Path
 

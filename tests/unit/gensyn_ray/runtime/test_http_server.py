@@ -1,4 +1,4 @@
-"""Real sockets: limits of a connection, a flood, the end of a service."""
+"""The HTTP server on real sockets: limits of a connection, a flood, the end of a service."""
 
 import http.client
 import json
@@ -45,7 +45,7 @@ def address(tmp_path: Path) -> str:
 
 
 def ask_health(connection: Any) -> int:
-    """The status that a bare connection gets for one reading of health."""
+    """The status of a health request on a raw connection."""
     connection.sendall(b"GET /health HTTP/1.1\r\nhost: ledger\r\n\r\n")
     answer = b""
     while not answer.endswith(b"}"):
@@ -233,7 +233,7 @@ print("closed after", len(fake.taken), flush=True)
 
 @contextmanager
 def process(address: str) -> Iterator["subprocess.Popen[str]"]:
-    """A slow service in a process of its own, which does not outlive the test."""
+    """A slow service in its own process. It ends with the test."""
     with subprocess.Popen(
         [sys.executable, "-W", "ignore", "-c", PROCESS, address],
         stdout=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""Which process may have an address, and which users may connect."""
+"""Listeners: one process per address, and the users that may connect."""
 
 import fcntl
 import os

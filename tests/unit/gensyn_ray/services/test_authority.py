@@ -1,4 +1,4 @@
-"""The authority: what it remembers, what time makes it do, what it can prove."""
+"""The authority: heads and snapshots, timed transitions, challenges and proofs."""
 
 import json
 from pathlib import Path
@@ -195,7 +195,7 @@ def test_a_long_fold_keeps_a_snapshot_for_the_next_start(monkeypatch: pytest.Mon
     assert found[0] == kit.store.count()
 
 
-# -- what time alone makes due ---------------------------------------------------------------
+# -- timed transitions -----------------------------------------------------------------------
 
 
 def test_pay_is_released_when_its_window_is_over_and_its_audit_has_ended() -> None:
@@ -223,7 +223,7 @@ def test_stake_that_has_unbonded_long_enough_comes_back_by_itself() -> None:
 def test_a_job_that_outlives_its_time_pays_what_no_verifier_judged_and_ends() -> None:
     kit = AuthorityKit().begin()
     kit.work("op-a", "task-0", 0)
-    kit.reveal()  # drawn, and nobody ever replays it
+    kit.reveal()  # drawn and never replayed
     kit.pass_time(SETTINGS.job_ms + 1_000)
     job = kit.authority.journal.book.jobs["job-1"]
     assert job.state is JobState.EXPIRED
@@ -233,7 +233,7 @@ def test_a_job_that_outlives_its_time_pays_what_no_verifier_judged_and_ends() ->
 
 
 def cheat(kit: AuthorityKit) -> str:
-    """`op-a` makes up a state, and two verifiers find out."""
+    """`op-a` forges a state, and two verifiers detect it."""
     slot = "job-1/task-0/0/0"
     kit.accept("op-a", "operator", request_slot(slot))
     kit.accept("op-a", "operator", kit.answer("op-a", slot, state_after="made up"))

@@ -1,4 +1,4 @@
-"""Signed commands with hostile contents get an answer; none of them ends the authority."""
+"""Signed commands with hostile content get an answer and do not end the authority."""
 
 from typing import Any
 

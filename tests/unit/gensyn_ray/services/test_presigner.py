@@ -1,4 +1,4 @@
-"""Who gets a link: a signed request, for this network, in time, within what the authority says."""
+"""The presigner gives links for signed, timely requests within the rights of the signer."""
 
 import json
 import threading
@@ -44,7 +44,7 @@ STORE = replace(READ, method="put")
 
 
 class FakeLinks:
-    """Links that say what they are for."""
+    """Fake links that state their object and method."""
 
     def reading(self, kind: str, digest: str) -> Grant:
         return Grant(url=f"read {kind}/{digest}", headers={})
@@ -59,7 +59,7 @@ class FakeLinks:
 
 
 class FakeAuthority:
-    """Gives the rights that the test sets."""
+    """A fake authority with the rights that a test sets."""
 
     def __init__(self) -> None:
         self.reads, self.manifest = True, SECOND

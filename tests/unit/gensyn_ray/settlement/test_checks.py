@@ -1,4 +1,4 @@
-"""`verify --draws`: batches, draws and rulings that a network had no right to record."""
+"""`verify --draws` finds wrong batches, draws and rulings of a network."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,7 +17,7 @@ from verifier_actors.core.sampling import REVEAL_WAIT_MS
 
 
 def history() -> list[Entry]:
-    """A job with an honest and a dishonest operator, a quarter of whose segments is drawn."""
+    """A job of two operators with a rate of one half. Its last replays differ from the claims."""
     kit = AuthorityKit().begin(audit_ppm=500_000, draw_batch=3)
     for segment in range(8):
         kit.work("op-a", "task-0", segment)
@@ -31,8 +31,7 @@ def history() -> list[Entry]:
 
 
 def problems(entries: list[Entry], change: Callable[[Any], Any] = lambda one: one) -> list[str]:
-    """What is found wrong with a history whose evidence was changed; the first wrong entry ends
-    the reading."""
+    """The problems of a history with changed evidence. The first wrong entry ends the check."""
     settlement, found = Settlement(), []
     for entry in entries:
         events: list[Event] = [

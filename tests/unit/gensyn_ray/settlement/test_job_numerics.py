@@ -1,4 +1,4 @@
-"""The numerics that a job was opened with decide who may work on it and who may judge that."""
+"""A job's numerics determine the operators and the verifiers that may take part."""
 
 from typing import Any
 

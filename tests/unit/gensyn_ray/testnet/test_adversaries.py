@@ -1,4 +1,4 @@
-"""What a cheat's node does, in a process like its workers' own."""
+"""A cheat's node, in a process like those of its workers."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The audit of one segment: every move of the table, and none besides."""
+"""The audit of one segment allows exactly the transitions of the table."""
 
 from itertools import product
 
@@ -91,7 +91,7 @@ def test_only_the_party_that_is_asked_gives_a_result() -> None:
 def test_the_results_of_the_parties_that_were_asked_decide(
     verifier_result: str, referee_result: str | None, outcome: Outcome | None
 ) -> None:
-    """An empty result from both verifiers led to a second referee, which ended the authority."""
+    """Regression: two empty results led to a second referee, which ended the authority."""
     one = audit(AuditState.ASSIGNED)
     one.take_verdict("v", verifier_result)
     if referee_result is not None:

@@ -1,4 +1,4 @@
-"""Beacon, draws and outcomes: who is audited, and what an audit finds."""
+"""Beacon, draws, detection probability and outcomes of audits."""
 
 import hashlib
 import itertools
@@ -31,7 +31,7 @@ SECRET = hashlib.sha256(b"secret").digest()
 
 
 def number(value: int) -> bytes:
-    """A draw value whose deciding first eight bytes are this number."""
+    """A draw value whose first eight bytes are this number."""
     return value.to_bytes(8, "big") + b"\xff" * 24
 
 
@@ -161,7 +161,7 @@ def test_nobody_can_be_chosen_from_nobody() -> None:
 
 
 def caught(run: int, bad_segments: int, rate_ppm: int) -> bool:
-    """Whether one simulated run's cheat is drawn at least once, by the real draw."""
+    """Whether the real draw selects the cheat of a simulated run at least once."""
     link = hashlib.sha256(b"run" + run.to_bytes(8, "big")).digest()
     return any(
         is_drawn(draw_value(link=link, root=ROOT, secret=SECRET, leaf_index=leaf), rate_ppm)

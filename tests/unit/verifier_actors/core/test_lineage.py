@@ -1,4 +1,4 @@
-"""Chains of states: what may follow, and what falls with a bad state."""
+"""Chains of states: allowed successors, and the states that a bad state invalidates."""
 
 from itertools import pairwise
 
@@ -6,7 +6,7 @@ from verifier_actors.core.lineage import Lineage, Link, Task
 
 
 def lineage(**tasks: list[str]) -> Lineage:
-    """Tasks by name, each with the states of its segments, the base first."""
+    """Task name -> states of its segments, the base first."""
     made = Lineage()
     for name, states in tasks.items():
         made.start(name, Task(trial=name, spec="spec", attempt=0))

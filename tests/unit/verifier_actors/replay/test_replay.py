@@ -1,4 +1,4 @@
-"""Replay finds the claimed result exactly where the work was done; the auditor asks once each."""
+"""A replay gives the claimed result only for honest work. The auditor requests each replay once."""
 
 from collections import Counter
 from typing import Any
@@ -118,7 +118,7 @@ def test_a_verifier_signs_what_it_computed() -> None:
 
 
 class FakePool:
-    """Verifier actors that end when told to."""
+    """Fake verifier actors. Tests end their replays."""
 
     def __init__(self) -> None:
         self.started: list[tuple[str, str, ReplayRequest]] = []
@@ -259,13 +259,13 @@ def test_every_audit_is_answered_in_the_end() -> None:
         assert all(n <= IN_FLIGHT for n in Counter(party for party, _ in pool.running).values())
         for party, slot in sorted(pool.running)[: 1 + turn % 3]:
             pool.end(party, slot)
-            if turn % 5:  # every fifth replay is lost on the way
+            if turn % 5:  # every fifth replay is lost
                 del waiting[slot]
     assert waiting == {}
 
 
 def test_a_bundle_that_raises_when_loaded_has_that_as_its_result() -> None:
-    """Regression: an error while the bundle was loaded ended the verifier."""
+    """Regression: an error while a bundle was loaded ended the verifier."""
     store = ProgramStore(small_programs.Small, lr=0.2)
     broken = Bundle(entry="P", source="raise RuntimeError\n", libraries={})
     store.put_bundle(broken)
