@@ -1,4 +1,4 @@
-"""From a numerics mode's name to the arithmetic that a program runs in."""
+"""The arithmetic that each numerics mode's name stands for."""
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -12,7 +12,8 @@ from workloads.numerics.registry import LATEST
 
 
 def served(version: int) -> list[str]:
-    """The modes of one version of the operator set: one for each precision of products."""
+    """The names of the modes of one version of the operator set: one for each precision of
+    products."""
     return [f"reproducible/v{version}/{precision}" for precision in BITS]
 
 
@@ -23,21 +24,20 @@ REPRODUCIBLE: Mapping[str, tuple[int, Precision]] = MappingProxyType(
         for mode, precision in zip(served(version), BITS, strict=True)
     }
 )
-"""Version and precision of each reproducible mode."""
+"""Operator set version and precision of each reproducible mode, by the mode's name."""
 MODES = (*REPRODUCIBLE, PINNED)
-"""What a job may ask for."""
+"""The modes that a job may choose from."""
 
 
 def arithmetic(numerics: str, *, observer: Observer | None = None) -> AbstractContextManager[None]:
-    """The context that a mode's name stands for. Raises `OperationError` for an unknown name.
+    """The context in which a program of this mode runs. Raises `OperationError` for an unknown
+    mode.
 
-    `observer` stands around every operator of a reproducible mode; a pinned one has none.
+    `observer`: called around every operator of a reproducible mode. The pinned mode ignores it.
     """
     if numerics == PINNED:
         return one_thread()
     if numerics not in REPRODUCIBLE:
-        raise OperationError(
-            f"no numerics are called {numerics!r} here: choose from {', '.join(MODES)}"
-        )
+        raise OperationError(f"unknown numerics {numerics!r}: choose from {', '.join(MODES)}")
     version, precision = REPRODUCIBLE[numerics]
     return canonical(precision, version=version, observer=observer)

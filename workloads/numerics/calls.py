@@ -1,8 +1,8 @@
-"""Calls of operators as canonical JSON: what golden vectors hold and traces commit to.
+"""Operator calls as canonical JSON, for golden vectors and traces.
 
-Numbers, lists and text stay what they are; floats are spelt in hexadecimal, so that every bit and
-the difference between 1.0 and 1 survive. How a tensor is written is the caller's choice: its digest
-where it is compared, its bits where the call is made again from the file.
+Integers, lists and strings keep their form. A float is written in hexadecimal, which keeps every
+bit and distinguishes 1.0 from 1. The caller chooses the form of a tensor: its digest, to compare
+it, or its bits, to repeat the call.
 """
 
 import base64
@@ -16,7 +16,7 @@ from workloads.core.state import canonical_bytes
 from workloads.numerics.registry import Operator
 
 EXACT = 1 << 53
-"""Whole numbers from here on are written as text: JSON's are doubles."""
+"""Integers of this magnitude and above are written as strings: a JSON number is a double."""
 
 _KINDS: Mapping[str, type] = {
     "dtype": torch.dtype,
@@ -26,7 +26,8 @@ _KINDS: Mapping[str, type] = {
 
 
 def to_json(value: Any, tensor: Callable[[torch.Tensor], Any]) -> Any:
-    """A value of an operator's schema as JSON. Raises `TypeError` for a kind that has no form."""
+    """A value of an operator's schema as JSON. `tensor`: the form of a tensor. Raises `TypeError`
+    for a type without a form."""
     if value is None or isinstance(value, bool | str):
         return value
     if isinstance(value, int):
@@ -42,11 +43,11 @@ def to_json(value: Any, tensor: Callable[[torch.Tensor], Any]) -> Any:
     for name, kind in _KINDS.items():
         if isinstance(value, kind):
             return {name: str(value).removeprefix("torch.")}
-    raise TypeError(f"an operator's argument of type {type(value).__name__} cannot be written")
+    raise TypeError(f"an operator's argument of type {type(value).__name__} has no JSON form")
 
 
 def from_json(value: Any, tensor: Callable[[Any], torch.Tensor]) -> Any:
-    """The inverse of `to_json`; tuples come back as lists, which ATen takes as well."""
+    """The inverse of `to_json`. Tuples come back as lists, which ATen accepts."""
     if isinstance(value, list):
         return [from_json(one, tensor) for one in value]
     if not isinstance(value, dict):
@@ -62,8 +63,10 @@ def from_json(value: Any, tensor: Callable[[Any], torch.Tensor]) -> Any:
 
 
 def digest(x: torch.Tensor) -> dict[str, Any]:
-    """dtype, shape and BLAKE3 digest of a tensor's canonical bytes. All NaNs count as one: their
-    payload and sign are the processor's choice."""
+    """dtype, shape and BLAKE3 digest (64 hex digits) of the canonical bytes of a tensor.
+
+    All NaNs count as equal, because their payload and sign depend on the processor.
+    """
     quiet = x.detach()
     if quiet.is_floating_point() and bool(torch.isnan(quiet).any()):
         marks = torch.isnan(quiet).to(torch.uint8)
@@ -79,7 +82,8 @@ def digest(x: torch.Tensor) -> dict[str, Any]:
 
 
 def bits(x: torch.Tensor) -> dict[str, Any]:
-    """A tensor with its strides, as the bits of the memory that they span."""
+    """dtype, shape, strides (in elements) and the bits, in base64, of the memory that a tensor
+    spans."""
     span = 1 + sum((n - 1) * step for n, step in zip(x.shape, x.stride(), strict=True))
     memory = x.detach().as_strided((span if x.numel() else 0,), (1,))
     return {
@@ -101,7 +105,7 @@ _BYTE = torch.uint8
 
 
 def tensors_in(value: Any) -> Iterator[torch.Tensor]:
-    """The tensors of a value of an operator's schema, in order."""
+    """The tensors in a value of an operator's schema, in order."""
     if isinstance(value, torch.Tensor):
         yield value
     elif isinstance(value, list | tuple):
@@ -110,17 +114,19 @@ def tensors_in(value: Any) -> Iterator[torch.Tensor]:
 
 
 def outputs(operator: Operator, args: tuple[Any, ...], result: Any) -> list[dict[str, Any]]:
-    """Digests of what a call gave: its results and, if it writes to its arguments, those."""
+    """Digests of the results of a call, followed by those of its arguments if the operator writes
+    to them."""
     written = args if operator._schema.is_mutable else ()
     return [digest(x) for x in (*tensors_in(result), *tensors_in(written))]
 
 
 def is_random(operator: Operator) -> bool:
-    """Whether a call draws from a generator."""
+    """Whether the operator draws from a generator."""
     return torch.Tag.nondeterministic_seeded in operator.tags
 
 
 def named(name: str) -> Operator:
-    """The operator of a name such as `aten.mm.default`. Raises `AttributeError`."""
+    """The operator of a name such as `aten.mm.default`. Raises `AttributeError` for an unknown
+    name."""
     namespace, packet, overload = name.split(".")
     return getattr(getattr(getattr(torch.ops, namespace), packet), overload)

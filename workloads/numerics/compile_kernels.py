@@ -1,10 +1,10 @@
-"""Compiles the kernels that this processor uses into their cache, on all cores.
+"""Compile the kernels that this processor uses into the cache, on all cores.
 
     python -m workloads.numerics.compile_kernels
 
-Numba compiles on one core of a process, so every core gets a process. A unit of work is a module of
-`kernels.operators`: its operators compute their golden vectors, which compiles the kernels that
-they call. Kernels that no golden vector calls are compiled and cached at their first use.
+Numba compiles on one core of a process, so each core gets a process. A unit of work is a module of
+`kernels.operators`. Its operators compute their golden vectors, which compiles the kernels that
+they call. A kernel that no golden vector calls is compiled and cached at its first use.
 """
 
 import hashlib
@@ -20,14 +20,14 @@ import llvmlite.binding as llvm
 from workloads.numerics.kernels.primitives import cache
 
 GUARD = "guard"
-"""The unit of `workloads.numerics.guard`, whose kernels no operator calls."""
+"""The unit of `workloads.numerics.guard`. No operator calls its kernels."""
 _FOLDER = Path(__file__).parent / "kernels" / "operators"
 _LONGEST_FIRST = ("products", "attention", "layer_norm", "reductions", "losses", "batch_norm")
-"""Units that are begun first, so that no core ends long after the others."""
+"""Units that start first, longest first, so that all cores end at about the same time."""
 
 
 def units() -> list[str]:
-    """What is compiled, a unit each: modules of `kernels.operators` and `GUARD`."""
+    """The names of the units: the modules of `kernels.operators`, and `GUARD`."""
     others = {one.stem for one in _FOLDER.glob("*.py")} - {"__init__", *_LONGEST_FIRST}
     return [*_LONGEST_FIRST, *sorted(others), GUARD]
 
@@ -38,7 +38,7 @@ def is_done() -> bool:
 
 
 def compile_all() -> list[str]:
-    """Compile every unit. Returns a line for each unit that failed."""
+    """Compile every unit. Returns one line per unit that failed."""
     failed: list[str] = []
     cores = len(os.sched_getaffinity(0))
     with ProcessPoolExecutor(cores, mp_context=get_context("spawn")) as pool:
@@ -52,8 +52,9 @@ def compile_all() -> list[str]:
 
 
 def compile_unit(unit: str) -> None:
-    """Compile a unit in this process. Bits are not compared: that is the self-test's task."""
-    from workloads.numerics import guard  # torch and numba, which the parent does without
+    """Compile one unit in this process. The bits are not compared here; the self-test compares
+    them."""
+    from workloads.numerics import guard  # imports torch and numba, which the parent does not need
     from workloads.numerics.golden import vectors
 
     if unit == GUARD:
@@ -63,9 +64,11 @@ def compile_unit(unit: str) -> None:
 
 
 def in_other_process() -> None:
-    """Compile what is missing in a process of its own, with one thread for each worker's kernels.
+    """Compile the missing kernels in a process of its own, with one OpenMP thread per compiler
+    process.
 
-    Failures are not reported: the self-test that follows meets and names them."""
+    Failures are not reported here. The self-test that follows reports them.
+    """
     if not is_done():
         command = [sys.executable, "-m", "workloads.numerics.compile_kernels"]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -73,7 +76,8 @@ def in_other_process() -> None:
 
 
 def _mark() -> Path:
-    """The file that says that all is compiled."""
+    """The file that marks that all units are compiled. Its name depends on the processor and the
+    sources."""
     digest = hashlib.sha256(f"{llvm.get_host_cpu_name()} {llvm.get_host_cpu_features()}".encode())
     for unit in units():
         prefix = cache.PACKAGE if unit == GUARD else f"{cache.PACKAGE}.kernels.operators"

@@ -1,7 +1,9 @@
-"""Arguments for operators: the same shapes and values serve golden vectors, self-test and tests.
+"""Example arguments of operators. Golden vectors, the self-test and the tests draw the same shapes
+and values.
 
-Values come in kinds that break careless kernels: denormals, both zeros, ties, the largest and the
-smallest floats, exact powers of two and neighbours of them, rows of very different size.
+The kinds of values include those that break careless kernels: denormals, both zeros, ties, the
+largest and the smallest floats, exact powers of two and their neighbours, rows of very different
+magnitude.
 """
 
 import math
@@ -13,11 +15,11 @@ import torch
 from workloads.core.rng import Rng
 
 EDGES = (0.0, -0.0, 1.0, -1.0, 0.5, 1.5, 2.5, 1e-40, -1e-45, 2.0**-126, 2.0**-150 * 3, 1e-30, 3e38)
-"""Values placed among ordinary ones. 3e38 is near the largest float32."""
+"""Edge values that are mixed with ordinary ones. 3e38 is near the largest float32."""
 
 
 class Drawn:
-    """A `registry.Source` drawn from a seed."""
+    """A `registry.Source` that draws from a seed."""
 
     def __init__(self, *seed: str | int) -> None:
         self._rng = Rng("numerics-example", *seed)
@@ -44,17 +46,19 @@ class Drawn:
 
 
 KINDS = ("ordinary", "ordinary", "rows", "edges", "ties", "tiny", "huge", "zeros")
+"""Kinds of values. An ordinary value is uniform in -4 .. 4."""
 
 
 def _values(rng: Rng, kind: str, count: int, spread: float) -> "np.ndarray[Any, Any]":
+    """Values of one kind: float32 (count,). `spread`: the largest magnitude of ordinary values."""
     values = rng.uniform((count,), -spread, spread).numpy()
-    if kind == "rows":  # magnitudes over 60 binary orders
+    if kind == "rows":  # magnitudes over 61 powers of two
         values = np.ldexp(values, (rng.raw(count) % np.uint64(61)).astype(np.int32) - 30)
     elif kind == "edges":
         chosen = (rng.raw(count) % np.uint64(2 * len(EDGES))).astype(np.int64)
         edges = np.array(EDGES, dtype=np.float32)
         values = np.where(chosen < len(EDGES), edges[chosen % len(EDGES)], values)
-    elif kind == "ties":  # halves of a coarse grid, so that rounding to even decides
+    elif kind == "ties":  # multiples of half a step of a grid: rounding to even decides
         values = np.round(values * 4) / 8
     elif kind == "tiny":
         values = values * np.float32(2.0**-130)
@@ -66,7 +70,7 @@ def _values(rng: Rng, kind: str, count: int, spread: float) -> "np.ndarray[Any, 
 
 
 def _strided(source: Drawn, x: torch.Tensor) -> torch.Tensor:
-    """The same values behind other strides: transposed, with gaps, or as they are."""
+    """The same values with other strides: as they are, transposed, or with gaps."""
     layout = source.whole(0, 3)
     if layout == 1 and x.dim() >= 2:
         return x.transpose(0, -1).contiguous().transpose(0, -1)
@@ -78,7 +82,7 @@ def _strided(source: Drawn, x: torch.Tensor) -> torch.Tensor:
 
 
 def arguments(example: Any, source: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Positional and keyword arguments that an example draws."""
+    """The positional and keyword arguments that an example draws from a source."""
     drawn = example(source)
     if drawn and isinstance(drawn[-1], dict):
         return tuple(drawn[:-1]), drawn[-1]

@@ -1,11 +1,12 @@
-"""Refuses a process in which the definitions would not give their bits.
+"""Checks that the floating-point arithmetic of this process is the one that canonical definitions
+need.
 
-They rest on IEEE-754 as every processor can do it: rounding to nearest even, denormals kept, no
-multiply-add that rounds once where two roundings are written. Processors agree on that; settings
-and compilers do not always.
+Definitions need IEEE-754 arithmetic: rounding to nearest even, denormals kept, and no fused
+multiply-add in place of a product and a sum. Processors provide it. Settings and compilers can
+change it.
 
-Not covered: a processor that computes wrongly now and then (that is what audits find), and one
-that answers these questions rightly in order to compute wrongly afterwards.
+Not covered: a processor that computes wrong results at times (audits find it), and a process that
+passes the check and changes its arithmetic afterwards.
 """
 
 import math
@@ -21,19 +22,20 @@ from workloads.numerics.kernels.primitives.compilation import config, kernel, us
 
 _TINY32, _TINY64 = 2.0**-149, 2.0**-1074
 _TORN = (1.0 + 2.0**-27, 1.0 + 2.0**-27, -(1.0 + 2.0**-26))
-"""a * b + c is 0 in two roundings and 2^-54 in one."""
+"""a * b + c is 0 with two roundings and 2^-54 with one."""
 TORCH_GRAIN = 1 << 15
-"""Elements below which torch starts no further thread."""
+"""Elements per thread: torch starts no second thread for fewer elements."""
 _TINIES = np.full(16 * config.NUMBA_NUM_THREADS, _TINY32, dtype=np.float32)
 _ONES = np.ones_like(_TINIES)
 
 
 class UnfitMachine(OperationError):
-    """This process breaks a rule that canonical arithmetic rests on; the message says which."""
+    """This process breaks a rule that canonical arithmetic needs. The message names the rule."""
 
 
 def check() -> None:
-    """Raises `UnfitMachine`. The first call takes a few milliseconds, later ones microseconds."""
+    """Raises `UnfitMachine` if a rule does not hold. The first call takes a few milliseconds, later
+    calls microseconds."""
     use_threads()
     _check_once()
     if not _keeps_denormals():
@@ -43,9 +45,9 @@ def check() -> None:
         )
     if not _threads_keep_denormals():
         raise UnfitMachine(
-            "denormal numbers are flushed to zero in some threads, which took that over from the "
-            "thread that started them: begin a new process, and call "
-            "torch.set_flush_denormal(False) in it before anything runs in parallel"
+            "denormal numbers are flushed to zero in some threads, which inherited the setting "
+            "from their parent thread: start a new process, and call "
+            "torch.set_flush_denormal(False) in it before any parallel code runs"
         )
 
 
@@ -54,13 +56,14 @@ def _check_once() -> None:
     for rule, holds in RULES.items():
         if not holds():
             raise UnfitMachine(
-                f"canonical arithmetic needs {rule}, which does not hold here: begin a new process "
-                "without libraries and settings that change floating-point arithmetic; if it does "
-                "not hold then either, this machine can take native jobs only"
+                f"canonical arithmetic needs {rule}, which does not hold in this process. Start a "
+                "new process without libraries or settings that change floating-point arithmetic. "
+                "If the rule does not hold there either, this machine can serve pinned jobs only"
             )
 
 
 def _keeps_denormals() -> bool:
+    """Whether this thread keeps denormals, in float32 and float64."""
     narrow = torch.tensor([_TINY32], dtype=torch.float32) * 1.0
     wide = torch.tensor([_TINY64], dtype=torch.float64) * 1.0
     return float(narrow) == _TINY32 and float(wide) == _TINY64
@@ -73,15 +76,16 @@ def _products(a, b, out):
 
 
 def _threads_keep_denormals() -> bool:
-    """Whether every thread that kernels run on does. Torch's are the same ones, if OpenMP serves
-    both; `RULES` asks those of torch once."""
+    """Whether every thread that runs kernels keeps denormals. These are also torch's threads if
+    both use one OpenMP runtime; `RULES` checks torch's threads once."""
     out = np.zeros_like(_TINIES)
     _products(_TINIES, _ONES, out)
     return bool(out.all())
 
 
 def _torch_threads_keep_denormals() -> bool:
-    """On as many elements as make torch divide the work among all its threads."""
+    """Whether every thread of torch keeps denormals. The tensor has enough elements for all
+    threads."""
     tiny = torch.full((TORCH_GRAIN * torch.get_num_threads(),), _TINY32)
     return bool((tiny * 1.0).all())
 
@@ -93,6 +97,7 @@ def _torn_sum(a, b, c, out):
 
 
 def _kernels_round_twice() -> bool:
+    """Whether compiled kernels round a product before they add to it."""
     a, b, c = (np.full(16, value) for value in _TORN)
     out = np.empty(16)
     _torn_sum(a, b, c, out)
@@ -100,6 +105,7 @@ def _kernels_round_twice() -> bool:
 
 
 def _torch_rounds_twice() -> bool:
+    """Whether torch rounds a product before it adds to it."""
     a, b, c = (torch.full((16,), value, dtype=torch.float64) for value in _TORN)
     return not bool((a * b + c).any())
 
@@ -110,7 +116,8 @@ def _rounds_to_even() -> bool:
 
 
 def _divides_and_multiplies_rightly() -> bool:
-    """float32 results against float64, whose 53 bits make the second rounding harmless."""
+    """Whether float32 results equal float64 results rounded to float32. The 53 bits of float64 make
+    the second rounding harmless."""
     x = torch.arange(1, 4097, dtype=torch.float32) * 1.000123
     y = torch.arange(4097, 1, -1, dtype=torch.float32) * 0.999877
     wide = (x.to(torch.float64) / y.to(torch.float64)).to(torch.float32)
@@ -147,3 +154,4 @@ RULES: dict[str, Callable[[], bool]] = {
     "float64 matrix products that are exact below 2^53": _multiplies_integers_exactly,
     "64-bit integers that wrap": _wraps_integers,
 }
+"""The rules that are checked once per process, by the words of the error message."""

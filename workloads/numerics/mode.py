@@ -1,15 +1,16 @@
-"""The canonical mode: stock PyTorch whose results are defined by mathematics, not by a machine.
+"""The canonical mode: stock PyTorch whose results are defined by mathematics and not by a machine.
 
     with canonical():
         loss = functional.cross_entropy(model(x), y)
         loss.backward()
-        optimizer.step()            # one of workloads.numerics.optim
+        optimizer.step()            # an optimizer of workloads.numerics.optim
 
-Below autograd, every ATen operator is looked up in the operator set: it is computed canonically,
-passed to a stock kernel that is exact, or refused by name. Nothing falls through.
+Below autograd, the mode looks up every ATen operator in the operator set. It computes the operator
+canonically, passes it to a stock kernel that is exact, or refuses it by name. No operator runs
+without a definition.
 
-Not covered: what leaves the tensors (`.numpy()`, `.item()` and Python's own `math` and `**`, whose
-last bits vary with libc) and custom C++ kernels that never reach the dispatcher.
+Not covered: values that leave the tensors (`.numpy()`, `.item()`, Python's `math` and `**`, whose
+last bits depend on libc), and custom C++ kernels that bypass the dispatcher.
 """
 
 import sys
@@ -35,18 +36,21 @@ from workloads.numerics.registry import (
 
 Precision = Literal["highest", "high"]
 BITS: Mapping[Precision, int] = MappingProxyType({"highest": 20, "high": 13})
-"""Magnitude bits of each factor of a matrix product, relative to the largest of its row or column.
-float32 has 24 and TF32 11, but these are fixed-point: a row's small values have fewer."""
+"""Magnitude bits of each factor of a matrix product, relative to the largest magnitude of its row
+or column. float32 has 24 bits and TF32 has 11, but relative to each number: in fixed point, the
+small values of a row have fewer bits."""
 
 _PACKAGE = str(Path(__file__).parent)
 Backend = Literal["kernels", "reference"]
 Observer = Callable[[Operator, Implementation, tuple[Any, ...], Mapping[str, Any]], Any]
-"""Stands around each operator: (name, implementation, arguments, keyword arguments) -> result. An
-operator may overwrite its arguments, so it looks at them before it calls the implementation."""
+"""Called in place of each operator: (operator, implementation, arguments, keyword arguments) ->
+result. The observer calls the implementation. It reads the arguments before the call, because an
+operator may overwrite them."""
 
 
 class NonCanonicalOperator(TypeError):
-    """An operator has no canonical definition; the message names it, its caller and a way out."""
+    """An operator has no canonical definition. The message names the operator, its caller and an
+    alternative."""
 
 
 @contextmanager
@@ -57,22 +61,25 @@ def canonical(
     backend: Backend = "kernels",
     observer: Observer | None = None,
 ) -> Iterator[None]:
-    """Within it, stock modules, losses and autograd give the same bits on every machine.
+    """A context in which stock modules, losses and autograd give the same bits on every machine.
 
-    `backend="reference"` runs the definitions themselves, slowly, on any device. Raises
-    `NonCanonicalOperator` at the first operator that has no definition, `guard.UnfitMachine` where
-    the machine breaks a rule of IEEE-754 that the definitions rest on, `KeyError` for an unknown
-    precision or version.
+    `backend="reference"` runs the reference definitions, which are slow and run on any device.
+
+    Raises `NonCanonicalOperator` at the first operator without a definition, `guard.UnfitMachine`
+    if the process breaks a rule that the definitions need, and `KeyError` for an unknown precision
+    or version.
     """
     table = _table(BITS[precision], version, backend)
     outer = _Mode.current()
     if outer is not None:
-        # A second mode would hand its own implementation's operators to the first.
+        # The operators inside an inner mode's implementations would go to the outer mode. The inner
+        # context therefore replaces the table of the outer mode.
         with outer.replaced(table, observer):
             yield
         return
     guard.check()
-    # Else an LSTM and an encoder layer in evaluation are one opaque kernel each.
+    # With oneDNN and the fast path, an LSTM and an encoder layer in evaluation are each one opaque
+    # kernel.
     onednn, fast_path = torch._C._get_mkldnn_enabled(), torch.backends.mha.get_fastpath_enabled()
     torch._C._set_mkldnn_enabled(False)
     torch.backends.mha.set_fastpath_enabled(False)
@@ -85,6 +92,8 @@ def canonical(
 
 
 class _Mode(TorchDispatchMode):
+    """Dispatch of each operator to its implementation in a table."""
+
     def __init__(self, table: Mapping[Operator, Implementation], observer: Observer | None) -> None:
         super().__init__()
         self._table = table
@@ -92,12 +101,12 @@ class _Mode(TorchDispatchMode):
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        # True imports torch's compiler at the first operator: two seconds of every process.
+        # True makes torch import its compiler at the first operator, which takes two seconds.
         return False
 
     @staticmethod
     def current() -> "_Mode | None":
-        """The canonical mode that this thread is in."""
+        """The canonical mode of this thread, or None."""
         modes = _get_current_dispatch_mode_stack()
         return next((one for one in modes if isinstance(one, _Mode)), None)
 
@@ -105,7 +114,7 @@ class _Mode(TorchDispatchMode):
     def replaced(
         self, table: Mapping[Operator, Implementation], observer: Observer | None
     ) -> Iterator[None]:
-        """Go by another table for a while; without an observer of its own, by this one."""
+        """Use another table within the context. Without an observer, the outer observer stays."""
         before = self._table, self._observer
         self._table, self._observer = table, observer or self._observer
         try:
@@ -130,7 +139,7 @@ class _Mode(TorchDispatchMode):
 
 @cache
 def _table(bits: int, version: int, backend: Backend) -> dict[Operator, Implementation]:
-    """What runs for each operator. Grows by in-place variants as they are met."""
+    """The implementation of each operator. In-place variants are added at their first use."""
     operator_set.load()
     table: dict[Operator, Implementation] = {
         operator: operator for operator in exact_stock_operators(version)
@@ -142,7 +151,8 @@ def _table(bits: int, version: int, backend: Backend) -> dict[Operator, Implemen
 
 
 def _derive(func: Operator, table: Mapping[Operator, Implementation]) -> Implementation:
-    """`add_` from `add`: compute, then copy. Raises `NonCanonicalOperator` if there is no `add`."""
+    """The implementation of an in-place operator from its functional variant: compute, then copy.
+    Raises `NonCanonicalOperator` if no functional variant is defined."""
     name, overload = func._schema.name, func._schema.overload_name or "default"
     namespace, _, base = name.partition("::")
     if base.endswith("_") and not base.endswith("__"):
@@ -173,9 +183,11 @@ INSTEAD: Mapping[str, str] = MappingProxyType(
         "mkldnn_rnn_layer": "the same layer inside canonical(), which decomposes it",
     }
 )
+"""The alternative to an operator without a definition, by the operator's base name."""
 
 
 def _explain(func: Operator) -> str:
+    """The message of `NonCanonicalOperator`."""
     base = func._schema.name.partition("::")[2]
     instead = INSTEAD.get(base) or INSTEAD.get(base.rstrip("_"))
     if instead is None and base.startswith("_foreach_"):
@@ -190,7 +202,7 @@ def _explain(func: Operator) -> str:
 
 
 def _caller() -> str:
-    """The innermost frame outside torch and this package."""
+    """The innermost frame outside torch and this package, in words."""
     for frame in reversed(traceback.extract_stack(sys._getframe())):
         if "/torch/" not in frame.filename and not frame.filename.startswith(_PACKAGE):
             return f"in {frame.name}, line {frame.lineno} of {frame.filename.rpartition('/')[2]}"

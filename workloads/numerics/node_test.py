@@ -1,13 +1,13 @@
-"""What a node computes, found by a self-test in a process of its own, once for each boot.
+"""The self-test of a node, in a process of its own, once per boot.
 
-The result of a test that passed is kept in the user's cache folder and holds for this boot of the
-machine, this source, these library versions and these environment variables. Without a boot id
-(outside Linux) nothing is kept.
+A passed result is kept in the user's cache folder. It is valid for this boot of the machine, these
+sources, these library versions and these environment variables. Without a boot id (outside Linux)
+no result is kept.
 
-Trusted: the cache folder. A process that can write to it can claim a class and a speed that the
-machine does not have, as it can replace the compiled kernels in the same folder. Both are the
-operator's own; replays on other machines find what comes of it. Not covered: a virtual machine that
-moves to another processor without a boot.
+The cache folder is trusted. A process that can write to it can claim a numerics class and a speed
+that the machine does not have, and can replace the compiled kernels in the same folder. Both harm
+only the operator's own node: replays on other machines detect wrong results. Not covered: a virtual
+machine that moves to another processor without a reboot.
 """
 
 import os
@@ -24,15 +24,23 @@ from gensyn_ray.domain.errors import OperationError
 from gensyn_ray.domain.records import BadRecord, from_json, to_json
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+"""The file with the id of this boot, on Linux."""
 LIBRARIES = ("torch", "numpy", "numba", "llvmlite")
+"""Libraries whose versions can change the result."""
 SOURCES = ("workloads/numerics", "workloads/core", "gensyn_ray/domain")
+"""Folders, relative to the repository, whose sources can change the result."""
 RELEVANT = ("ATEN_", "GLIBC_", "KMP_", "LD_", "MKL_", "NUMBA_", "OMP_", "ONEDNN_", "PYTHON")
-"""How the names of variables begin that can change what a process computes."""
+"""Prefixes of the environment variables that can change the result."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SelfTest:
-    """`steps_per_second`: of a tiny transformer, 0 if the test failed. `seconds`: of all of it."""
+    """The result of the test of one numerics mode.
+
+    `numerics`: the mode's name without the precision. `failures`: one line each. `seconds`:
+    duration of the whole test. `steps_per_second`: speed of training a tiny transformer, 0 if the
+    test failed.
+    """
 
     numerics: str
     failures: list[str]
@@ -41,13 +49,17 @@ class SelfTest:
 
     @property
     def passed(self) -> bool:
+        """Whether there are no failures."""
         return not self.failures
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """What a node computes: `pinned`, its class of stock kernels; `reproducible`, whether canonical
-    arithmetic holds; `classes`, all numerics classes that it may join with."""
+    """What a node computes.
+
+    `pinned`: the class of its stock kernels, 12 hex digits. `reproducible`: the test of canonical
+    arithmetic. `classes`: every numerics class that the node may join with.
+    """
 
     pinned: str
     reproducible: SelfTest
@@ -55,10 +67,13 @@ class Node:
 
 
 def node_in(environment: Mapping[str, str]) -> Node:
-    """The node that this machine is under further environment variables. Raises `OperationError`.
+    """The result of this machine with additional environment variables. Raises `OperationError` if
+    the self-test does not end normally.
 
-    With one thread unless they say otherwise, as Ray's workers of one CPU have: several self-tests
-    at once would wait for each other's threads, and the speed is to be a worker's."""
+    The test runs with one OpenMP thread unless the variables say otherwise, like a Ray worker of
+    one CPU. Concurrent self-tests then do not compete for threads, and the speed is that of a
+    worker.
+    """
     whole = {"OMP_NUM_THREADS": "1", **os.environ, **environment}
     kept = _kept_in(whole)
     if kept is not None and (known := _read(kept)) is not None:
@@ -80,7 +95,8 @@ def node_in(environment: Mapping[str, str]) -> Node:
 
 
 def _kept_in(environment: Mapping[str, str]) -> Path | None:
-    """The file for a result that holds for all that the test depends on; None without a boot id."""
+    """The file of a result, named by a digest of all that the test depends on. None without a boot
+    id."""
     try:
         boot = BOOT_ID.read_text().strip()
     except OSError:
@@ -99,6 +115,7 @@ def _kept_in(environment: Mapping[str, str]) -> Path | None:
 
 
 def _digest_of_sources() -> str:
+    """Digest of the Python and JSON files in `SOURCES`: 64 hex digits of SHA-256."""
     root = Path(__file__).parents[2]
     digest = sha256()
     for folder in SOURCES:
@@ -109,6 +126,7 @@ def _digest_of_sources() -> str:
 
 
 def _read(kept: Path) -> Node | None:
+    """The kept result. None if the file is missing, invalid or owned by another user."""
     try:
         if kept.stat().st_uid != os.getuid():
             return None
@@ -118,7 +136,7 @@ def _read(kept: Path) -> Node | None:
 
 
 def _write(kept: Path, found: Node) -> None:
-    """Best effort: without the file the next process tests again."""
+    """Keep a result. An error is ignored: the next process then tests again."""
     unfinished = kept.with_suffix(f".{os.getpid()}")
     try:
         kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

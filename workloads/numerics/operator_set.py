@@ -1,4 +1,4 @@
-"""Brings every definition and every kernel into the registry."""
+"""Registration of all definitions and kernels."""
 
 import importlib
 import pkgutil
@@ -10,8 +10,8 @@ from workloads.numerics.reference import operators as reference
 
 @cache
 def load() -> None:
-    """Import each module of `reference.operators`, then of `kernels.operators`. Each registers what
-    it defines."""
+    """Import every module of `reference.operators`, then every module of `kernels.operators`. Each
+    module registers its operators on import."""
     for package in (reference, kernels):
         for module in pkgutil.iter_modules(package.__path__):
             importlib.import_module(f"{package.__name__}.{module.name}")

@@ -1,8 +1,9 @@
-"""Optimizers with the same bits everywhere: SGD, AdamW and Lion, as their torch namesakes.
+"""Optimizers with the same bits on every machine: SGD, AdamW and Lion, with the interfaces of their
+torch namesakes.
 
-They work inside `canonical()` and outside it, with the same result. Schedulers of
-`torch.optim.lr_scheduler` work, but those that call `math.cos` or `**` (cosine, one-cycle,
-exponential) take Python's, whose last bits vary with the C library: `cosine` here does not.
+They give the same result inside and outside `canonical()`. Schedulers of `torch.optim.lr_scheduler`
+work. Those that call `math.cos` or `**` (cosine, one-cycle, exponential) depend on the C library in
+their last bits; `cosine` in this module does not.
 """
 
 import math
@@ -21,22 +22,23 @@ from workloads.numerics.registry import definitions
 Tensor = torch.Tensor
 Gathered = list[tuple[Tensor, Tensor, dict[str, Any]]]
 NEGLIGIBLE = 2.0**-60
-"""One minus anything smaller is 1."""
+"""1 - x is 1 in float64 for every smaller x."""
 
 
 class _Canonical(torch.optim.Optimizer):
-    """Gathers what has a gradient; the update is one operator for all parameters of a group that
-    have taken equally many steps."""
+    """Base of the optimizers. It collects the parameters that have a gradient. One operator updates
+    all parameters of a group that have the same number of steps."""
 
     operator: Any
 
-    # torch's wrappers of these two import its compiler: two seconds of every process that trains.
+    # torch's wrappers of these two methods import its compiler, which takes two seconds.
     add_param_group: Any = torch.optim.Optimizer.add_param_group.__wrapped__
     zero_grad: Any = torch.optim.Optimizer.zero_grad.__wrapped__
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """One update. `closure`, if given, computes the loss again, with gradients."""
+        """One update. Returns the loss of `closure`, if given. `closure` computes the loss and its
+        gradients."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -48,13 +50,14 @@ class _Canonical(torch.optim.Optimizer):
         return loss
 
     def _by_age(self, group: dict[str, Any]) -> dict[tuple[int, bool], Gathered]:
-        """By the number of this step, and whether the state was begun just now."""
+        """The parameters with a gradient, by the number of this step and whether their state is
+        new."""
         found: dict[tuple[int, bool], Gathered] = {}
         for p in group["params"]:
             if p.grad is None:
                 continue
             state = self.state[p]
-            state["step"] = int(state.get("step", 0)) + 1  # a tensor, if it was loaded
+            state["step"] = int(state.get("step", 0)) + 1  # a loaded state holds a tensor
             missing = [name for name in self.kept(group) if state.get(name) is None]
             for name in missing:
                 state[name] = torch.zeros_like(p, memory_format=torch.contiguous_format)
@@ -62,7 +65,7 @@ class _Canonical(torch.optim.Optimizer):
         return found
 
     def kept(self, group: dict[str, Any]) -> tuple[str, ...]:
-        """Names of the state that begins as zeros of the parameter's shape."""
+        """Names of the state tensors: they have the parameter's shape and start as zeros."""
         raise NotImplementedError
 
     def update(
@@ -74,16 +77,22 @@ class _Canonical(torch.optim.Optimizer):
         step: int,
         fresh: bool,
     ) -> None:
-        """Apply the operator to parameters whose step this is. `fresh`: their state is zeros."""
+        """Apply the operator to parameters of one step number. `fresh`: their state is new, all
+        zeros."""
         raise NotImplementedError
 
     def run(self, *arguments: Any) -> None:
-        """Inside `canonical()` the mode takes the operator over; outside, the kernel runs."""
+        """Call the operator. Inside `canonical()` the mode computes it. Outside, the dispatcher
+        calls the kernel."""
         self.operator(*arguments)
 
 
 class AdamW(_Canonical):
-    """Loshchilov and Hutter, Decoupled weight decay regularization, 2019, algorithm 2."""
+    """AdamW. Source: Loshchilov and Hutter, Decoupled weight decay regularization, 2019, algorithm
+    2.
+
+    Raises `ValueError` for a negative setting or a beta outside [0, 1).
+    """
 
     operator = ops.adamw_.default
 
@@ -129,7 +138,11 @@ class AdamW(_Canonical):
 
 
 class SGD(_Canonical):
-    """Stochastic gradient descent with momentum, dampening, Nesterov and weight decay."""
+    """Stochastic gradient descent with momentum, dampening, Nesterov momentum and weight decay.
+
+    Raises `ValueError` for a negative setting, or for Nesterov momentum without momentum or with
+    dampening.
+    """
 
     operator = ops.sgd_.default
 
@@ -144,7 +157,7 @@ class SGD(_Canonical):
     ) -> None:
         _check(lr=lr, momentum=momentum, weight_decay=weight_decay)
         if nesterov and (momentum <= 0 or dampening != 0):
-            raise ValueError("Nesterov momentum needs a momentum and no dampening")
+            raise ValueError("Nesterov momentum needs momentum > 0 and dampening = 0")
         super().__init__(
             params,
             {
@@ -169,7 +182,7 @@ class SGD(_Canonical):
         fresh: bool,
     ) -> None:
         buffers = [state["momentum_buffer"] for state in states] if group["momentum"] else params
-        # As stock: the first step begins the buffer with the whole gradient.
+        # As in torch, the first step sets the buffer to the gradient, without dampening.
         dampening = 0.0 if fresh else group["dampening"]
         self.run(
             params,
@@ -184,7 +197,10 @@ class SGD(_Canonical):
 
 
 class Lion(_Canonical):
-    """Chen et al., Symbolic discovery of optimization algorithms, 2023, algorithm 2."""
+    """Lion. Source: Chen et al., Symbolic discovery of optimization algorithms, 2023, algorithm 2.
+
+    Raises `ValueError` for a negative setting or a beta outside [0, 1).
+    """
 
     operator = ops.lion_.default
 
@@ -217,8 +233,8 @@ class Lion(_Canonical):
 
 
 def power(beta: float, count: int) -> float:
-    """beta * ... * beta, `count` times, from the left: `**` depends on the C library. Once it is
-    below `NEGLIGIBLE` it stays as it is."""
+    """beta^count, multiplied from the left, because `**` depends on the C library. A product below
+    `NEGLIGIBLE` is not multiplied further."""
     reached = _reached(beta)
     known, product = reached[0] if reached[0][0] <= count else (0, 1.0)
     for _ in range(count - known):
@@ -231,14 +247,14 @@ def power(beta: float, count: int) -> float:
 
 @lru_cache(maxsize=32)
 def _reached(beta: float) -> list[tuple[int, float]]:
-    """The last power that was asked for: the next step's is one multiplication away. It can be
-    forgotten at any time, so that a state holds no more than stock's does."""
+    """The last power of beta that was computed, as [(count, power)]. The next step needs one
+    multiplication. The entry is a cache and not part of the optimizer's state."""
     return [(0, 1.0)]
 
 
 def cosine(step: int, *, warmup: int, total: int, least: float = 0.0) -> float:
     """Factor of the learning rate for `LambdaLR`: linear up to 1 over `warmup` steps, then half a
-    cosine down to `least` at `total`."""
+    cosine down to `least` at step `total`."""
     if step < warmup:
         return (step + 1) / warmup
     share = min(1.0, (step - warmup) / max(1, total - warmup))
@@ -247,25 +263,28 @@ def cosine(step: int, *, warmup: int, total: int, least: float = 0.0) -> float:
 
 
 def rewarmed(step: int, *, began: int, over: int) -> float:
-    """Factor for the `over` steps from `began` on, where a round of loosely coupled training starts
-    with fresh moments: Adam's first steps are as large as its largest."""
+    """Factor of the learning rate in a DiLoCo round that starts with new moments: linear up to 1
+    over the `over` steps from step `began` on. Adam's first steps are as large as its largest."""
     return min(1.0, (step + 1 - began) / over)
 
 
 def _check(**values: float) -> None:
+    """Raises `ValueError` for a negative value."""
     for name, value in values.items():
         if value < 0.0:
             raise ValueError(f"{name} must not be negative, but is {value}")
 
 
 def _check_below_one(*betas: float) -> None:
+    """Raises `ValueError` for a beta outside [0, 1)."""
     for beta in betas:
         if not 0.0 <= beta < 1.0:
-            raise ValueError(f"each beta lies within 0 and 1, 1 excluded, not {beta}")
+            raise ValueError(f"each beta lies in [0, 1), not {beta}")
 
 
 def _register() -> None:
-    """Outside the mode the dispatcher finds the kernel on CPUs, else the reference definition."""
+    """Register the operators with torch's dispatcher, for use outside the mode: the kernel on CPUs,
+    the reference definition on other devices."""
     operator_set.load()
     library = torch.library.Library("gensyn", "IMPL")
     for one in (AdamW, SGD, Lion):
@@ -276,5 +295,5 @@ def _register() -> None:
 
 
 _libraries: list[torch.library.Library] = []
-"""Kept: a library takes its implementations away when it is freed."""
+"""A list that keeps the library alive: torch removes its implementations when it is freed."""
 _register()

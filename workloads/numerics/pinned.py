@@ -1,10 +1,10 @@
-"""`pinned` mode: stock kernels, whose bits agree only among nodes of one class.
+"""The `pinned` mode: stock kernels, whose bits agree only among the nodes of one class.
 
-A class is not what a node says it is but what it computes: the digest after a short training run
-that touches the kernels whose results vary (matrix product, convolution, attention, normalisation,
-transcendental functions, reductions).
+A class is the digest after a short training run, and not a claim of the node. The run uses the
+kernels whose results vary: matrix product, convolution, attention, normalisation, transcendental
+functions, reductions.
 
-Canonical arithmetic, equal on every machine, is `workloads.numerics.mode`.
+`workloads.numerics.mode` has the canonical arithmetic, which gives the same bits on every machine.
 """
 
 from collections.abc import Iterator
@@ -21,8 +21,8 @@ from workloads.core.state import state_digest
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Stock kernels on one thread, so that sums have one order: the number of threads is part of a
-    class."""
+    """A context in which stock kernels run on one thread, so that sums have one order. The number
+    of threads is part of a class."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -33,12 +33,13 @@ def one_thread() -> Iterator[None]:
 
 @cache
 def numerics_class() -> str:
-    """The class that this process computes: 12 hex digits. About a tenth of a second, once."""
+    """The class of this process: 12 hex digits. The first call takes about a tenth of a second."""
     with one_thread():
         return _train()[:12]
 
 
 def _train() -> str:
+    """State digest after four training steps of a small model: hex."""
     rng = Rng("numerics-self-test")
     conv, norm = nn.Conv2d(3, 16, 3, padding=1), nn.LayerNorm(64)
     attend, head = nn.Linear(64, 192), nn.Linear(64, 10)

@@ -1,6 +1,7 @@
 """Named sets of environment variables that fix the instruction set of stock kernels.
 
-Imports nothing heavy: processes that only name a profile start without torch.
+The module imports torch only inside `best_profiles`, so that a process that only names a profile
+starts fast.
 """
 
 from collections.abc import Mapping
@@ -22,11 +23,12 @@ PROFILES: Mapping[str, Mapping[str, str]] = {
         "MKL_ENABLE_INSTRUCTIONS": "SSE4_2",
     },
 }
-"""Environment of `ray start`, by name. Without the instructions a machine falls a class lower."""
+"""Environment of `ray start`, by the profile's name. A machine without the instructions gets the
+class of a lower profile."""
 
 
 def best_profiles() -> tuple[str, str]:
-    """The two best instruction sets of this processor, best first."""
+    """The names of the two best profiles of this processor, best first."""
     import torch
 
     best = torch.backends.cpu.get_cpu_capability()

@@ -1,12 +1,13 @@
-"""The operator set: which ATen operators have a canonical definition, and since which version.
+"""The operator set: the ATen operators that have a canonical definition, and the version that each
+definition belongs to.
 
-A *definition* is a function in plain torch that computes the operator's result from single IEEE-754
-roundings, integers and exact sums alone, on any device. A *fused* implementation gives the same
-bits faster. A *passing* operator is one whose stock kernel is exact already: it moves values,
+A *reference definition* is a function in plain torch. It computes the operator's result from single
+IEEE-754 roundings, integers and exact sums only, on any device. A *kernel* gives the same bits
+faster, on CPUs. An *exact stock* operator has a stock kernel that is exact: it moves values,
 compares them, or rounds once.
 
-A definition never changes after its version is out: a better one is defined again with the next
-version, and the old one stays runnable, because a receipt of version 1 verifies for ever.
+A released definition never changes. A better definition belongs to the next version, and the old
+one stays runnable, because receipts of version 1 must verify at any later time.
 """
 
 from collections.abc import Callable
@@ -16,15 +17,18 @@ from typing import Any, Protocol
 Operator = Any
 """An ATen overload, e.g. `torch.ops.aten.mm.default`."""
 Implementation = Callable[..., Any]
+"""A function with the arguments and results of an operator, and the keyword `bits` if the
+definition takes it."""
 
 LATEST = 1
+"""The newest version of the operator set."""
 
 
 class Source(Protocol):
-    """Where an example gets its arguments: a seed (golden vectors) or hypothesis (tests)."""
+    """The source of an example's arguments: a seed (golden vectors) or hypothesis (tests)."""
 
     def whole(self, low: int, high: int) -> int:
-        """A whole number, low <= n <= high."""
+        """An integer n, low <= n <= high."""
         ...
 
     def choose(self, *options: Any) -> Any:
@@ -32,28 +36,30 @@ class Source(Protocol):
         ...
 
     def shape(self, low: int = 0, high: int = 4) -> tuple[int, ...]:
-        """A shape of `low` to `high` dimensions, some of them 0 or 1."""
+        """A shape of `low` to `high` dimensions. Sizes may be 0 or 1."""
         ...
 
     def tensor(self, shape: tuple[int, ...], spread: float | None = None) -> Any:
-        """float32 tensor of any strides. Without `spread`: ordinary and adversarial values of every
-        magnitude; with it: within +-spread."""
+        """A float32 tensor of any strides. Without `spread`, ordinary and adversarial values of
+        every magnitude; with it, values within +-spread."""
         ...
 
     def integers(self, shape: tuple[int, ...], high: int) -> Any:
-        """int64 tensor, 0 <= value < high."""
+        """An int64 tensor, 0 <= value < high."""
         ...
 
 
 Example = Callable[[Source], tuple[Any, ...]]
-"""Draws one set of arguments. The last one, if it is a dict, holds keyword arguments."""
+"""Draws one set of arguments. The last element holds the keyword arguments if it is a dict."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Definition:
-    """One operator as one version defines it.
+    """One operator in one version of the operator set.
 
+    `reference`: the reference definition. `example`: draws arguments for golden vectors and tests.
     `takes_bits`: the implementation takes the precision of products as the keyword `bits`.
+    `kernel`: a faster implementation with the same bits, for CPUs.
     """
 
     reference: Implementation
@@ -69,7 +75,7 @@ _exact_stock: dict[Operator, int] = {}
 def define(
     *operators: Operator, example: Example, takes_bits: bool = False, version: int = 1
 ) -> Callable[[Implementation], Implementation]:
-    """Decorator: this function is the canonical definition of these operators."""
+    """Decorator: register a function as the reference definition of these operators."""
 
     def register(reference: Implementation) -> Implementation:
         for operator in operators:
@@ -84,7 +90,8 @@ def define(
 def kernel_for(
     *operators: Operator, version: int = 1
 ) -> Callable[[Implementation], Implementation]:
-    """Decorator: this function gives the definition's bits on a CPU, faster."""
+    """Decorator: register a function as the kernel of these operators. Raises `KeyError` if an
+    operator has no reference definition."""
 
     def register(kernel: Implementation) -> Implementation:
         for operator in operators:
@@ -101,15 +108,16 @@ def kernel_for(
 
 
 def exact_stock(*operators: Operator, version: int = 1) -> None:
-    """The stock kernels of these operators are exact."""
+    """Register operators whose stock kernels are exact."""
     for operator in operators:
         _exact_stock.setdefault(operator, version)
 
 
 def definitions(version: int = LATEST) -> dict[Operator, Definition]:
-    """Every defined operator as `version` has it. Raises `KeyError` for an unknown version."""
+    """Every defined operator with its newest definition up to `version`. Raises `KeyError` for an
+    unknown version."""
     if not 1 <= version <= LATEST:
-        raise KeyError(f"operator set v{version} does not exist: v1 to v{LATEST} do")
+        raise KeyError(f"operator set v{version} does not exist: choose v1 to v{LATEST}")
     return {
         operator: versions[max(known)]
         for operator, versions in _definitions.items()
@@ -118,5 +126,5 @@ def definitions(version: int = LATEST) -> dict[Operator, Definition]:
 
 
 def exact_stock_operators(version: int = LATEST) -> frozenset[Operator]:
-    """The operators whose stock kernels `version` trusts."""
+    """The operators whose stock kernels are exact, up to `version`."""
     return frozenset(operator for operator, since in _exact_stock.items() if since <= version)

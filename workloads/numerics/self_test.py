@@ -1,9 +1,10 @@
-"""Whether this machine may serve `reproducible` work: it computes what it will be judged by.
+"""The self-test: whether this machine computes the bits that verifiers expect.
 
-    python -m workloads.numerics.self_test      one line of JSON; exit code 1 if it failed
+    python -m workloads.numerics.self_test      one line of JSON; exit code 1 if the test failed
 
-Rules of arithmetic, golden vectors of every operator, a short training; what that took is the
-node's benchmark. A few seconds once the kernels are compiled, about a minute before.
+It checks the rules of arithmetic, the golden vectors of every operator and a short training. The
+training's speed is the node's benchmark. The test takes a few seconds with compiled kernels, about
+a minute without.
 """
 
 import sys
@@ -23,17 +24,19 @@ from workloads.numerics.registry import LATEST
 TRAINING = "transformer"
 """The training that is compared and timed."""
 ROUNDS = 3
+"""Repetitions of the timed training. The fastest one counts."""
 REASONS = 3
-"""More differences than these are counted, not told."""
+"""Largest number of differences that are listed. Further ones are counted."""
 
 
 def run(folder: Path | None = None) -> SelfTest:
-    """Test this process. `folder`: where the golden files lie, if not in the package."""
+    """Test canonical arithmetic in this process. `folder`: the golden files, if not those of the
+    package."""
     started = time.monotonic()
     failures: list[str] = []
     try:
         failures += _differences(folder)
-    except Exception as error:  # a machine fails in ways of its own; its owner is told which
+    except Exception as error:  # any error is a failure of this machine: report it to its owner
         failures.append(f"{type(error).__name__}: {error}")
     speed = 0.0 if failures else _steps_per_second()
     return SelfTest(
@@ -45,7 +48,7 @@ def run(folder: Path | None = None) -> SelfTest:
 
 
 def _differences(folder: Path | None) -> Iterator[str]:
-    """What is wrong here, a line each. Raises `guard.UnfitMachine`."""
+    """One line for each difference from the golden files. Raises `guard.UnfitMachine`."""
     guard.check()
     found = vectors.verify(folder=folder, quick=True)
     found += trainings.verify(folder=folder, names=[TRAINING])
@@ -55,7 +58,8 @@ def _differences(folder: Path | None) -> Iterator[str]:
 
 
 def _steps_per_second() -> float:
-    """The best of a few rounds: what the machine can do, not what else it does."""
+    """Steps per second of the fastest repetition, which other load on the machine disturbs
+    least."""
     best = 0.0
     for _ in range(ROUNDS):
         begun = time.perf_counter()
@@ -70,7 +74,8 @@ def node() -> Node:
 
 
 def node_of(*, pinned: str, reproducible: SelfTest) -> Node:
-    """A node that may join with the canonical classes if the test of their arithmetic passed."""
+    """The node with these results. It may join with the reproducible classes if their test
+    passed."""
     classes = [pinned, *(served(LATEST) if reproducible.passed else ())]
     return Node(pinned=pinned, reproducible=reproducible, classes=classes)
 

@@ -1,18 +1,18 @@
-"""What one step computed, operator by operator: entries that two parties can bisect.
+"""The trace of one step: one entry per operator, so that two parties can bisect a difference.
 
     trace = Trace()
     with canonical(observer=trace):
         program.step(data, rng)
-    trace.root()                                  # one name for all of it
+    trace.root()                                  # commits to all entries
     entry, proof = trace.entries[k], trace.proof(k)
 
-An entry holds an operator's name, its arguments with each tensor as its digest before the call, and
-the digests of what came out: the sequence links outputs to later inputs. Given the tensors of one
-call, `recompute` repeats it alone, in the definition's own arithmetic.
+An entry holds the operator's name, its arguments with a digest in place of each tensor, and the
+digests of its outputs. The digests link outputs to later inputs. `recompute` repeats one call from
+its tensors, in the definition's own arithmetic.
 
-Memory that nobody has written is zeroed, so that it too has a digest. Not covered: what leaves the
-tensors and comes back (`.item()`, NumPy) and what is written through a view; both show as an input
-that no earlier output explains, so whoever bisects has to know the program.
+Uninitialised memory is set to zero, so that its digest is defined. Not covered: values that leave
+the tensors and come back (`.item()`, NumPy), and writes through a view. Both show as an input that
+no earlier output explains, so a bisection then needs the program.
 """
 
 from collections.abc import Mapping
@@ -38,12 +38,17 @@ UNWRITTEN = frozenset(
         "aten.new_empty_strided.default",
     }
 )
-"""Operators whose results hold whatever the memory held."""
+"""Operators whose results are uninitialised memory."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One call. `generator`: digest of the random generator's state before it, if it drew."""
+    """One call of an operator, as JSON values of `calls`.
+
+    `args`, `kwargs`: the arguments before the call. `generator`: hex digest of the random
+    generator's state before the call, "" if the operator draws nothing. `outputs`: digests of the
+    results and of the arguments that were written.
+    """
 
     operator: str
     args: list[Any]
@@ -53,7 +58,7 @@ class Entry:
 
     @cached_property
     def leaf(self) -> bytes:
-        """The entry's canonical bytes, a leaf of the step's tree."""
+        """The entry's canonical bytes: a leaf of the Merkle tree of the step."""
         return canonical.encode(
             {
                 "operator": self.operator,
@@ -67,7 +72,11 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
-    """What a call started from: its tensors in order, with their memory, and the generator."""
+    """The inputs of a call.
+
+    `tensors`: its tensors in order, with the whole memory behind each view. `generator`: the state
+    of the random generator, uint8.
+    """
 
     tensors: list[torch.Tensor]
     generator: torch.Tensor
@@ -75,8 +84,11 @@ class Inputs:
 
 @dataclass(slots=True)
 class Trace:
-    """An observer for `canonical(observer=...)`. `keep`: index of the call whose inputs are kept,
-    for whoever recomputes it."""
+    """An observer for `canonical(observer=...)`.
+
+    `keep`: index of the call whose inputs are kept, for `recompute`. `entries`: one per call so
+    far. `kept`: the inputs of call `keep`.
+    """
 
     keep: int | None = None
     entries: list[Entry] = field(default_factory=list[Entry])
@@ -89,7 +101,7 @@ class Trace:
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
     ) -> Any:
-        if operator.namespace == "profiler":  # marks of stock optimizers: they compute nothing
+        if operator.namespace == "profiler":  # profiler marks compute nothing
             return implementation(*args, **kwargs)
         if len(self.entries) == self.keep:
             self.kept = _copied(args, kwargs)
@@ -109,11 +121,11 @@ class Trace:
         return result
 
     def root(self) -> str:
-        """Hex Merkle root over the entries, in order."""
+        """Merkle root over the entries in order, hex."""
         return self._tree().root().hex()
 
     def proof(self, index: int) -> list[bytes]:
-        """That `entries[index]` stands there: for `merkle.verify_inclusion`."""
+        """Proof that `entries[index]` is the leaf `index`, for `merkle.verify_inclusion`."""
         return self._tree().inclusion_proof(index)
 
     def _tree(self) -> merkle.MerkleTree:
@@ -131,7 +143,7 @@ def recompute(
     version: int = LATEST,
     backend: Backend = "reference",
 ) -> bool:
-    """Whether these are the entry's inputs and its outputs are what they give."""
+    """Whether the inputs match the entry and give its outputs."""
     operator = calls.named(entry.operator)
     tensors = iter(_copy(x) for x in inputs.tensors)
     args = tuple(calls.from_json(entry.args, lambda _: next(tensors)))
@@ -151,7 +163,8 @@ def recompute(
 def _spelt(
     operator: Operator, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> tuple[list[Any], dict[str, Any], str]:
-    """Arguments as JSON. The generator is spelt as its state, whether it was passed or not."""
+    """Arguments as JSON, and the digest of the generator's state. The generator is not part of the
+    arguments, whether the call passes it or not."""
     state = ""
     if calls.is_random(operator):
         state = blake3.blake3(_generator_state(kwargs).numpy().tobytes()).hexdigest()
@@ -171,7 +184,8 @@ def _copied(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Inputs:
 
 
 def _copy(x: torch.Tensor) -> torch.Tensor:
-    """The same view of a copy of the whole memory: some operators look beyond their view."""
+    """The same view of a copy of the whole memory. Some operators read memory outside their
+    view."""
     memory = torch.empty(0, dtype=x.dtype, device=x.device)
     return memory.set_(
         x.detach().untyped_storage().clone(), x.storage_offset(), x.shape, x.stride()

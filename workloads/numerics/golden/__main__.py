@@ -1,7 +1,7 @@
-"""Golden files from a shell.
+"""Command line of the golden files.
 
 python -m workloads.numerics.golden record [OPERATOR...]    write the files that are missing
-python -m workloads.numerics.golden verify                  compute all of them again
+python -m workloads.numerics.golden verify                  compare every file
 """
 
 import argparse
@@ -14,7 +14,7 @@ from workloads.numerics.registry import LATEST
 
 
 def main(argv: Sequence[str]) -> None:
-    """Record or verify. Raises `UsageError`, and `OperationError` if bits differ."""
+    """Record or verify golden files. Raises `UsageError`, and `OperationError` if bits differ."""
     parser = argparse.ArgumentParser(prog="python -m workloads.numerics.golden")
     parser.add_argument("action", choices=["record", "verify"])
     parser.add_argument("operator", nargs="*", help="by default all of them")

@@ -1,4 +1,4 @@
-"""Where the golden files of a version of the operator set lie."""
+"""The folder of the golden files of a version of the operator set."""
 
 from pathlib import Path
 
@@ -6,5 +6,5 @@ HERE = Path(__file__).parent
 
 
 def folder_of(version: int) -> Path:
-    """Vectors, one file an operator, and the digests of trainings."""
+    """The folder of a version: one file of vectors per operator, and the digests of trainings."""
     return HERE / f"v{version}"

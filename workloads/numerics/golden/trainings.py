@@ -1,7 +1,8 @@
-"""Golden trainings: what a few tiny models are after twenty steps, to the bit.
+"""Golden trainings: the exact state of a few tiny models after twenty steps.
 
-Operators one by one cannot show that autograd, modules and optimizers call them alike on every
-machine; these digests do. They lie beside the golden vectors, and like them are never rewritten.
+Golden vectors test single operators. The trainings test that autograd, modules and optimizers call
+the operators in the same way on every machine. Their digests are stored beside the golden vectors
+and are never rewritten.
 """
 
 import json
@@ -23,13 +24,14 @@ from workloads.numerics.optim import SGD, AdamW, Lion
 from workloads.numerics.registry import LATEST
 
 STEPS = 20
+"""Steps of a golden training."""
 Loss = Callable[[], torch.Tensor]
 Training = Callable[[Rng], tuple[nn.Module, torch.optim.Optimizer, Loss]]
-"""Builds a model, its optimizer and the loss of one step."""
+"""Builds a model, its optimizer, and a function that computes the loss of one step."""
 
 
 def mlp(rng: Rng) -> tuple[nn.Module, torch.optim.Optimizer, Loss]:
-    """Regression with SiLU, Lion and clipped gradients. x: (32, 10), y: (32, 3)."""
+    """Regression with SiLU, Lion and clipped gradients. x: (32, 10), y: (32, 3), float32."""
     model = nn.Sequential(nn.Linear(10, 24), nn.SiLU(), nn.RMSNorm(24), nn.Linear(24, 3))
     x, y = rng.uniform((32, 10), -2.0, 2.0), rng.uniform((32, 3), -1.0, 1.0)
 
@@ -40,7 +42,8 @@ def mlp(rng: Rng) -> tuple[nn.Module, torch.optim.Optimizer, Loss]:
 
 
 class _Decoder(nn.Module):
-    """One causal block over tokens of 20 kinds. (batch, length) -> (batch, length, 20)."""
+    """One causal block over a vocabulary of 20 tokens. int64 (batch, length) -> float32 (batch,
+    length, 20)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -61,7 +64,7 @@ class _Decoder(nn.Module):
 
 
 def transformer(rng: Rng) -> tuple[nn.Module, torch.optim.Optimizer, Loss]:
-    """Next tokens with AdamW. tokens: (4, 17)."""
+    """Next-token prediction with AdamW. tokens: int64 (4, 17)."""
     model, tokens = _Decoder(), rng.integers((4, 17), 20)
 
     def loss() -> torch.Tensor:
@@ -72,7 +75,8 @@ def transformer(rng: Rng) -> tuple[nn.Module, torch.optim.Optimizer, Loss]:
 
 
 def cnn(rng: Rng) -> tuple[nn.Module, torch.optim.Optimizer, Loss]:
-    """Images with batch normalisation and SGD with momentum. x: (8, 1, 8, 8)."""
+    """Image classification with batch normalisation and SGD with momentum. x: float32 (8, 1, 8, 8),
+    y: int64 (8,)."""
     model = nn.Sequential(
         nn.Conv2d(1, 6, 3, padding=1),
         nn.BatchNorm2d(6),
@@ -93,7 +97,7 @@ def cnn(rng: Rng) -> tuple[nn.Module, torch.optim.Optimizer, Loss]:
 
 
 class _Recurrent(nn.Module):
-    """The last state of a GRU, as one logit. (batch, length, 6) -> (batch,)."""
+    """A GRU whose last state gives one logit. (batch, length, 6) -> (batch,)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -105,7 +109,7 @@ class _Recurrent(nn.Module):
 
 
 def gru(rng: Rng) -> tuple[nn.Module, torch.optim.Optimizer, Loss]:
-    """Sequences in two kinds with AdamW. x: (8, 7, 6)."""
+    """Binary classification of sequences with AdamW. x: (8, 7, 6), y: (8,), float32."""
     model = _Recurrent()
     x, y = rng.uniform((8, 7, 6), -1.0, 1.0), rng.integers((8,), 2).to(torch.float32)
 
@@ -118,6 +122,7 @@ def gru(rng: Rng) -> tuple[nn.Module, torch.optim.Optimizer, Loss]:
 TRAININGS: Mapping[str, Training] = MappingProxyType(
     {"mlp": mlp, "transformer": transformer, "cnn": cnn, "gru": gru}
 )
+"""The golden trainings by name."""
 
 
 def digest(
@@ -128,7 +133,7 @@ def digest(
     backend: Backend = "kernels",
     steps: int = STEPS,
 ) -> str:
-    """State digest of a training's model and its last loss after `steps` steps."""
+    """State digest of the model and the last loss after `steps` steps, hex."""
     rng = Rng("golden-training", name)
     model, optimizer, loss_of = TRAININGS[name](rng)
     _fill(model, rng)
@@ -144,8 +149,8 @@ def digest(
 
 
 def _fill(model: nn.Module, rng: Rng) -> None:
-    """Every matrix uniform within 1 / sqrt(its columns); vectors stay as the layers made them,
-    but for biases, which stock layers draw."""
+    """Fill every matrix with uniform numbers within 1 / sqrt(columns), and every bias with 0. Stock
+    layers draw both at random. Other vectors keep their initial values."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.dim() > 1:
@@ -156,15 +161,15 @@ def _fill(model: nn.Module, rng: Rng) -> None:
 
 
 def path_of(version: int, folder: Path | None = None) -> Path:
-    """Where a version's training digests lie."""
+    """The file of a version's training digests."""
     return (folder or folder_of(version)) / "training.json"
 
 
 def record(version: int = LATEST, folder: Path | None = None) -> Path:
-    """Write the digests of every training. Raises `UsageError` if they are written already."""
+    """Write the digests of every training. Raises `UsageError` if the file exists."""
     path = path_of(version, folder)
     if path.exists():
-        raise UsageError(f"{path.name} exists: other bits are another version of the operator set")
+        raise UsageError(f"{path.name} exists: other bits need another version of the operator set")
     found = {
         name: {precision: digest(name, precision, version=version) for precision in BITS}
         for name in TRAININGS
@@ -181,7 +186,7 @@ def verify(
     names: Iterable[str] | None = None,
     backend: Backend = "kernels",
 ) -> list[str]:
-    """What differs from the recorded digests, one line each."""
+    """One line for each difference from the recorded digests."""
     golden = json.loads(path_of(version, folder).read_text())
     return [
         f"training of the {name}, precision {precision}: the bits differ"

@@ -1,7 +1,8 @@
-"""Golden vectors: what every operator of a version gives, to the bit, on adversarial arguments.
+"""Golden vectors: the exact results of every operator of a version, on adversarial arguments.
 
-One file an operator. A case holds its arguments whole, so it outlives the code that once drew them,
-and digests of what came out. A file is never written again: other bits are another version.
+There is one file per operator. A case holds its complete arguments, so it does not depend on the
+code that drew them, and the digests of the results. A file is never rewritten: other bits need
+another version of the operator set.
 """
 
 import json
@@ -29,11 +30,11 @@ from workloads.numerics.registry import (
 )
 
 SEEDS = 160
-"""Seeds among which adversarial cases are looked for."""
+"""Number of seeds from which cases are chosen."""
 ORDINARY = 2
-"""Cases beyond those that some feature calls for."""
+"""Number of cases that are always chosen, beside those with distinct features."""
 INLINE_BYTES = 6000
-"""Arguments larger than this are no vector for a file."""
+"""Largest size of a case's arguments, in bytes. Larger cases are not written to a file."""
 
 LONG: Mapping[str, tuple[tuple[int, ...], ...]] = {
     "aten.mm.default": ((3, -1), (-1, 2)),
@@ -41,9 +42,11 @@ LONG: Mapping[str, tuple[tuple[int, ...], ...]] = {
     "aten.bmm.default": ((2, 3, -1), (2, -1, 2)),
     "aten.baddbmm.default": ((2, 3, 2), (2, 3, -1), (2, -1, 2)),
 }
-"""Shapes of products whose inner dimension (-1) exceeds a chunk: drawn, because they are large."""
+"""Shapes of products with a long inner dimension, -1, which exceeds one chunk. Their arguments are
+drawn from a seed, because they are large."""
 LENGTHS = (8193, 24_577, 600_000)
-"""Beyond one chunk of float64 at 20 bits, beyond two, beyond one of int32 sums of int8 digits."""
+"""Inner dimensions: more than one chunk of float64 at 20 bits, more than two, more than one chunk
+of int32 sums of int8 digits."""
 
 Case = Mapping[str, Any]
 
@@ -52,25 +55,25 @@ Case = Mapping[str, Any]
 
 
 def missing(version: int = LATEST, folder: Path | None = None) -> list[str]:
-    """Operators that are defined and have no file yet."""
+    """Names of the defined operators that have no file, sorted."""
     operator_set.load()
     known = {path.stem for path in (folder or folder_of(version)).glob("*.json")}
     return sorted({str(operator) for operator in definitions(version)} - known)
 
 
 def record(name: str, version: int = LATEST, folder: Path | None = None) -> Path:
-    """Write an operator's file. Raises `UsageError` for an unknown operator or one that has a file,
-    `OperationError` if its kernel does not give its definition's bits."""
+    """Write an operator's file. Raises `UsageError` for an unknown operator or if the file exists,
+    and `OperationError` if the kernel does not give the bits of the reference definition."""
     folder = folder or folder_of(version)
     path = folder / f"{name}.json"
     if path.exists():
         raise UsageError(
-            f"{path.name} exists: other bits are another version of the operator set, with a "
-            "definition and a file of their own"
+            f"{path.name} exists: other bits need another version of the operator set, with its "
+            "own definition and file"
         )
     known = _by_name(version)
     if name not in known:
-        raise UsageError(f"no operator of version {version} is called {name}")
+        raise UsageError(f"version {version} of the operator set has no operator {name}")
     operator, definition = known[name]
     cases = [
         {**case, "gives": dict(_results(operator, definition, case, "reference"))}
@@ -86,7 +89,8 @@ def record(name: str, version: int = LATEST, folder: Path | None = None) -> Path
 
 
 def _chosen(operator: Operator, definition: Definition) -> list[Case]:
-    """A few small cases that together have every feature that any seed has, in order of seeds."""
+    """Small cases that together have every feature that occurs among the seeds, in order of
+    seeds."""
     drawn: list[tuple[int, int, Case, set[str]]] = []
     for seed in range(SEEDS):
         args, kwargs = arguments(definition.example, Drawn(str(operator), seed))
@@ -102,7 +106,7 @@ def _chosen(operator: Operator, definition: Definition) -> list[Case]:
     wanted = set[str]().union(*(features for *_, features in drawn))
     kept: dict[int, Case] = {}
     while wanted:
-        # The case that covers most; of equals the smallest.
+        # The case with the most missing features; of equal cases, the smallest.
         _, seed, case, features = max(drawn, key=lambda one: (len(one[3] & wanted), -one[0]))
         kept[seed], wanted = case, wanted - features
     for _, seed, case, _ in drawn[:ORDINARY]:
@@ -114,7 +118,7 @@ _FEW = range(-2, 5)
 
 
 def _features(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Iterator[str]:
-    """What could break a kernel about these arguments."""
+    """Features of the arguments that can break a kernel."""
     for place, value in enumerate((*args, *kwargs.values())):
         if not isinstance(value, torch.Tensor):
             if isinstance(value, float | str | None) or (isinstance(value, int) and value in _FEW):
@@ -130,6 +134,7 @@ def _features(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _float_features(x: torch.Tensor) -> Iterator[str]:
+    """Features of the values of a float tensor."""
     size = x.abs()
     if bool(((size > 0) & (size < 2.0**-126)).any()):
         yield "denormal"
@@ -160,7 +165,7 @@ def verify(
     names: Iterable[str] | None = None,
     quick: bool = False,
 ) -> list[str]:
-    """What differs from the files, one line each. `quick`: without the long products."""
+    """One line for each difference from the files. `quick`: skip the long products."""
     known, folder = _by_name(version), folder or folder_of(version)
     differing: list[str] = []
     for path in sorted(folder.glob("aten.*.json")) + sorted(folder.glob("gensyn.*.json")):
@@ -179,11 +184,12 @@ def verify(
 
 
 def family(module: str, version: int = LATEST) -> list[str]:
-    """Names of the operators whose kernel is defined in a module of `kernels.operators`."""
+    """Names of the operators whose kernel is in one module of `kernels.operators`."""
     return [
         name
         for name, (_, one) in _by_name(version).items()
-        # A partial function has no module of its own; its function's has the same last name.
+        # A partial object has no module of its own. The wrapped function is in the reference module
+        # of the same name.
         if one.kernel is not None
         and getattr(one.kernel, "func", one.kernel).__module__.endswith(f".operators.{module}")
     ]
@@ -208,8 +214,8 @@ def _problems(
 def _results(
     operator: Operator, definition: Definition, case: Case, backend: Backend
 ) -> Iterator[tuple[str, Any]]:
-    """For each precision that the operator knows, or `any`: digests of the outputs, or the name of
-    the error."""
+    """Digests of the outputs, or the name of the error, for each precision of the operator. The
+    precision is `any` if the operator does not take `bits`."""
     chosen = (
         definition.kernel if backend == "kernels" and definition.kernel else definition.reference
     )
@@ -224,12 +230,12 @@ def _results(
             torch.manual_seed(case["seed"])
             try:
                 yield precision, calls.outputs(operator, args, run(*args, **kwargs))
-            except (NotFinite, IndexError) as error:  # IndexError: the maximum of nothing
+            except (NotFinite, IndexError) as error:  # IndexError: the maximum of an empty tensor
                 yield precision, type(error).__name__
 
 
 def _arguments(name: str, case: Case) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """A case's arguments, fresh: an operator may write to them."""
+    """New copies of a case's arguments, because an operator may write to them."""
     if "length" in case:
         rng = Rng("golden", name, case["length"])
         shapes = [[case["length"] if n == -1 else n for n in shape] for shape in LONG[name]]

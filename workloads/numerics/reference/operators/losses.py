@@ -64,7 +64,7 @@ def weights(x: Tensor, dim: int) -> tuple[Tensor, Tensor, Tensor]:
 def softmax(x: Tensor, dim: int, half_to_float: bool) -> Tensor:
     """Softmax over `dim`, float32. Raises `NotFinite` for NaN, +inf, or a row of -inf only."""
     if bool((x.amax(dim) == -torch.inf).any()) if x.numel() else False:
-        raise NotFinite("a softmax over nothing but -inf")
+        raise NotFinite("a softmax over a row of -inf only")
     grown, total, _ = weights(x, dim)
     return (grown / total).to(torch.float32)
 
