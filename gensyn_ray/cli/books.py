@@ -9,10 +9,13 @@ from typing import Any, Protocol
 from gensyn_ray.domain.errors import OperationError, Refused, UsageError
 from gensyn_ray.queries.network_state import NetworkState
 from gensyn_ray.queries.readings import NoSuchThing
+from gensyn_ray.settlement.admission import admit
 from gensyn_ray.settlement.checks import problem_with
 from ledger.client import LedgerClient
 from ledger.core.checkpoint import read as read_checkpoint
 from ledger.core.journal import CorruptJournal, Entry
+from ledger.core.orders import Order
+from ledger.core.refusals import Rejected
 from ledger.export.flat import Verified, verify
 from verifier_actors.core.audit import IllegalMove
 
@@ -82,7 +85,11 @@ def open_ledger(ledger: str, ca_file: str | None = None) -> Ledger:
 def check_file(
     journal: Path, key: str, *, since: Path | None = None, draws: bool = False
 ) -> CheckedFile:
-    """Verify a flat journal. Raises `UsageError`, or `OperationError` that names the fault."""
+    """Verify a flat journal. Raises `UsageError`, or `OperationError` that names the fault.
+
+    `draws`: also check that settlement admits each order, and that the network's evidence follows
+    from the journal before it.
+    """
     try:
         public = bytes.fromhex(key)
         data = journal.read_bytes()
@@ -90,6 +97,9 @@ def check_file(
     except (OSError, ValueError) as error:
         raise UsageError(f"cannot check {journal}: {error}") from None
     state = NetworkState()
+
+    def admitted(order: Order) -> Rejected | None:
+        return admit(state.settlement, order) if draws else None
 
     def follow(entry: Entry) -> None:
         for event in entry.events if draws else ():
@@ -102,7 +112,7 @@ def check_file(
         state.trail.fold(entry)
 
     try:
-        verified = verify(data, public, since=seen, follow=follow)
+        verified = verify(data, public, since=seen, admit=admitted, follow=follow)
     except CorruptJournal as error:
         raise OperationError(f"{journal} is not whole: {error}") from None
     state.journal = verified.journal

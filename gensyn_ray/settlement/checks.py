@@ -1,7 +1,8 @@
 """Checks recorded evidence of the network against the journal before it.
 
 Anyone with the journal can check every batch, draw, referee call and ruling. The network chooses
-only the time of each; its content follows from the journal.
+only the time of each; its content follows from the journal. `admission.admit` checks the orders of
+other parties.
 """
 
 from gensyn_ray.domain.evidence import Batch, Draw, RefereeCall, Ruling

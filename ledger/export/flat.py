@@ -20,7 +20,7 @@ from gensyn_ray.domain.signing import SigningKey
 from ledger.core import checkpoint as checkpoints
 from ledger.core import invariants
 from ledger.core.checkpoint import Checkpoint
-from ledger.core.journal import CorruptJournal, Duplicate, Entry, Journal, parse_entry
+from ledger.core.journal import Admit, CorruptJournal, Duplicate, Entry, Journal, parse_entry
 from ledger.core.refusals import Rejected
 
 HEADER = b"gensyn-ray journal v1\n"
@@ -52,12 +52,14 @@ def verify(
     public_key: bytes,
     *,
     since: Checkpoint | None = None,
+    admit: Admit | None = None,
     follow: Callable[[Entry], None] | None = None,
 ) -> Verified:
-    """Check a flat journal from its first byte to its last. `follow` gets each valid entry.
+    """Check a flat journal from its first byte to its last.
 
-    `since`: a checkpoint that the journal must continue. Raises `CorruptJournal` with the first
-    problem.
+    `since`: a checkpoint that the journal must continue. `admit`: rules outside the ledger's core
+    that each order has to pass. `follow` gets each valid entry. Raises `CorruptJournal` with the
+    first problem.
     """
     lines, head, note = _split(data, public_key)
     if head.size != len(lines):
@@ -75,7 +77,7 @@ def verify(
         entry = parse_entry(line)
         if entry.time_ms < (entries[-1].time_ms if entries else 0):
             raise CorruptJournal(f"time runs backwards at entry {entry.index}")
-        _check_decision(journal, entry)
+        _check_decision(journal, entry, admit)
         journal.apply(entry)
         entries.append(entry)
         if follow is not None:
@@ -107,8 +109,8 @@ def _split(data: bytes, public_key: bytes) -> tuple[list[bytes], Checkpoint, str
     return body.split(b"\n"), head, note
 
 
-def _check_decision(journal: Journal, entry: Entry) -> None:
-    again = journal.propose(entry.envelope, entry.time_ms)
+def _check_decision(journal: Journal, entry: Entry, admit: Admit | None) -> None:
+    again = journal.propose(entry.envelope, entry.time_ms, admit)
     if isinstance(again, Rejected):
         raise CorruptJournal(f"entry {entry.index} should have been refused: {again.reason}")
     if isinstance(again, Duplicate):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from gensyn_ray.domain.evidence import Batch, Draw, Ruling
 from gensyn_ray.domain.signing import SigningKey
+from gensyn_ray.settlement.admission import admit
 from gensyn_ray.settlement.checks import problem_with
 from gensyn_ray.settlement.state import Settlement
 from gensyn_ray.testnet.simulator.network import DEPOSIT_MICRO, NAME, PRICE_MICRO, RESERVE_MICRO
@@ -48,7 +49,12 @@ def verified_entries(world: "Simulation", path: Path) -> list[Entry]:
             assert problem_with(settlement, event, entry.time_ms) == ""
         settlement.fold(entry.events, entry.time_ms)
 
-    return export.verify(path.read_bytes(), key.public, follow=follow).entries
+    return export.verify(
+        path.read_bytes(),
+        key.public,
+        admit=lambda order: admit(settlement, order),
+        follow=follow,
+    ).entries
 
 
 def check_rulings(world: "Simulation", entries: list[Entry]) -> None:
