@@ -25,23 +25,30 @@ class Drawn:
         self._rng = Rng("numerics-example", *seed)
 
     def whole(self, low: int, high: int) -> int:
+        """An integer n, low <= n <= high."""
         return low + int(self._rng.raw(1)[0] % np.uint64(high - low + 1))
 
     def choose(self, *options: Any) -> Any:
+        """One of the options."""
         return options[self.whole(0, len(options) - 1)]
 
     def shape(self, low: int = 0, high: int = 4) -> tuple[int, ...]:
+        """A shape of `low` to `high` dimensions. One size in ten comes from a list that includes 0
+        and 1."""
         return tuple(
             self.choose(0, 1, 2, 3, 5, 8, 17) if self.whole(0, 9) == 0 else self.whole(1, 12)
             for _ in range(self.whole(low, high))
         )
 
     def tensor(self, shape: tuple[int, ...], spread: float | None = None) -> torch.Tensor:
+        """A float32 tensor of any strides. With `spread`, uniform values within +-spread. Without
+        it, values of a random kind of `KINDS`."""
         kind = "spread" if spread is not None else self.choose(*KINDS)
         values = _values(self._rng, kind, math.prod(shape), spread or 4.0)
         return _strided(self, torch.from_numpy(values).reshape(shape))
 
     def integers(self, shape: tuple[int, ...], high: int) -> torch.Tensor:
+        """An int64 tensor, 0 <= value < high."""
         return self._rng.integers(shape, high)
 
 

@@ -72,8 +72,8 @@ def canonical(
     table = _table(BITS[precision], version, backend)
     outer = _Mode.current()
     if outer is not None:
-        # The operators inside an inner mode's implementations would go to the outer mode. The inner
-        # context therefore replaces the table of the outer mode.
+        # A nested context replaces the table of the outer mode. With two modes, the operators that
+        # the inner mode's implementations call would go to the outer mode.
         with outer.replaced(table, observer):
             yield
         return

@@ -111,6 +111,7 @@ class AdamW(_Canonical):
         )
 
     def kept(self, group: dict[str, Any]) -> tuple[str, ...]:
+        """The moments, which start as zeros."""
         return ("exp_avg", "exp_avg_sq")
 
     def update(
@@ -122,6 +123,7 @@ class AdamW(_Canonical):
         step: int,
         fresh: bool,
     ) -> None:
+        """Apply `gensyn::adamw_`, with the bias corrections of this step."""
         beta1, beta2 = group["betas"]
         self.run(
             params,
@@ -170,6 +172,7 @@ class SGD(_Canonical):
         )
 
     def kept(self, group: dict[str, Any]) -> tuple[str, ...]:
+        """The momentum buffer, if there is momentum."""
         return ("momentum_buffer",) if group["momentum"] else ()
 
     def update(
@@ -181,6 +184,7 @@ class SGD(_Canonical):
         step: int,
         fresh: bool,
     ) -> None:
+        """Apply `gensyn::sgd_`. Without momentum, no buffer is read or written."""
         buffers = [state["momentum_buffer"] for state in states] if group["momentum"] else params
         # As in torch, the first step sets the buffer to the gradient, without dampening.
         dampening = 0.0 if fresh else group["dampening"]
@@ -216,6 +220,7 @@ class Lion(_Canonical):
         super().__init__(params, {"lr": lr, "betas": betas, "weight_decay": weight_decay})
 
     def kept(self, group: dict[str, Any]) -> tuple[str, ...]:
+        """The moving average of the gradient."""
         return ("exp_avg",)
 
     def update(
@@ -227,6 +232,7 @@ class Lion(_Canonical):
         step: int,
         fresh: bool,
     ) -> None:
+        """Apply `gensyn::lion_`."""
         averages = [state["exp_avg"] for state in states]
         decay = 1.0 - group["lr"] * group["weight_decay"]
         self.run(params, grads, averages, group["lr"], *group["betas"], decay)

@@ -54,6 +54,7 @@ class _Decoder(nn.Module):
         self.head = nn.Linear(32, 20)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Logits of the next token at each position."""
         batch, length = tokens.shape
         x = self.embed(tokens) + self.place(torch.arange(length))
         heads = self.attend(self.before(x)).reshape(batch, length, 12, 8).transpose(1, 2)
@@ -105,6 +106,7 @@ class _Recurrent(nn.Module):
         self.head = nn.Linear(12, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """One logit per sequence."""
         return self.head(self.cell(x)[0][:, -1]).squeeze(1)
 
 

@@ -20,7 +20,7 @@ from workloads.numerics.kernels.primitives.cache import SourceLocator
 config: Any = numba_config
 _LOCATORS = (
     f"{SourceLocator.__module__}.{SourceLocator.__name__}",
-    "InTreeCacheLocator",  # of kernels that are not in this package
+    "InTreeCacheLocator",  # for kernels outside this package
     "UserWideCacheLocator",
 )
 config.CACHE_LOCATOR_CLASSES = ",".join(_LOCATORS)
