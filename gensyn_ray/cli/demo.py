@@ -188,7 +188,7 @@ def _report(
 
 
 def _winner(task: str, receipts: list[SegmentReceipt]) -> dict[str, Any]:
-    """How many of the winner's segments stand, and how many of those were replayed."""
+    """Number of the winner's segments that are not void, and of those with the outcome ACCEPT."""
     mine = [one for one in receipts if one.slot.split("/")[1] == task and not one.void]
     replayed = sum(one.outcome == "ACCEPT" for one in mine)
     return {"task": task, "segments": len(mine), "replayed": replayed}

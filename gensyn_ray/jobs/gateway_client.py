@@ -17,8 +17,8 @@ TRANSFER_S = 600.0
 def ask(answer: Any, *, timeout_s: float = ANSWER_S) -> Any:
     """The value of a control actor's answer.
 
-    `answer`: what the actor's `remote` call gave. Raises `Unreachable` if the actor died or the
-    connection is lost, and `Refused` if the value is a refusal."""
+    `answer`: the return value of the actor's `remote` call. Raises `Unreachable` if the actor died
+    or the connection is lost, and `Refused` if the value is a refusal."""
     try:
         value: Any = ray.get(answer, timeout=timeout_s)
     except (RayActorError, GetTimeoutError, ConnectionError) as error:

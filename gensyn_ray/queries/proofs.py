@@ -91,7 +91,7 @@ def entry(log: Log, parameters: Parameters) -> Any:
 
 
 def consistency(log: Log, parameters: Parameters) -> Any:
-    """That the head continues the log of `first` entries."""
+    """Proof that the head continues the log of `first` entries."""
     first = _number(parameters, "first")
     if not 0 < first <= log.size:
         raise NoSuchThing(f"the log has {log.size} entries")

@@ -64,7 +64,7 @@ def default_parameters(reserve_micro: int) -> Parameters:
 
 
 def prepare(home: Path, config: Config, secrets: Secrets) -> None:
-    """Write a new network's configuration and secrets, readable by their owner alone."""
+    """Write a new network's configuration and secrets, readable by their owner only."""
     home.mkdir(parents=True, exist_ok=True)
     for name, record in (("config.json", config), ("secrets.json", secrets)):
         path = home / name

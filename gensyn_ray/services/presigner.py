@@ -114,8 +114,8 @@ class Links:
         self._blobs = Blobs(Bucket(address))
         self._clearing = threading.Lock()
         self._whole: set[str] = set()
-        """States that were read and found whole. Reading a large state takes longer than a client
-        waits; the client's next request is answered at once."""
+        """States that were read and match their digests. Reading a large state takes longer than a
+        client waits; the client's next request is answered at once."""
         self.data_of = lru_cache(MANIFESTS)(self._data_of)
         """Digests of the objects that a manifest names. Raises `Missing` if it is not stored."""
 

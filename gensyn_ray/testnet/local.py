@@ -140,12 +140,12 @@ class LocalNetwork:
 
     @property
     def address(self) -> str:
-        """Where Ray's head listens."""
+        """The address of Ray's head."""
         return f"{self._ip}:{self._port}"
 
     @property
     def client_address(self) -> str:
-        """Where the head serves Ray Client: for machines that are no node of the cluster."""
+        """The address of the head's Ray Client server, for machines outside the cluster."""
         return f"ray://{self._ip}:{self._client_port}"
 
     @property

@@ -99,7 +99,7 @@ def stop_all(children: Sequence[Child]) -> None:
 
 
 def free_port(wanted: int = 0) -> int:
-    """`wanted` if it is free, any free port for 0. Raises `UsageError`.
+    """The port `wanted` if it is free; for 0 any free port. Raises `UsageError`.
 
     Ports from 10001 to 19999 are Ray's own, for its workers and clients.
     """

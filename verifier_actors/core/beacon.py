@@ -40,5 +40,5 @@ def link_of(seed: bytes, length: int, index: int) -> bytes:
 
 
 def follows(link: bytes, previous: bytes) -> bool:
-    """Whether `link` is the one to show after `previous`."""
+    """Whether `link` comes after `previous` in the order of revealing: it hashes to `previous`."""
     return hashlib.sha256(link).digest() == previous

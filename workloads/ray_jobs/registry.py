@@ -47,7 +47,7 @@ def driver_env() -> dict[str, str]:
 
 
 def result_files() -> tuple[str, ...]:
-    """How the names of those Ray files begin that clients may fetch."""
+    """Name prefixes of the Ray files that clients may fetch."""
     return tuple(prefix for kind in KINDS for prefix in kind.result_files)
 
 

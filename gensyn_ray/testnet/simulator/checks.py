@@ -112,7 +112,7 @@ def check_pay(world: "Simulation", entries: list[Entry]) -> None:
 
 
 def check_balances(world: "Simulation", entries: list[Entry]) -> None:
-    """Every account holds what the job's end and the slashes say, to the micro-credit."""
+    """Every account holds the amount that the job's end and the slashes give, exactly."""
     released, caught = _released_micro(world, entries)
     listed = {one["id"]: one for one in world.network.read("operators")}
     for operator in world.operators.all:

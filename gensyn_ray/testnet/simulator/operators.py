@@ -19,7 +19,7 @@ from ledger.core.refusals import Reason
 
 
 class Behaviour(Protocol):
-    """What an operator claims about a segment."""
+    """An operator's claims about segments."""
 
     @property
     def is_honest(self) -> bool:

@@ -64,8 +64,8 @@ class KindRequest(ABC):
 
     `name`: the kind's own. `job_kinds`: the values of `kind` in job files and in `OpenJob` that
     such a job can have. `tables`: the names in a job file that this kind reads; the first one
-    selects the kind. `outcome`: its `Outcome` class. `result_files`: how the names of the Ray files
-    begin that `Outcome.grid` needs. `driver_env`: environment variables of a driver's process."""
+    selects the kind. `outcome`: its `Outcome` class. `result_files`: name prefixes of the Ray files
+    that `Outcome.grid` needs. `driver_env`: environment variables of a driver's process."""
 
     __slots__ = ()
 

@@ -36,7 +36,7 @@ REFUSED_WAIT_S = 2.0
 Tune's next attempt starts on another node."""
 JUDGED_POLL_S = 0.5
 JUDGED_POLLS = 240
-"""How often an attempt with nothing left to compute asks whether the last segment is judged."""
+"""Interval at which an attempt without further segments asks whether the last one is judged."""
 
 
 class Agent(Protocol):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """How a model is trained in rounds.
+    """The settings of a training in rounds.
 
     `rounds`: how many. `steps`: inner steps of a round, for a worker of the faster half. `bits`:
     for each number of a pseudo-gradient, 8 or 32. `outer_lr`, `outer_momentum`: of the outer step.

@@ -37,7 +37,7 @@ class _Worker:
     speed: float = 0.0
     """Measured inner steps per second, with the commitment; 0 before the first measurement."""
     task: str = ""
-    """The task that it runs."""
+    """The task that the worker runs."""
 
 
 @dataclass(slots=True, kw_only=True)

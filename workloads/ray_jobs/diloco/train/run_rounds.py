@@ -94,7 +94,8 @@ def _drive(rounds: Rounds, fit: "_Fit", exchange: Any, context: JobContext) -> N
                 raise ProgramFailed(errors[-1])
             time.sleep(POLL_S)
     finally:
-        # Also after an error: workers that still wait would keep their nodes from the next job.
+        # This also runs after an error: a worker that still waits would block its node for the next
+        # job.
         ray.get(exchange.post.remote({}, True))
         fit.join(END_S)
 

@@ -25,7 +25,7 @@ from workloads.ray_jobs.kind.context import Driver
 
 
 class Judgement(Enum):
-    """What to do with a trial that is held at its end."""
+    """The decision about a trial that is held at its end."""
 
     WAIT = auto()
     """It has segments that are not judged, or the search is not over."""
@@ -49,7 +49,7 @@ class _Trial:
     held: bool = False
     judged: bool = False
     fully_audited: bool = False
-    """Whether the full audit was asked for."""
+    """Whether the full audit was requested."""
 
     @property
     def task(self) -> str:
@@ -134,7 +134,7 @@ class Gate:
         self._driver.start_task(spec, trial=trial_id, attempt=trial.attempt)
 
     def check(self, trial_id: str, result: Mapping[str, Any], leaf: Any, receipt: Any) -> str:
-        """Why Tune must not see this result; empty if its receipt proves exactly these metrics.
+        """The reason to reject a result; empty if its receipt proves exactly these metrics.
 
         `leaf`, `receipt`: JSON values from a node, not trusted. A node sends an empty receipt if
         the real one was lost with a node or a driver. Then the leaf must be the authority's last
@@ -199,7 +199,7 @@ class Gate:
         return None if trial is None else trial.values
 
     def judge(self, names: list[str], *, is_idle: bool, is_over: bool) -> dict[str, Judgement]:
-        """What to do with each of these held trials.
+        """The decision about each of these held trials.
 
         `is_idle`: no trial runs, so open batches may be flushed. `is_over`: the search has no more
         trials to start. Only then the leading trials get their full audit, and all are released.
@@ -233,7 +233,7 @@ class Gate:
         return Judgement.KEEP
 
     def _leaders_stand(self, names: list[str], tasks: Mapping[str, TaskRow]) -> bool:
-        """Whether every segment of each leading trial is audited. Asks for the full audit if not.
+        """Whether every segment of each leading trial is audited. Requests the full audit if not.
 
         Trials that share the best value all lead: Tune may report any one of them as the best."""
         values = {name: found for name in names if (found := self.values(name)) is not None}

@@ -1,4 +1,4 @@
-"""Where a search's first trials wait for each other, without a process of its own.
+"""The start barrier of a search's first trials. It has no process of its own.
 
 Arrivals are keys in a small store that all nodes of a cluster share (Ray's internal one).
 """

@@ -50,7 +50,7 @@ class _Visible:
 
 
 class GatedScheduler(TrialScheduler):
-    """Decides what the user's scheduler decides, on acknowledged results alone.
+    """Decides like the user's scheduler, on acknowledged results only.
 
     `is_over`: ends the whole search, for instance when the budget is spent. (A stopper of Tune's
     cannot do this: Tune restores an old copy of it.) `monotonic_s`: a clock in seconds.

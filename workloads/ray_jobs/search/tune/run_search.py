@@ -146,7 +146,7 @@ def _keep_environment_here() -> None:
 
 
 def _at_once(tune_config: tune.TuneConfig) -> int:
-    """How many trials can start together. At least one: volunteers may join later."""
+    """Number of trials that can start together. At least one: volunteers may join later."""
     nodes = sum(
         node["Alive"] and VOLUNTEER.items() <= node["Labels"].items() for node in ray.nodes()
     )
@@ -155,7 +155,7 @@ def _at_once(tune_config: tune.TuneConfig) -> int:
 
 
 def has_saved_run(storage: tuple[fs.FileSystem, str], job: str) -> bool:
-    """Whether an earlier driver of the job left a whole state of Tune's with trials in it.
+    """Whether an earlier driver of the job left a complete state of Tune with trials in it.
 
     A driver can die while it writes the state."""
     filesystem, root = storage
