@@ -1,4 +1,4 @@
-"""https between a real server and the ledger's client, with certificates made on the spot."""
+"""https between a real server and the ledger's client, with new certificates."""
 
 import datetime
 import ipaddress
@@ -22,7 +22,7 @@ from tests.kits.service_kit import ScriptedBackend, envelope
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """Files of a certificate that signs itself, and of its key."""
+    """Files of a self-signed certificate and of its key."""
 
     certificate: str
     key: str

@@ -1,4 +1,4 @@
-"""The drawings in the ledger's README are those of its tables."""
+"""The diagrams in the ledger's README match its tables."""
 
 from pathlib import Path
 

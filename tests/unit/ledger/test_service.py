@@ -1,7 +1,6 @@
-"""The HTTP service around hand-written `submit` and `read`: status codes, bounds, batches, ends.
+"""The HTTP service around fakes of `submit` and `read`: status codes, bounds, batches, ends.
 
-Plain questions go through Starlette's client; what depends on who waits at the same moment goes
-through the application on one event loop.
+Simple requests use Starlette's client. Tests of concurrency call the application on one event loop.
 """
 
 import asyncio
@@ -43,7 +42,7 @@ async def running(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
 
 
 def soon(work: Callable[[], Awaitable[None]]) -> None:
-    """Run to the end, or fail rather than hang."""
+    """Run a coroutine to its end, with a time limit."""
 
     async def bounded() -> None:
         await asyncio.wait_for(work(), PATIENCE_S)
@@ -221,7 +220,7 @@ def test_a_reading_that_is_too_long_is_not_given(
 
 
 class Parts:
-    """A body of unknown length that counts how much of it was asked for."""
+    """A body of unknown length that counts its read parts."""
 
     def __init__(self, *, count: int, size: int) -> None:
         self._count = count
@@ -240,7 +239,7 @@ def assert_too_large(response: Any) -> None:
     assert response.headers["connection"] == "close"
 
 
-# -- health, metrics, what machines may know ---------------------------------------------------
+# -- health, metrics, documentation ------------------------------------------------------------
 
 
 def test_health_says_how_long_the_journal_is(fake: ScriptedBackend) -> None:
@@ -321,7 +320,7 @@ def test_every_route_says_what_it_may_answer(fake: ScriptedBackend) -> None:
 
 
 def metrics(client: TestClient) -> dict[str, float]:
-    """What `/metrics` says, without the prefix that every name has."""
+    """Name without the common prefix -> value, from `/metrics`."""
     response = client.get("/metrics")
     assert response.headers["content-type"].startswith("text/plain")
     found: dict[str, float] = {}

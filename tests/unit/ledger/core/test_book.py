@@ -1,4 +1,4 @@
-"""What a command does when it is sent again, and what a job does to the books, start to end."""
+"""The book: repeated commands, the postings of a job from start to end, and invariants."""
 
 import copy
 from collections.abc import Callable
@@ -70,7 +70,7 @@ SET = parameters()
 OP_A, OP_B = accounts.available(party_of("op-a")), accounts.available(party_of("op-b"))
 
 
-# -- sending again ---------------------------------------------------------------------------
+# -- repeated commands -----------------------------------------------------------------------
 
 
 def test_the_same_envelope_again_is_answered_with_its_first_place() -> None:
@@ -153,7 +153,7 @@ def test_an_entry_out_of_its_place_is_not_folded() -> None:
         kit.journal.apply(wrong)
 
 
-# -- what is accepted ------------------------------------------------------------------------
+# -- accepted commands -----------------------------------------------------------------------
 
 
 def test_opening_a_job_puts_its_budget_into_escrow() -> None:
@@ -475,12 +475,12 @@ def test_a_cheat_is_released_nothing_when_the_job_closes() -> None:
     assert memos(entry) == ["release", "release stake", "refund"]
     assert available(kit, "op-a") == 500
     assert available(kit, "op-b") == 500 + PRICE_MICRO
-    # The honest one is paid, and until the slash is given out the submitter bears what it cost.
+    # The honest operator is paid. The submitter bears that until the slash is distributed.
     assert available(kit, "submitter") == 10_000 - PRICE_MICRO
     kit.clock.advance(SET.appeal_ms)
     entry = kit.accept("network", "network", DistributeSlash(operator=party_of("op-a")))
     assert memos(entry) == ["make good", "jackpot share", "burn"]
-    # Every segment's price came back: one forfeited, one made good.
+    # The price of each segment returned: one was forfeited, one was refunded from the slash.
     assert available(kit, "submitter") == 10_000
     assert invariants.check(kit.journal.book) == []
 
@@ -503,11 +503,11 @@ def test_what_a_cheat_of_one_job_earned_in_another_goes_back_to_its_submitter() 
     assert invariants.check(kit.journal.book) == []
 
 
-# -- the checks that watch the books ---------------------------------------------------------
+# -- invariants ------------------------------------------------------------------------------
 
 
 def with_everything() -> CouncilKit:
-    """Books in which each check has something to watch, folded afresh."""
+    """New books with material for each check."""
     kit = copy.copy(shared_kit())
     kit.journal = Journal()
     for entry in kit.entries:

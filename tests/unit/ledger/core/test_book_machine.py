@@ -1,4 +1,4 @@
-"""Random commands, right and wrong, in any order: the books hold after every one of them."""
+"""Random commands, valid and invalid, in any order: the invariants hold after each of them."""
 
 from dataclasses import replace
 from typing import Any
@@ -79,7 +79,7 @@ amounts = st.one_of(
 
 
 class Books(RuleBasedStateMachine):
-    """A few jobs and operators; wrong arguments are as welcome as right ones."""
+    """A few jobs and operators. Arguments may be wrong."""
 
     @initialize()
     def found(self) -> None:
@@ -128,7 +128,7 @@ class Books(RuleBasedStateMachine):
         then=st.sampled_from(["wait", "pay", "pay", "refuse"]),
     )
     def work(self, name: str, job: str, task: str, count: int, then: str) -> None:
-        """What an honest operator does, on a task that is theirs to work on, if any is."""
+        """An honest operator takes the next step of one of its tasks, if it has any."""
         entry = self.job(job)
         if entry is None or entry.closed or task not in entry.tasks:
             return
@@ -276,7 +276,7 @@ class Books(RuleBasedStateMachine):
 
     @rule(name=people, amount=small, key=treasury_keys)
     def propose(self, name: str, amount: int, key: str) -> None:
-        """Nobody approves at once."""
+        """A proposal without an immediate approval."""
         deposit = Deposit(party=party_of(name), amount_micro=amount)
         self.send(key, "treasury", deposit, alone=True)
 
@@ -348,7 +348,7 @@ class Books(RuleBasedStateMachine):
             if paid:
                 self.kit.settle(job_id, paid)
 
-    # -- what holds --------------------------------------------------------------------------
+    # -- invariants --------------------------------------------------------------------------
 
     @invariant()
     def the_books_hold(self) -> None:
@@ -384,14 +384,14 @@ class Books(RuleBasedStateMachine):
             slashed = known.slashed_micro if known else 0
             assert free + reserved + unbonding + slashed == self.bonded[name]
 
-    # -- help --------------------------------------------------------------------------------
+    # -- helpers -----------------------------------------------------------------------------
 
     @property
     def book(self) -> Book:
         return self.kit.journal.book
 
     def send(self, name: str, role: str, command: Command, *, alone: bool = False) -> Answer:
-        """Send; what is refused must have changed nothing. A second key of the treasury agrees."""
+        """Send a command. A refused one must change nothing. A second treasury key approves."""
         before, size = self.kit.balances(), len(self.kit.journal.tree)
         answer = self.kit.send(name, role, command)
         if not isinstance(answer, Entry):
@@ -419,7 +419,7 @@ class Books(RuleBasedStateMachine):
         return self.book.parties[self.operator_of(slot)].tombstoned
 
     def stake_that_answers(self, party: str, job: str) -> int:
-        """What a slash takes now: all that is reserved, or what is left of it after the job."""
+        """The present amount of a slash: the reserved stake, or its rest after the job."""
         entry = self.book.jobs[job]
         if not entry.closed:
             return self.kit.balance(accounts.reserved_stake(party, job))

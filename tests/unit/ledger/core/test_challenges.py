@@ -1,4 +1,4 @@
-"""Challenges: the bond, what stands still while one is open, how it ends; and the jackpot."""
+"""Challenges: the bond, the effects of an open challenge, its end; and the jackpot."""
 
 import pytest
 
@@ -153,7 +153,7 @@ def test_a_bond_of_nothing_moves_nothing() -> None:
     assert kit.journal.book.jobs["job-1"].challenges == 0
 
 
-# -- what stands still -----------------------------------------------------------------------
+# -- effects of an open challenge ------------------------------------------------------------
 
 
 def test_challenged_pay_is_not_released_and_other_pay_is() -> None:

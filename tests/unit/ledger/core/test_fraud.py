@@ -1,4 +1,4 @@
-"""Proven fraud: what a slash takes, when and to whom it is given out, and how it is undone."""
+"""Proven fraud: amounts of a slash, its distribution, and its reversal."""
 
 from collections.abc import Callable
 from typing import Any
@@ -292,7 +292,7 @@ def test_nobody_loses_more_than_backed_the_job_in_which_they_cheated() -> None:
     assert held(kit, "job-1", "op-a") == RESERVE_MICRO
 
 
-# -- giving it out ---------------------------------------------------------------------------
+# -- distribution ----------------------------------------------------------------------------
 
 
 def test_a_slash_is_held_until_the_appeal_is_over_and_the_job_is_closed() -> None:
@@ -426,7 +426,7 @@ def test_a_spoilt_segment_whose_own_operator_was_caught_later_is_not_made_good()
     kit.clock.advance(SET.appeal_ms)
     for name in ("op-a", "op-b"):
         assert memos(distribute(kit, name)) == ["jackpot share", "burn"]
-    # Both prices came back from holdback when op-b was caught.
+    # The slash of op-b returned both prices from the holdback.
     assert available(kit, "submitter") == 10_000
 
 
@@ -480,7 +480,7 @@ def test_where_nobody_reported_the_reporters_share_is_burnt() -> None:
     kit = closed_kit()
     kit.slash("job-1", "op-a", FIRST)
     kit.clock.advance(SET.appeal_ms)
-    # 90 are left after the refund of the cheat's own pay.
+    # The refund of the cheat's own pay leaves 90.
     assert [amount for _, _, amount, _ in moves(distribute(kit))] == [10, 36, 54]
 
 
@@ -493,7 +493,7 @@ def test_the_settings_of_the_day_on_which_it_is_given_out_count() -> None:
     assert memos(distribute(kit)) == ["make good", "burn"]
 
 
-# -- undoing it ------------------------------------------------------------------------------
+# -- reversal --------------------------------------------------------------------------------
 
 
 def test_a_slash_that_was_wrong_is_reversed_while_the_job_is_open() -> None:
@@ -668,19 +668,19 @@ Evidence = Callable[[Kit], ReportEquivocation]
 
 
 def leaves(kit: Kit, *answers: Leaf, name: str = "op-a") -> dict[str, str]:
-    """A commitment with leaves as given, whatever its root."""
+    """A signed commitment with these leaves and no valid root."""
     return kit.sign(name, "operator", Commit(root="", leaves=list(answers))).to_json()
 
 
 def raw_leaves(kit: Kit, *answers: Any) -> dict[str, str]:
-    """A signed commitment of values that need not spell leaves."""
+    """A signed commitment of values that may be no leaves."""
     body = canonical.decode(kit.sign("op-a", "operator", Commit(root="", leaves=[])).body)
     data = canonical.encode({**body, "arguments": {"root": "", "leaves": list(answers)}})
     return Envelope(body=data, signature=key_of("op-a").sign(signing.COMMAND, data)).to_json()
 
 
 def with_body_of(kit: Kit, value: dict[str, str]) -> dict[str, str]:
-    """The signature of one answer under the body of another."""
+    """An answer with the signature of another."""
     return {**signed_answer(kit, "op-a", FIRST, state_after="a"), "signature": value["signature"]}
 
 
@@ -766,7 +766,7 @@ NOT_PROOF: dict[Reason, dict[str, Evidence]] = {
 
 
 def elsewhere(kit: Kit, state_after: str = "a", **header: str) -> dict[str, str]:
-    """An answer that is given in another network."""
+    """An answer in another network."""
     answer = commit(leaf_of(FIRST, "op-a", state_after=state_after))
     return kit.sign("op-a", "operator", answer, **header).to_json()
 

@@ -1,4 +1,4 @@
-"""Every reason to refuse a command, and which is given where several hold."""
+"""All reasons to refuse a command, and their precedence."""
 
 from typing import Any
 
@@ -100,7 +100,7 @@ SET = parameters()
 
 
 def raw(kit: Kit, **changes: Any) -> Envelope:
-    """A signed body with fields as given; a field that is `...` is left out."""
+    """A signed body with these fields. A field that is `...` is left out."""
     body = canonical.decode(kit.sign("op-a", "operator", Bond(amount_micro=1)).body)
     body = {name: item for name, item in {**body, **changes}.items() if item is not ...}
     data = canonical.encode(body)
@@ -108,7 +108,7 @@ def raw(kit: Kit, **changes: Any) -> Envelope:
 
 
 def raw_commit(leaf: Any) -> Attempt:
-    """A commitment, under the right root, of a value that need not spell a leaf."""
+    """A commitment with a correct root, of a value that may be no leaf."""
     root = merkle.root_of([canonical.encode(leaf)]).hex()
     arguments = {"root": root, "leaves": [leaf]}
     return lambda kit: kit.submit(raw(kit, operation="Commit", arguments=arguments))
@@ -133,7 +133,7 @@ def with_head(head: str) -> Attempt:
 
 
 def approving(name: str) -> Attempt:
-    """Agree to the proposal that waits."""
+    """Approve the waiting proposal."""
     return lambda kit: kit.send(
         name, "treasury", Approve(proposal=next(iter(kit.journal.book.proposals)))
     )
@@ -579,7 +579,7 @@ REFUSALS: dict[Reason, dict[str, Attempt]] = {
 }
 
 OF_SETTLEMENT = {Reason.NO_VERIFIER, Reason.WRONG_PREDECESSOR}
-"""Reasons that are given above this core, by `admit`."""
+"""Reasons of `admit`, which is above this core."""
 
 
 # -- refusals --------------------------------------------------------------------------------

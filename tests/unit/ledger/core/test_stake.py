@@ -1,4 +1,4 @@
-"""Parties and their stake: who they are, what they put up, how it comes back, and jail."""
+"""Parties and their stake: deposits, bonds, unbonding and jail."""
 
 import pytest
 
@@ -65,7 +65,7 @@ def jail(kit: Kit, for_ms: int, name: str = "op-a") -> None:
     kit.accept("network", "network", command)
 
 
-# -- in and out ------------------------------------------------------------------------------
+# -- deposits, withdrawals -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("role", ["operator", "verifier", "submitter"])
@@ -194,7 +194,7 @@ def test_what_is_over_matures_together_and_the_rest_later() -> None:
 
 
 def test_a_longer_unbonding_before_a_shorter_one_holds_it_up() -> None:
-    """They mature oldest first, so new settings never let the younger one overtake."""
+    """Unbondings mature oldest first, so new settings do not let a younger one overtake."""
     kit = kit_with_parties()
     unbond(kit, 10)
     shorter = SetParameters(parameters=parameters(unbonding_ms=1_040_000))

@@ -1,4 +1,4 @@
-"""Founding a network, and what several keys of its treasury must agree on."""
+"""Founding a network, and the commands that several treasury keys must approve."""
 
 import functools
 import itertools
@@ -60,7 +60,7 @@ DEPOSIT = Deposit(party=party_of("op-a"), amount_micro=7)
 
 
 def council() -> CouncilKit:
-    """Two keys of three must agree; op-a and op-b have joined, and op-a has 1,000."""
+    """A 2-of-3 treasury. op-a and op-b have joined, and op-a has 1,000 micro-credits."""
     kit = CouncilKit()
     kit.join("op-a", "operator", deposit_micro=1_000)
     kit.join("op-b", "operator")
@@ -69,7 +69,7 @@ def council() -> CouncilKit:
 
 @functools.cache
 def shared_council() -> CouncilKit:
-    """One for all that is refused."""
+    """One kit for all refused commands."""
     return council()
 
 
@@ -78,7 +78,7 @@ def approve(kit: Kit, name: str, proposal: str) -> Answer:
 
 
 def with_a_full_treasury(kit: Kit) -> Kit:
-    """A lost bond is what fills it."""
+    """Fill the treasury with the bond of a lost challenge."""
     kit.commit("op-a", FIRST)
     kit.accept("submitter", "submitter", open_challenge("d-1", FIRST))
     lost = ResolveChallenge(challenge="d-1", upheld=False, reason="idle")

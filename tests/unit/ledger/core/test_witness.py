@@ -1,4 +1,4 @@
-"""Cosigned checkpoints and the witness: what continues is cosigned, and nothing else ever."""
+"""Cosigned checkpoints and the witness, which cosigns only logs that continue the seen one."""
 
 import base64
 import hashlib
@@ -27,7 +27,7 @@ ALICE, BOB = key_of("alice"), key_of("bob")
 WITNESSES = {"alice.example/w": ALICE.public, "bob.example/w": BOB.public}
 NOW_S = 1_700_000_000
 
-# A head of a public log with its witnesses' cosignatures, and the published key of one of them.
+# A head of a public log, its witnesses' cosignatures, and the published key of one witness.
 PUBLIC_NOTE = """\
 arche2025h1.staging.ct.transparency.dev
 1432088532
@@ -69,7 +69,7 @@ def note_of(size: int, tree: MerkleTree = LOG, key: SigningKey = NETWORK) -> str
 
 
 def note_by(*names: str, size: int = 3) -> str:
-    """A note that the witnesses of these names have cosigned, one second after another."""
+    """A note cosigned by these witnesses, one second apart."""
     note = note_of(size)
     for later, name in enumerate(names):
         note = checkpoint.cosign(note, name=f"{name}.example/w", key=key_of(name), time_s=1 + later)
@@ -81,7 +81,7 @@ def alice(seen: Checkpoint | None = None) -> Witness:
 
 
 def cosigned(witness: Witness, note: str, proof: Sequence[bytes] = (), now_s: int = NOW_S) -> str:
-    """The note that the witness gives back; it has to."""
+    """The cosigned note. The witness must cosign."""
     answer = witness.cosign(note, proof, now_s)
     assert isinstance(answer, Cosigned)
     assert answer.seen == checkpoint.read(note, NETWORK.public)
@@ -89,7 +89,7 @@ def cosigned(witness: Witness, note: str, proof: Sequence[bytes] = (), now_s: in
 
 
 def changed(data: bytes, at: int) -> list[bytes]:
-    """The data with other bytes at one place."""
+    """Copies of the data with another byte at one place."""
     others = {data[at] ^ 1, data[at] ^ 0x80, ord("A"), ord("0"), ord("\n"), ord(" ")} - {data[at]}
     return [data[:at] + bytes([other]) + data[at + 1 :] for other in others]
 
@@ -252,7 +252,7 @@ def test_every_byte_of_the_networks_part_counts() -> None:
 
 
 def test_no_changed_byte_makes_another_cosignature() -> None:
-    """Either the note is refused, or the witness whose name or key was changed is not counted."""
+    """The note is refused, or the changed witness does not count."""
     data = note_by("alice", "bob").encode()
     whole = checkpoint.cosigners(data.decode(), WITNESSES)
     assert len(whole) == 2
@@ -411,7 +411,7 @@ def test_a_head_of_another_log_is_refused() -> None:
 
 
 def test_the_first_reason_that_holds_is_given() -> None:
-    """Each of these notes has its own fault and every later one that it can have."""
+    """Each note has its own fault and all possible faults of later checks."""
     witness = alice(seen=head_of(20))
     bad_proof = [bytes(32)]
     notes: list[tuple[str, Refusal]] = [

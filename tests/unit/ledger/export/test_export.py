@@ -1,4 +1,4 @@
-"""The flat journal: whole it verifies, and no change to any of it goes unnoticed."""
+"""The flat journal: a whole file verifies, and `verify` detects every change."""
 
 import functools
 import re
@@ -36,7 +36,7 @@ PUBLIC = KEY.public
 
 
 def history(kit: Kit) -> Kit:
-    """Some sixty entries: two jobs, work, evidence, pay, a slash, a job that is closed."""
+    """About sixty entries: two jobs, segments, evidence, pay, a slash, a closed job."""
     kit.join("op-cheat", "operator", deposit_micro=300, bond_micro=200)
     kit.open_job("job-1", "task-0", "task-1", "task-2")
     for number in range(5):
@@ -67,7 +67,7 @@ def lines_of(one: Kit) -> list[bytes]:
 
 
 def flat(lines: Sequence[bytes], key: SigningKey = KEY, origin: str = "testnet") -> bytes:
-    """The bytes of a flat journal under a checkpoint that `key` signs."""
+    """The bytes of a flat journal with a checkpoint that `key` signed."""
     head = Checkpoint(origin=origin, size=len(lines), root=root_of(lines))
     body = HEADER + b"".join(line + b"\n" for line in lines) + b"\n"
     return body + checkpoints.sign(head, key).encode()
@@ -79,7 +79,7 @@ def whole() -> bytes:
 
 
 def with_lines(data: bytes, lines: Sequence[bytes]) -> bytes:
-    """The same file with other lines, and the checkpoint that it had."""
+    """The file with other lines and its old checkpoint."""
     _, _, note = data.partition(b"\n\n")
     return HEADER + b"".join(line + b"\n" for line in lines) + b"\n" + note
 
@@ -131,7 +131,7 @@ def test_a_line_gives_its_entry_back() -> None:
 
 
 def another_digit(byte: int) -> int:
-    """A printable character that stands where this byte stood, and looks as if it belonged."""
+    """A plausible other printable character: a digit for a digit, else a letter."""
     if chr(byte).isdigit():
         return ord("0") + (byte - ord("0") + 1) % 10
     return ord("a") if byte != ord("a") else ord("b")
@@ -237,7 +237,7 @@ def test_a_checkpoint_of_another_journal_is_noticed() -> None:
 
 
 def with_another_amount(lines: Sequence[bytes]) -> list[bytes]:
-    """The last payment in the journal is ten times as high."""
+    """The journal with the last payment ten times as high."""
     changed = list(lines)
     at = max(index for index, line in enumerate(lines) if b'"memo":"earn"' in line)
     old, new = (f'"amount_micro":"{amount}"'.encode() for amount in (PRICE_MICRO, 100))

@@ -1,4 +1,4 @@
-"""The beancount file: `bean-check` accepts it, agrees with the book, and misses no micro-credit."""
+"""The beancount file: `bean-check` accepts it, gets the book's balances, and detects changes."""
 
 import re
 import subprocess
@@ -61,13 +61,13 @@ def bean_check(text: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 def problems(text: str) -> list[str]:
-    """What beancount finds wrong."""
+    """The errors that beancount finds."""
     _, errors, _ = loader.load_string(text)
     return [error.message for error in errors]
 
 
 def balances_micro(text: str) -> dict[str, int]:
-    """What beancount computes for our accounts, without what lies below them."""
+    """Account -> balance by beancount, without the accounts below it."""
     loaded, errors, _ = loader.load_string(text)
     assert not errors
     found: dict[str, int] = {}
@@ -80,7 +80,7 @@ def balances_micro(text: str) -> dict[str, int]:
 
 
 def legs_of(one: Transaction) -> Iterator[tuple[str, int, str, str]]:
-    """Account, micro-credits, memo and slot of a transaction's legs."""
+    """(account, micro-credits, memo, slot) of each posting of a transaction."""
     for leg in one.postings:
         assert leg.units is not None
         assert leg.units.number is not None
@@ -90,7 +90,7 @@ def legs_of(one: Transaction) -> Iterator[tuple[str, int, str, str]]:
 
 
 def moved(*amounts: tuple[str, str, int], memo: str = "test", slot: str = "") -> list[Entry]:
-    """The first entry of a journal, as if it had moved these amounts."""
+    """The first entry of a journal, with these postings."""
     events = [
         Moved(debit=debit, credit=credit, amount_micro=amount_micro, memo=memo, slot=slot)
         for debit, credit, amount_micro in amounts
@@ -170,7 +170,7 @@ def test_every_account_is_asserted_the_day_after_the_last_entry() -> None:
 
 
 def one_more(text: str, amount: re.Match[str]) -> str:
-    """The same text with this amount one micro-credit higher."""
+    """The text with this amount one micro-credit higher."""
     digits = amount[0].replace(".", "")
     raised = f"{int(digits) + 1:07d}"
     return text[: amount.start()] + f"{raised[:-6]}.{raised[-6:]}" + text[amount.end() :]
@@ -287,11 +287,11 @@ def test_an_account_may_lie_below_another() -> None:
     }
 
 
-# -- text from strangers -----------------------------------------------------------------------
+# -- text from users ---------------------------------------------------------------------------
 
 
 def hostile_books(text: str) -> str:
-    """Books in which all text that could be a stranger's is this text."""
+    """Books in which all text from users is this text."""
     entry = moved(("external", "treasury", 1), memo=text, slot=text)[0]
     header = replace(entry.header, operation=text, network=text)
     return beancount_text([replace(entry, header=header)])

@@ -1,4 +1,4 @@
-"""The Parquet files: what is read back is what the book says, and strictly typed."""
+"""The Parquet files: their rows equal the book and are strictly typed."""
 
 import tracemalloc
 from collections import Counter
@@ -37,7 +37,7 @@ def read(folder: Path, name: str) -> Any:
 
 
 def sums_micro(table: Any, column: str) -> dict[str, int]:
-    """Exact sums of the amounts by the values of a column."""
+    """Value of a column -> exact sum of the amounts."""
     exact = pc.cast(table["amount_micro"], pa.decimal128(38))
     by_value = table.set_column(table.schema.get_field_index("amount_micro"), "micro", exact)
     rows = by_value.group_by(column).aggregate([("micro", "sum")]).to_pylist()
@@ -45,7 +45,7 @@ def sums_micro(table: Any, column: str) -> dict[str, int]:
 
 
 def with_moments(record: Any) -> dict[str, Any]:
-    """A record as Parquet gives it back."""
+    """A record as a row of a Parquet file."""
     return {
         name: EPOCH + timedelta(milliseconds=value) if name in ("time_ms", "settled_ms") else value
         for name, value in asdict(record).items()
@@ -140,7 +140,7 @@ def test_sums_are_the_books_balances(folder: Path) -> None:
 
 
 def test_operators_earnings_are_one_group_by(folder: Path) -> None:
-    """The example of the module's docstring."""
+    """The example in the module's docstring."""
     table = read(folder, "receipts")
     earned = table.group_by("operator").aggregate([("amount_micro", "sum")])
     assert dict(zip(*(column.to_pylist() for column in earned.columns), strict=True)) == {
@@ -184,7 +184,7 @@ def test_a_file_says_which_network_it_is_of(folder: Path, name: str) -> None:
     assert about[b"entries"] == str(len(kit().entries)).encode()
 
 
-# -- piece by piece ----------------------------------------------------------------------------
+# -- row groups --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("rows", [1, 7, 1_000])
@@ -199,7 +199,7 @@ def test_the_size_of_row_groups_changes_nothing_else(
 
 
 def many(count: int) -> Iterator[Entry]:
-    """The first movement of the journal, again and again."""
+    """The first posting of the journal, repeated."""
     entry = next(entry for entry in kit().entries if list(postings([entry])))
     return (replace(entry, index=index) for index in range(count))
 
