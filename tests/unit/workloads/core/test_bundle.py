@@ -96,13 +96,13 @@ def test_a_program_in_a_file_has_one_digest() -> None:
     assert bundle_of(small_programs.Small).digest != bundle_of(small_programs.Adam).digest
 
 
-def test_a_program_in_a_file_travels_as_its_file() -> None:
+def test_the_bundle_of_a_program_in_a_file_has_the_whole_file() -> None:
     bundle = bundle_of(small_programs.Adam)
     assert bundle.entry == "Adam"
     assert bundle.source == Path(small_programs.__file__).read_text()
 
 
-def test_a_bundle_survives_the_journey_as_json() -> None:
+def test_a_bundle_survives_json() -> None:
     bundle = bundle_of(Digits)
     again = from_json(Bundle, json.loads(canonical.encode(to_json(bundle))))
     assert again == bundle
@@ -134,7 +134,7 @@ def test_the_versions_of_imported_libraries_are_recorded() -> None:
         assert libraries[name] == metadata.version(name).split("+")[0]
 
 
-def test_a_build_tag_is_no_part_of_a_version() -> None:
+def test_a_version_has_no_build_tag() -> None:
     assert "+" not in bundle_of(small_programs.Small).libraries["torch"]
     assert torch.__version__.startswith(TORCH)
 
@@ -185,7 +185,7 @@ def test_a_nested_program_is_refused() -> None:
             bundle_of(program)
 
 
-def test_a_program_whose_source_nobody_has_is_refused() -> None:
+def test_a_program_without_readable_source_is_refused() -> None:
     code = (
         f"exec({HEAD!r})\n"
         "from workloads.core.bundle import bundle_of\n"

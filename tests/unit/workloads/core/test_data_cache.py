@@ -72,7 +72,7 @@ def read_all(cache: DataCache, store: Fetched) -> None:
     assert data.files("model") == {"a": b"a" * 10}
 
 
-def test_what_a_task_does_to_its_data_no_other_task_sees(store: Fetched) -> None:
+def test_changes_of_a_task_to_its_data_do_not_reach_other_tasks(store: Fetched) -> None:
     cache, program = DataCache(), Owner()
     for _ in range(3):
         data, digest = cache.get(spec_of(), program, store)
@@ -95,7 +95,7 @@ def test_a_shard_is_fetched_once_for_all_its_groups_and_all_tasks(store: Fetched
     assert len(store.fetched) == len(set(store.fetched)) == 3
 
 
-def test_bytes_are_kept_only_while_there_is_room(
+def test_the_size_of_cached_bytes_is_limited(
     store: Fetched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shard, file = (len(data) for data in store._prepared.blobs.values())
@@ -116,7 +116,7 @@ def test_damaged_bytes_are_not_kept() -> None:
     assert [fetch(digest) for _ in range(3)] == [b"damaged", b"whole", b"whole"]
 
 
-def test_sets_of_many_jobs_do_not_pile_up(store: Fetched) -> None:
+def test_the_number_of_cached_data_sets_is_limited(store: Fetched) -> None:
     cache, program = DataCache(), Owner()
     bundles = [str(number) for number in range(data_cache.KEPT_SETS + 1)]
     for bundle in (*bundles, bundles[-1], bundles[0]):

@@ -29,7 +29,7 @@ def small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dataset, "CACHED_GROUPS", 2)
 
 
-def test_the_same_rows_have_one_name_and_others_another() -> None:
+def test_the_digest_depends_on_the_rows() -> None:
     names = {
         prepare({"train": table(40)}).manifest.digest,
         prepare({"train": table(40)}).manifest.digest,
@@ -42,7 +42,7 @@ def test_the_same_rows_have_one_name_and_others_another() -> None:
 
 
 @pytest.mark.usefixtures("small_groups")
-def test_every_row_is_kept_once_whatever_the_cuts() -> None:
+def test_every_row_is_stored_once() -> None:
     data = opened(prepare({"train": table(95), "test": table(7)}))
     assert (len(data["train"]), len(data["test"])) == (95, 7)
     batches = list(data["train"].batches(4))
@@ -68,7 +68,7 @@ def test_a_draw_follows_from_its_stream_and_meets_every_row() -> None:
 
 
 @pytest.mark.usefixtures("small_groups")
-def test_only_what_is_drawn_from_is_fetched() -> None:
+def test_a_draw_fetches_only_its_shard() -> None:
     prepared = prepare({"train": table(300)})
     fetched: list[str] = []
 
@@ -109,7 +109,7 @@ def test_a_split_without_rows_is_named() -> None:
         split.draw(Rng("x"), 5)
 
 
-def test_what_cannot_be_prepared_says_why() -> None:
+def test_data_that_cannot_be_prepared_are_refused_with_the_cause() -> None:
     with pytest.raises(UsageError, match="split 'test' has no rows"):
         prepare({"train": table(3), "test": table(0)})
     with pytest.raises(UsageError, match="'x' of the split 'train' holds nulls"):
@@ -118,7 +118,7 @@ def test_what_cannot_be_prepared_says_why() -> None:
         prepare({"train": table(3), "test": pa.table({"x": [1]})})
 
 
-def test_what_is_asked_for_and_not_there_says_what_is() -> None:
+def test_a_missing_part_is_refused_with_the_existing_ones() -> None:
     data = opened(prepare({"train": table(3)}, {"model/config.json": b"{}"}))
     with pytest.raises(BadData, match="no split 'valid', only train"):
         data["valid"]

@@ -46,7 +46,7 @@ def test_a_pseudo_gradient_keeps_its_shape(shape: tuple[int, ...]) -> None:
     assert not same.any()
 
 
-def test_only_8_and_32_bits() -> None:
+def test_other_widths_than_8_and_32_bits_are_refused() -> None:
     with pytest.raises(ValueError, match="8 or 32"):
         diloco.pseudo_gradient({}, {}, 4)
 
@@ -87,7 +87,7 @@ def test_equal_ends_with_rate_1_and_no_momentum_are_taken_over() -> None:
 
 
 @pytest.mark.parametrize("weights", [[], [0], [3, -1]])
-def test_weights_that_are_none_are_refused(weights: list[int]) -> None:
+def test_invalid_weights_are_refused(weights: list[int]) -> None:
     state = globals_of(drawn(0, 2))
     start = diloco.parameters_of(state)
     gradients = [diloco.pseudo_gradient(start, start, 32) for _ in weights]
@@ -180,7 +180,7 @@ def test_inner_steps_store_their_pseudo_gradient_and_nothing_of_the_optimizer() 
     assert one.segments_done == 1
 
 
-def test_specs_travel() -> None:
+def test_specs_survive_json() -> None:
     for part in (
         {"inner_steps": InnerSteps(steps=3, first_step=6, bits=8)},
         {

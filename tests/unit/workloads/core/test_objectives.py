@@ -15,7 +15,7 @@ def test_with_one_objective_all_that_share_the_best_value_lead() -> None:
     assert leaders({}, {"loss": "max"}) == []
 
 
-def test_with_two_objectives_only_who_is_beaten_in_both_falls() -> None:
+def test_with_two_objectives_only_candidates_beaten_in_both_do_not_lead() -> None:
     values = {
         "exact": {"accuracy": 0.9, "size": 900.0},
         "small": {"accuracy": 0.7, "size": 10.0},
@@ -32,7 +32,7 @@ def test_with_two_objectives_only_who_is_beaten_in_both_falls() -> None:
         st.text(max_size=3), st.fixed_dictionaries({"a": NUMBERS, "b": NUMBERS}), min_size=1
     )
 )
-def test_whoever_is_best_in_an_objective_leads_and_the_rest_are_beaten(
+def test_the_best_of_each_objective_leads_and_only_beaten_ones_do_not(
     values: dict[str, dict[str, float]],
 ) -> None:
     front = leaders(values, {"a": "max", "b": "min"})

@@ -114,7 +114,7 @@ def test_steps_taken_one_by_one_are_the_segment() -> None:
     assert runner.finish().state_after == live(small_programs.Dropout, 1)[0].state_after
 
 
-def test_what_is_handed_out_does_not_change_when_training_goes_on() -> None:
+def test_a_returned_state_does_not_change_in_later_training() -> None:
     for program in small_programs.ALL:
         runner = fresh(program)
         first = runner.run_segment()
@@ -131,7 +131,7 @@ def test_a_loaded_state_is_not_written_to() -> None:
         assert state_digest(first.state) == first.state_after
 
 
-def test_a_state_says_how_far_the_run_is_and_under_which_key() -> None:
+def test_a_state_has_the_step_and_the_random_key() -> None:
     runner = fresh(small_programs.Small)
     assert runner.segments_done == 0
     computed = runner.run_segment()
@@ -142,7 +142,7 @@ def test_a_state_says_how_far_the_run_is_and_under_which_key() -> None:
     assert other.segments_done == 1
 
 
-def test_the_rest_of_torchs_random_state_does_not_count() -> None:
+def test_torchs_global_random_state_does_not_matter() -> None:
     runner, digests = fresh(small_programs.Dropout), live(small_programs.Dropout, 2)
     runner.run_segment()
     torch.rand(17)

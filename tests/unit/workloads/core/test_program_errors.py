@@ -23,7 +23,7 @@ def _program(file: str) -> Callable[[], object]:
     return scope["step"]
 
 
-def test_only_the_programs_own_frames_are_told() -> None:
+def test_the_message_has_only_frames_of_the_program() -> None:
     with pytest.raises(ProgramFailed) as caught, told_to_its_author("<mine>"):
         _program("<mine>")()
     lines = str(caught.value).splitlines()
@@ -33,7 +33,7 @@ def test_only_the_programs_own_frames_are_told() -> None:
     assert all("<mine>" in line for line in frames)
 
 
-def test_an_error_outside_of_the_programs_source_is_told_without_frames() -> None:
+def test_the_message_of_an_error_outside_of_the_program_has_no_frames() -> None:
     with pytest.raises(ProgramFailed) as caught, told_to_its_author("<mine>"):
         raise ValueError("the metric 'loss' is nan: it cannot be committed")
     assert str(caught.value) == (
@@ -41,12 +41,12 @@ def test_an_error_outside_of_the_programs_source_is_told_without_frames() -> Non
     )
 
 
-def test_the_networks_own_refusals_are_not_the_programs() -> None:
+def test_errors_of_this_package_pass_unchanged() -> None:
     with pytest.raises(Refused), told_to_its_author("<mine>"):
         raise Refused("budget exhausted")
 
 
-def test_a_message_is_cut_and_travels_pickled() -> None:
+def test_a_long_message_is_cut_and_survives_pickling() -> None:
     with pytest.raises(ProgramFailed) as caught, told_to_its_author("<mine>"):
         raise ValueError("x" * 100_000)
     copy = pickle.loads(pickle.dumps(caught.value))

@@ -32,7 +32,7 @@ def size(tasks: int, segments: int, at_once: int = 100, reference_s: float = 2.0
         (3, 5, 9, (2.0, 1.0), 10.0),  # two by the faster one
     ],
 )
-def test_without_churn_the_end_is_a_sum(
+def test_without_churn_the_end_is_the_sum_of_the_times(
     tasks: int, segments: int, at_once: int, speeds: tuple[float, ...], seconds: float
 ) -> None:
     assert finish_s(size(tasks, segments, at_once), Pool(speeds=speeds), RNG) == seconds
@@ -46,7 +46,7 @@ def test_the_cost_is_exact_and_the_cloud_is_asked_for_the_same_seconds() -> None
     assert found.p50_s == found.p90_s == 16.0
 
 
-def test_nodes_that_leave_make_the_end_later_and_may_take_it_away() -> None:
+def test_churn_delays_the_end_or_prevents_it() -> None:
     steady = quote(size(8, 10), Pool(speeds=(1.0,) * 6), 1)
     restless = quote(size(8, 10), Pool(speeds=(1.0,) * 6, mean_stay_s=120.0), 1)
     hopeless = quote(size(8, 10), Pool(speeds=(1.0,) * 6, mean_stay_s=1.0), 1)
@@ -74,7 +74,7 @@ def test_no_end_is_earlier_than_the_work_allows(
         assert end_s <= job.total_s / min(speeds) * (1 + 1e-9)
 
 
-def test_stays_that_go_on_count_too() -> None:
+def test_stays_of_present_nodes_count() -> None:
     assert mean_stay_s([]) == math.inf
     assert mean_stay_s([(100.0, False)]) == math.inf
     assert mean_stay_s([(100.0, True), (300.0, False), (200.0, True)]) == 300.0

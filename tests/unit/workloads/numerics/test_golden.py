@@ -179,7 +179,7 @@ def test_tensors_survive_json_with_their_strides(x: torch.Tensor) -> None:
     assert calls.digest(again) == calls.digest(x)
 
 
-def test_digests_tell_zeros_apart_and_nans_not() -> None:
+def test_digests_distinguish_zeros_and_not_nans() -> None:
     zeros = [calls.digest(torch.tensor([zero])) for zero in (0.0, -0.0)]
     assert zeros[0] != zeros[1]
     quiet = torch.tensor([0x7FC00000, -0x400000, 0x7FC00001], dtype=torch.int32)

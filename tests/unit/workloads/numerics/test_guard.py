@@ -60,7 +60,7 @@ def test_a_broken_rule_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("asked_again")
-def test_a_check_that_failed_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_check_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as broken:
         broken.setitem(guard.RULES, "water to be wet", lambda: False)
         with pytest.raises(guard.UnfitMachine):
@@ -99,7 +99,7 @@ def test_threads_that_were_started_while_flushing_are_noticed(start: str) -> Non
         assert "denormal numbers" in done.stdout
 
 
-def test_the_torn_triple_tells_one_rounding_from_two() -> None:
+def test_the_fma_check_distinguishes_one_rounding_from_two() -> None:
     a, b, c = guard._TORN
     assert a * b + c == 0.0
     assert Fraction(a) * Fraction(b) + Fraction(c) == Fraction(1, 2**54)

@@ -309,6 +309,6 @@ def test_gradients_are_clipped_by_value(foreach: bool | None) -> None:
         lambda p: SGD(p, momentum=0.9, dampening=0.1, nesterov=True),
     ],
 )
-def test_senseless_numbers_are_refused(build: Build) -> None:
+def test_invalid_hyperparameters_are_refused(build: Build) -> None:
     with pytest.raises(ValueError, match=r"negative|beta|Nesterov"):
         build(_weights())

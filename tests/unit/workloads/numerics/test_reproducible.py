@@ -103,7 +103,7 @@ def store_state(store: ProgramStore) -> str:
     return digest
 
 
-def test_a_verifier_that_lacks_the_version_finds_nothing_out() -> None:
+def test_a_verifier_without_the_version_gives_no_verdict() -> None:
     store = ProgramStore(small_programs.Small, lr=0.2, numerics="reproducible/v999/highest")
     assert replay(request(store), store, DataCache()) == UNAVAILABLE_RESULT
 
@@ -113,7 +113,7 @@ def test_an_operator_without_a_definition_fails_every_replay_alike() -> None:
     assert replay(request(store), store, DataCache()) == "failed: NonCanonicalOperator"
 
 
-def test_threads_are_one_in_pinned_mode_alone_and_given_back() -> None:
+def test_only_pinned_mode_sets_one_thread_and_restores_the_number() -> None:
     torch.set_num_threads(2)
     with arithmetic(PINNED):
         assert torch.get_num_threads() == 1

@@ -89,7 +89,7 @@ def test_a_machine_that_breaks_a_rule_is_told_which(
     assert self_test.run(folder).failures == ["UnfitMachine: denormal numbers are flushed to zero"]
 
 
-def test_flushed_denormals_fail_in_earnest(folder: Path) -> None:
+def test_a_process_that_flushes_denormals_fails(folder: Path) -> None:
     if not torch.set_flush_denormal(True):
         pytest.skip("this processor cannot flush denormals")
     try:
@@ -111,6 +111,6 @@ def test_a_node_is_tested_in_its_own_environment() -> None:
     assert default.reproducible.seconds < 120
 
 
-def test_a_self_test_that_breaks_off_says_so() -> None:
+def test_a_crashed_self_test_is_reported() -> None:
     with pytest.raises(OperationError, match="broke off"):
         node_in({"PYTHONHOME": "/nonexistent"})

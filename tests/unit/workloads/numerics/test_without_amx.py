@@ -92,7 +92,7 @@ def test_what_is_not_finite_is_refused_wherever_it_stands(
             run(*tensors, torch.zeros(1, 2, 9), 0.0, False, bits=20)
 
 
-def test_keys_with_fewer_heads_are_the_definitions_to_refuse() -> None:
+def test_keys_with_fewer_heads_are_left_to_the_definition() -> None:
     drawn = Tame("grouped", 1)
     q, k = drawn.tensor((1, 4, 5, 8)), drawn.tensor((1, 2, 5, 8))
     forward = definitions()[TILED[-2]]

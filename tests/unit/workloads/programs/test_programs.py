@@ -120,6 +120,6 @@ def test_a_missing_column_is_named() -> None:
         run.run_segment()
 
 
-def test_a_loss_that_is_no_number_is_not_committed() -> None:
+def test_a_loss_that_is_not_finite_is_not_committed() -> None:
     with pytest.raises((NotANumber, ValueError), match=r"NaN|nan|infinity"):
         start("fashion mlp", lr=1e30).run_segment()

@@ -193,7 +193,7 @@ def test_from_a_job_file_to_a_result(tmp_path: Path) -> None:
     ("members", "said"),
     [("0", "a member at least"), ('"2"', "ensemble.members: Expected `int`, got `str`")],
 )
-def test_its_mistakes_are_named(tmp_path: Path, members: str, said: str) -> None:
+def test_mistakes_in_its_section_are_named(tmp_path: Path, members: str, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         read(tmp_path, members)
 

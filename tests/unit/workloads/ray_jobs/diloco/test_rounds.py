@@ -269,7 +269,7 @@ def test_a_bad_pseudo_gradient_that_was_applied_takes_the_run_back() -> None:
     assert run.driver.parts["r001.1.w0"][0] == {"global": "state of r000.merge"}
 
 
-def test_an_outer_step_that_is_ruled_bad_is_computed_again() -> None:
+def test_a_rejected_outer_step_is_computed_again() -> None:
     run = Run("a", "b")
     run.look()
     run.driver.acknowledge("r000.merge")
@@ -325,7 +325,7 @@ def test_one_inflated_speed_does_not_raise_the_usual_speed() -> None:
         assert steps.steps == 100
 
 
-def test_a_worker_whose_program_raised_is_another_one_from_then_on() -> None:
+def test_a_worker_whose_program_raised_returns_as_a_new_worker() -> None:
     exchange = Exchange()
     for rank, name in enumerate(("a", "b")):
         exchange.enter(name, rank, 2)
@@ -334,7 +334,7 @@ def test_a_worker_whose_program_raised_is_another_one_from_then_on() -> None:
     assert exchange.assignment("c") == (None, False), "it gets tasks under its new id"
 
 
-def test_the_first_of_a_group_wait_for_the_rest_but_not_for_ever() -> None:
+def test_the_first_workers_of_a_group_wait_a_limited_time_for_the_others() -> None:
     now_s = 0.0
     exchange, group = Exchange(), GroupStart(lambda: now_s)
 

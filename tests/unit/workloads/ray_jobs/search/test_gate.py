@@ -281,7 +281,7 @@ def test_a_changed_config_is_a_new_task_and_ends_the_old(gate: Gate, driver: Fak
     assert report(gate, "a", make_leaf(task="t000.2", attempt=0)) == ""
 
 
-def test_a_config_travels_as_plain_numbers(driver: FakeDriver) -> None:
+def test_a_config_is_stored_as_plain_numbers(driver: FakeDriver) -> None:
     gate = make_gate(driver)
     gate.started("a", {"lr": np.float64(0.5), "width": np.int64(4), "name": "x"})
     gate.started("a", {"lr": 0.5, "width": 4, "name": "x"})
@@ -327,7 +327,7 @@ def test_a_judged_trial_is_kept_until_the_search_is_over(gate: Gate, driver: Fak
     ("mode", "second", "leader"),
     [("max", 0.6, "t001"), ("max", 0.4, "t000"), ("min", 0.4, "t001"), ("min", 0.6, "t000")],
 )
-def test_only_who_leads_at_the_end_is_audited_whole(
+def test_only_the_leading_trial_gets_a_full_audit(
     driver: FakeDriver, mode: str, second: float, leader: str
 ) -> None:
     gate = make_gate(driver, accuracy=mode)
@@ -344,7 +344,7 @@ def test_only_who_leads_at_the_end_is_audited_whole(
     assert judge(gate, "a", "b", idle=True, over=True) == [RELEASE, RELEASE]
 
 
-def test_with_two_objectives_everyone_on_the_front_is_audited_whole(driver: FakeDriver) -> None:
+def test_with_two_objectives_all_trials_of_the_front_get_a_full_audit(driver: FakeDriver) -> None:
     gate = make_gate(driver, accuracy="max", loss="min")
     ends = {"a": (0.9, 2.0), "b": (0.5, 1.0), "c": (0.4, 3.0), "d": (0.9, 4.0)}
     for trial in ends:
@@ -365,7 +365,7 @@ def test_a_result_without_one_of_the_objectives_does_not_pass(driver: FakeDriver
     assert "no size" in report(gate, "a", make_leaf())
 
 
-def test_all_who_share_the_best_value_are_audited_whole(driver: FakeDriver) -> None:
+def test_all_trials_with_the_best_value_get_a_full_audit(driver: FakeDriver) -> None:
     gate = make_gate(driver)
     tasks = {"a": "t000", "b": "t001", "c": "t002"}
     for trial in tasks:
@@ -382,7 +382,9 @@ def test_all_who_share_the_best_value_are_audited_whole(driver: FakeDriver) -> N
     assert judge(gate, *tasks, idle=True, over=True) == [RELEASE] * 3
 
 
-def test_when_the_leader_falls_it_runs_again_and_the_next_is_audited(driver: FakeDriver) -> None:
+def test_a_rejected_leader_runs_again_and_the_next_gets_a_full_audit(
+    driver: FakeDriver,
+) -> None:
     gate = make_gate(driver)
     for trial in ("a", "b"):
         gate.started(trial, CONFIG)
@@ -422,7 +424,7 @@ def test_an_idle_job_has_its_last_segments_drawn_once(gate: Gate, driver: FakeDr
     assert driver.audits == [("flush",)]
 
 
-def test_nothing_is_read_when_nobody_is_held(gate: Gate, driver: FakeDriver) -> None:
+def test_nothing_is_read_without_held_trials(gate: Gate, driver: FakeDriver) -> None:
     assert gate.judge([], is_idle=True, is_over=True) == {}
     assert driver.audits == []
 
@@ -477,12 +479,12 @@ def test_the_next_driver_goes_on_with_the_authoritys_tasks(driver: FakeDriver) -
     ]
 
 
-def test_a_first_driver_finds_nothing_to_go_on_with(driver: FakeDriver) -> None:
+def test_a_first_driver_restores_nothing(driver: FakeDriver) -> None:
     make_gate(driver).resume()
     assert driver.asked == []
 
 
-def test_what_trials_wait_for_is_remembered_unless_they_were_started_since(
+def test_a_restored_gate_holds_the_trials_that_were_not_restarted(
     gate: Gate, driver: FakeDriver
 ) -> None:
     gate.started("b", CONFIG)

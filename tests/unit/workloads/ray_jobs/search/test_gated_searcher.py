@@ -37,7 +37,7 @@ def searched(inner: OptunaSearch, known: dict[str, dict[str, float]]) -> Any:
     return inner._ot_study
 
 
-def test_a_searcher_with_metrics_of_its_own_hears_all_of_them() -> None:
+def test_a_searcher_with_its_own_metrics_gets_all_of_them() -> None:
     metrics = {"metric": ["accuracy", "size"], "mode": ["max", "min"]}
     inner = OptunaSearch(sampler=RandomSampler(seed=1), **metrics)
     known = {
@@ -50,7 +50,7 @@ def test_a_searcher_with_metrics_of_its_own_hears_all_of_them() -> None:
     assert [one.values for one in study.best_trials] == [[0.9, 90.0], [0.5, 5.0]]
 
 
-def test_a_searcher_without_metrics_hears_the_one_that_is_shown() -> None:
+def test_a_searcher_without_metrics_gets_the_first_objective() -> None:
     known = {"a": {"accuracy": 0.5}, "b": {"accuracy": 0.75}}
     study = searched(OptunaSearch(sampler=RandomSampler(seed=1)), known)
     assert study.best_value == 0.75

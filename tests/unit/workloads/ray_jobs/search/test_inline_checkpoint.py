@@ -16,7 +16,7 @@ from workloads.ray_jobs.search.tune.inline_checkpoint import (
 REFERENCE = {"trial": "a1", "task": "t000", "state": "5a" * 32}
 
 
-def test_it_arrives_as_it_was() -> None:
+def test_a_checkpoint_survives_a_move() -> None:
     checkpoint = pickle.loads(pickle.dumps(inline_checkpoint(REFERENCE)))
     with checkpoint.as_directory() as folder:
         assert read_inline_checkpoint(folder) == REFERENCE
@@ -24,7 +24,7 @@ def test_it_arrives_as_it_was() -> None:
         assert read_inline_checkpoint(folder) == REFERENCE
 
 
-def test_the_path_alone_gives_it_again() -> None:
+def test_the_path_alone_restores_a_checkpoint() -> None:
     assert len(inline_checkpoint(REFERENCE).path) < 255, "some file systems take no longer names"
     with inline_checkpoint_at(inline_checkpoint(REFERENCE).path).as_directory() as folder:
         assert read_inline_checkpoint(folder) == REFERENCE
@@ -32,14 +32,14 @@ def test_the_path_alone_gives_it_again() -> None:
         inline_checkpoint_at("checkpoint_000001")
 
 
-def test_two_at_a_time_are_not_mixed_up() -> None:
+def test_two_open_checkpoints_are_separate() -> None:
     one, other = inline_checkpoint(REFERENCE), inline_checkpoint({**REFERENCE, "state": "6b" * 32})
     with one.as_directory() as first, other.as_directory() as second:
         assert read_inline_checkpoint(first) == REFERENCE
         assert read_inline_checkpoint(second)["state"] == "6b" * 32
 
 
-def test_it_is_a_folder_with_one_file() -> None:
+def test_a_checkpoint_is_a_folder_with_one_file() -> None:
     checkpoint = inline_checkpoint(REFERENCE)
     filesystem = checkpoint.filesystem
     assert filesystem.get_file_info(checkpoint.path).type is fs.FileType.Directory
@@ -50,7 +50,7 @@ def test_it_is_a_folder_with_one_file() -> None:
         filesystem.open_input_stream("elsewhere/file")
 
 
-def test_dropping_it_does_no_harm_and_nothing_is_written() -> None:
+def test_deleting_a_checkpoint_is_harmless_and_writes_are_refused() -> None:
     checkpoint = inline_checkpoint(REFERENCE)
     checkpoint.filesystem.delete_dir(checkpoint.path)
     with checkpoint.as_directory() as folder:

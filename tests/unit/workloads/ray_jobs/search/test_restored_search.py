@@ -153,7 +153,7 @@ def test_a_restored_checkpoint_has_its_content_again() -> None:
         assert read_inline_checkpoint(folder) == {"trial": "1", "state": "5a"}
 
 
-def test_the_search_is_saved_before_a_new_trial_works_and_now_and_then() -> None:
+def test_the_search_is_saved_before_a_new_trial_runs_and_periodically() -> None:
     clock, trial = Clock(), trial_of("1")
     scheduler, controller = gated(FIFOScheduler(), clock=clock), FakeController(trial)
     scheduler.choose_trial_to_run(controller)
@@ -189,7 +189,7 @@ def test_trials_are_frozen_as_their_ids() -> None:
         load_scheduler(save_scheduler(scheduler), {})
 
 
-def test_a_scheduler_that_cannot_be_pickled_begins_afresh(
+def test_a_scheduler_that_cannot_be_pickled_starts_anew(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     class Odd(FIFOScheduler):

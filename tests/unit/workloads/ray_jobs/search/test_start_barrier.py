@@ -10,7 +10,7 @@ class Keys(set[str]):
         return sum(key.startswith(prefix) for key in self)
 
 
-def test_it_opens_when_as_many_actors_arrived_as_are_expected() -> None:
+def test_the_barrier_opens_when_all_expected_actors_have_arrived() -> None:
     keys, barrier = Keys(), StartBarrier(job="sweep-1", expected=2)
     barrier.arrive(keys, "a")
     barrier.arrive(keys, "a")
@@ -19,7 +19,7 @@ def test_it_opens_when_as_many_actors_arrived_as_are_expected() -> None:
     assert barrier.is_open(keys)
 
 
-def test_it_can_be_opened_without_the_missing() -> None:
+def test_the_barrier_can_be_opened_without_missing_actors() -> None:
     keys, barrier = Keys(), StartBarrier(job="sweep-1", expected=3)
     barrier.arrive(keys, "a")
     barrier.open(keys)

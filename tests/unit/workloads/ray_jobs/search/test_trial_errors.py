@@ -38,7 +38,7 @@ def test_a_trial_that_raises_is_given_up_after_some_starts(
     assert complaints.last == "mistake"
 
 
-def test_one_trial_alone_ends_no_search(tmp_path: Path) -> None:
+def test_one_failing_trial_does_not_end_the_search(tmp_path: Path) -> None:
     complaints = TrialErrors()
     trial = _trial(tmp_path, "t0", ProgramFailed("NaN"))
     for _ in range(3 * MAX_ERRORS):

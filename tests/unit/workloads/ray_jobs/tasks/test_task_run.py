@@ -201,7 +201,7 @@ def _finished_elsewhere() -> tuple[FakeAgent, MemoryStore, dict[str, Any]]:
     return FakeAgent(good=4, state=leaf.state_after, attempt=3), store, leaf
 
 
-def test_a_run_with_nothing_left_tells_its_end_again_once_it_is_judged() -> None:
+def test_a_finished_run_reports_its_end_again_once_it_is_judged() -> None:
     agent, store, leaf = _finished_elsewhere()
 
     class Judged(list[float]):
@@ -284,7 +284,7 @@ def test_a_task_whose_state_is_lost_fails_at_its_start() -> None:
         start(FakeAgent(good=1, state="f" * 64))
 
 
-def test_a_new_task_grows_from_the_state_of_another() -> None:
+def test_a_new_task_starts_from_the_state_of_another() -> None:
     store = make_store()
     parent = by_hand(2, TaskSpec(bundle=BUNDLE.digest, config={"lr": 0.9}, seed=3, task="t000"))[1]
     store.put_state(parent.state_after, parent.state)
@@ -298,7 +298,7 @@ def test_a_new_task_grows_from_the_state_of_another() -> None:
     assert int(store.get_state(done[-1].leaf.state_after)[STEP]) == 12
 
 
-def test_a_state_of_its_own_counts_more_than_one_to_grow_from() -> None:
+def test_a_task_prefers_its_own_state_to_that_of_another() -> None:
     store, computed = make_store(), by_hand(3)
     for one in computed:
         store.put_state(one.state_after, one.state)
@@ -438,7 +438,7 @@ def test_steps_that_are_no_longer_wanted_are_given_up_and_nothing_is_committed()
     assert agent.leaves == []
 
 
-def test_a_segment_given_up_ahead_does_not_take_the_one_before_with_it() -> None:
+def test_giving_up_the_segment_ahead_keeps_the_segment_before() -> None:
     agent, answers = FakeAgent(), [True] * small_programs.Small.steps_per_segment + [False]
     run = start(agent, is_wanted=lambda: answers.pop(0))
     assert run.advance().segments_done == 1
@@ -490,7 +490,7 @@ def start_raising(where: str, agent: FakeAgent) -> TaskRun:
 
 
 @pytest.mark.parametrize("where", ["load_data", "init", "evaluate"])
-def test_what_the_program_raises_is_told_with_its_own_frames(where: str) -> None:
+def test_an_error_of_the_program_is_reported_with_its_own_frames(where: str) -> None:
     with pytest.raises(ProgramFailed) as caught:
         start_raising(where, FakeAgent()).advance()
     told = str(caught.value)
