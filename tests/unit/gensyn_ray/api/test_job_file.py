@@ -34,7 +34,7 @@ mode = "max"
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.toml")), ids=lambda path: path.stem)
-def test_an_example_can_be_followed(path: Path) -> None:
+def test_each_example_is_valid(path: Path) -> None:
     spec = job_file.read(path)
     spec.check()
     assert spec.kind == path.stem.partition("-")[0]
@@ -75,7 +75,7 @@ def test_each_kind_needs_its_section(tmp_path: Path, kind: str, sections: str, s
         job_file.read(written(tmp_path, text))
 
 
-def test_a_finetuning_with_a_plan_is_shared(tmp_path: Path) -> None:
+def test_a_finetuning_with_a_plan_is_a_diloco_job(tmp_path: Path) -> None:
     text = EXAMPLES.joinpath("finetune-shared.toml").read_text()
     request = job_file.read(written(tmp_path, text)).request
     assert isinstance(request, DilocoRequest)
@@ -121,7 +121,7 @@ def test_a_mistake_is_named(tmp_path: Path, change: tuple[str, str], said: str) 
     assert str(path) in str(raised.value)
 
 
-def test_a_program_of_ones_own_lies_beside_the_file(tmp_path: Path) -> None:
+def test_a_users_program_is_read_from_beside_the_job_file(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("from tests.kits.small_programs import Small as Mine\n")
     spec = job_file.read(written(tmp_path, SWEEP.replace('"digits"', '"mine.py:Mine"')))
     assert spec.program.__name__ == "Small"

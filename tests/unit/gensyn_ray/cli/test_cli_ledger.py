@@ -190,7 +190,7 @@ def test_a_mistake_gets_one_clear_line(arguments: list[str], code: int, says: st
     assert len(error.strip().splitlines()) == 1, error
 
 
-def test_who_is_unknown_is_said_to_be_unknown(network: LocalNetwork, flat: Path) -> None:
+def test_an_unknown_party_is_reported(network: LocalNetwork, flat: Path) -> None:
     for command in ("balance", "why"):
         for source in sources(network, flat):
             code, _, error = run(command, "nobody", *source)

@@ -99,7 +99,7 @@ def test_the_roots_are_those_of_the_certificate_transparency_reference() -> None
         assert root_of(CT_LEAVES[:count]).hex() == root
 
 
-def test_nothing_has_the_hash_of_nothing() -> None:
+def test_the_empty_tree_has_the_hash_of_no_bytes() -> None:
     assert root_of([]) == EMPTY_ROOT == hashlib.sha256(b"").digest()
     assert MerkleTree().root() == EMPTY_ROOT
 

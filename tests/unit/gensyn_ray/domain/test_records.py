@@ -223,7 +223,7 @@ def test_a_record_comes_back_without_its_class_name(record: Any) -> None:
 
 
 @pytest.mark.parametrize("record", RECORDS, ids=name_of)
-def test_a_field_too_many_is_refused(record: Any) -> None:
+def test_an_unknown_field_is_refused(record: Any) -> None:
     for name in ("more", "type", ""):
         with pytest.raises(BadRecord, match="has no field"):
             records.from_json(type(record), {**records.to_json(record), name: 1})
@@ -263,13 +263,13 @@ def test_a_field_of_another_type_is_refused(record: Any) -> None:
         None,
     ],
 )
-def test_a_record_inside_a_record_is_checked_too(item: Any) -> None:
+def test_a_nested_record_is_checked(item: Any) -> None:
     with pytest.raises(BadRecord):
         records.from_json(commands.Settle, {"job": "job", "items": [item]})
 
 
 @pytest.mark.parametrize("item", [5, None, ["s"], {}])
-def test_what_stands_in_a_list_is_checked_too(item: Any) -> None:
+def test_records_in_a_list_are_checked(item: Any) -> None:
     value = {"job": "j", "operator": "o", "evidence": "e", "spoilt": ["s", item]}
     with pytest.raises(BadRecord):
         records.from_json(commands.Slash, value)
@@ -281,7 +281,7 @@ def test_a_record_of_no_known_kind_is_refused(name: Any) -> None:
         records.from_tagged((Sample,), {"type": name, "name": "a"})
 
 
-def test_a_record_that_does_not_say_its_kind_is_refused() -> None:
+def test_a_record_without_its_kind_is_refused() -> None:
     with pytest.raises(BadRecord, match="no record is called None"):
         records.from_tagged((Sample,), {"name": "a"})
 

@@ -49,7 +49,7 @@ def test_a_party_is_its_key() -> None:
     assert len(KEY.party) == 20
 
 
-def test_a_signature_for_one_purpose_is_worthless_for_another() -> None:
+def test_a_signature_is_valid_for_one_purpose() -> None:
     envelope = seal(KEY, COMMAND, BODY)
     for tag in (RECEIPT, b"", COMMAND + b" "):
         with pytest.raises(ValueError, match="does not hold"):
@@ -96,7 +96,7 @@ def test_a_signature_of_another_length_is_refused(cut: int) -> None:
 
 
 @pytest.mark.parametrize("key", [b"", b"k", b"k" * 31, b"k" * 33, bytes(32)])
-def test_verifying_with_what_is_no_key_says_no(key: bytes) -> None:
+def test_an_invalid_key_verifies_nothing(key: bytes) -> None:
     assert not verify(key, COMMAND, b"body", KEY.sign(COMMAND, b"body"))
 
 
@@ -164,7 +164,7 @@ def test_what_is_no_envelope_is_refused(value: Any) -> None:
     "text",
     ["AB==", "AAB=", "AA=", "AA", "A", "AA==\n", " AA==", "AA==AA==", "A-_A", "AAAA=", "====", "="],
 )
-def test_base64_that_is_not_the_one_spelling_is_refused(text: str) -> None:
+def test_base64_that_is_not_canonical_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="base64"):
         from_base64(text)
 

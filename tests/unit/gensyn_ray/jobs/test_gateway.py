@@ -150,7 +150,7 @@ def test_a_job_that_the_authority_refuses_leaves_nothing(office: Office) -> None
     assert not list(office.runs.parent.glob("blobs/files/*"))
 
 
-def test_asking_twice_opens_a_job_once_and_changes_no_request(office: Office) -> None:
+def test_a_repeated_order_opens_a_job_once_and_changes_no_request(office: Office) -> None:
     envelope = office.signed(OPEN)
     office.gateway.open_job(envelope, b"request")
     assert office.gateway.open_job(envelope, b"request") == office.receipt
@@ -211,7 +211,9 @@ def test_an_old_order_starts_no_driver_of_a_closed_job_under_a_new_head(office: 
     assert office.jobs.jobs == {}
 
 
-def test_of_what_ended_before_the_head_was_restarted_the_result_tells(office: Office) -> None:
+def test_jobs_that_ended_before_a_restart_of_the_head_have_the_state_of_their_result(
+    office: Office,
+) -> None:
     assert office.gateway.status("job-1")[0] == "STOPPED", "closed, and no result"
     office.objects.put("files/job-1.result", b'{"state":"done"}')
     assert office.gateway.status("job-1") == ("SUCCEEDED", "")
@@ -244,7 +246,7 @@ def test_what_is_too_large_is_refused_by_its_size(
     assert OBJECT_BYTES > REQUEST_BYTES
 
 
-def test_closing_stops_the_driver_of_whoever_may_close(office: Office) -> None:
+def test_only_an_allowed_close_stops_the_driver(office: Office) -> None:
     office.gateway.open_job(office.signed(OPEN), b"request")
     close = office.signed(CloseJob(job="job-1"))
     for reason, stops in (
@@ -270,7 +272,7 @@ def test_a_failed_driver_shows_the_end_of_its_log(office: Office) -> None:
     assert (status, len(log), log[-3:]) == ("FAILED", gateway.LOG_CHARACTERS, "end")
 
 
-def test_clients_store_what_has_the_digest_that_it_says(office: Office) -> None:
+def test_clients_store_only_bytes_with_the_stated_digest(office: Office) -> None:
     bundle = bundle_of(small_programs.Small)
     Blobs(office.objects).put_bundle(bundle)
     data = office.objects.get(f"bundles/{bundle.digest}")

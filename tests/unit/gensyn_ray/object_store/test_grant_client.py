@@ -96,19 +96,19 @@ def test_the_request_is_the_operators(agent: Agent, presigner: FakePresigner) ->
 @pytest.mark.parametrize(
     "fault", [Fault.RESET, Fault.SLOW_DOWN, Fault.LOST_ANSWER, Fault.TRUNCATED]
 )
-def test_a_line_that_breaks_is_tried_again(agent: Agent, proxy: FaultyProxy, fault: Fault) -> None:
+def test_a_broken_connection_is_retried(agent: Agent, proxy: FaultyProxy, fault: Fault) -> None:
     proxy.plan("POST", fault, fault)
     assert link(agent) == LINK
     assert len(proxy.seen) == 3
 
 
-def test_nobody_answers(agent: Agent, proxy: FaultyProxy) -> None:
+def test_an_unreachable_presigner_is_an_error(agent: Agent, proxy: FaultyProxy) -> None:
     proxy.always("POST", Fault.RESET)
     with pytest.raises(Unreachable, match="presigner"):
         link(agent)
 
 
-def test_an_authority_that_is_away_is_waited_for(agent: Agent, presigner: FakePresigner) -> None:
+def test_an_unreachable_authority_is_asked_again(agent: Agent, presigner: FakePresigner) -> None:
     presigner.answer = (503, {"detail": "no ledger answers"})
     with pytest.raises(Unreachable, match="no ledger answers"):
         link(agent)
@@ -122,6 +122,6 @@ def test_a_refusal_is_final(agent: Agent, presigner: FakePresigner) -> None:
     assert len(presigner.asked) == 1
 
 
-def test_an_agent_without_a_presigner_says_what_to_do() -> None:
+def test_an_agent_without_a_presigner_names_the_missing_setting() -> None:
     with pytest.raises(OperationError, match="set `store`"):
         link(make_agent(FakeLedger()))

@@ -27,7 +27,7 @@ def test_a_bucket_with_everything() -> None:
     assert str(address) == "s3://bucket/some/prefix"
 
 
-def test_a_bucket_of_amazons() -> None:
+def test_an_amazon_bucket() -> None:
     address = parse("s3://bucket")
     assert isinstance(address, BucketAddress)
     assert (address.prefix, address.endpoint_url, str(address)) == ("", None, "s3://bucket")
@@ -50,12 +50,12 @@ def test_a_folder() -> None:
         ("s3://bucket?scheme=ftp", "http or https"),
     ],
 )
-def test_what_is_no_address(uri: str, said: str) -> None:
+def test_an_invalid_address_is_refused(uri: str, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         parse(uri)
 
 
-def test_credentials_do_not_belong_in_an_address() -> None:
+def test_credentials_in_an_address_are_refused() -> None:
     with pytest.raises(UsageError, match="AWS_SECRET_ACCESS_KEY") as raised:
         parse("s3://KEYID:TOPSECRET@bucket/prefix")
     assert "KEYID" not in str(raised.value)
@@ -84,7 +84,7 @@ def retry(pauses_s: list[float], **other: int) -> RetryPolicy:
     return RetryPolicy(sleep=pauses_s.append, jitter=lambda: 0.0, longest_pause_s=1.0, **other)
 
 
-def test_asking_is_bounded_and_slows_down() -> None:
+def test_retries_are_limited_and_back_off() -> None:
     pauses_s: list[float] = []
 
     def fail() -> None:
@@ -95,7 +95,7 @@ def test_asking_is_bounded_and_slows_down() -> None:
     assert pauses_s == [0.125, 0.25, 0.5, 0.5, 0.5], "half a pause where jitter is least"
 
 
-def test_the_first_success_counts() -> None:
+def test_the_first_success_ends_the_retries() -> None:
     pauses_s: list[float] = []
     outcomes = iter([Transient("a"), Transient("b"), None])
 
@@ -108,7 +108,7 @@ def test_the_first_success_counts() -> None:
     assert len(pauses_s) == 2
 
 
-def test_other_errors_are_not_asked_again() -> None:
+def test_other_errors_are_not_retried() -> None:
     pauses_s: list[float] = []
 
     def fail() -> None:

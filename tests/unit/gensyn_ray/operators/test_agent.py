@@ -129,7 +129,7 @@ def test_a_program_that_is_not_vetted_is_refused_unless_allowed(ledger: FakeLedg
     assert allowed.task(TaskRequest(job="job", trial="trial"))["task"] == "t000"
 
 
-def test_the_same_bytes_are_sent_again_when_nobody_answers(
+def test_a_command_without_an_answer_is_sent_again_with_the_same_bytes(
     agent: Agent, ledger: FakeLedger
 ) -> None:
     ledger.script = [Unreachable("no ledger answers")]
@@ -142,7 +142,7 @@ def test_the_same_bytes_are_sent_again_when_nobody_answers(
     assert receipt == receipt_for(ledger.seen[3])
 
 
-def test_an_authority_that_stays_away_is_an_error(agent: Agent, ledger: FakeLedger) -> None:
+def test_an_authority_that_never_answers_is_an_error(agent: Agent, ledger: FakeLedger) -> None:
     ledger.script = [Unreachable("no ledger answers"), Unreachable("no ledger answers")]
     with pytest.raises(Unreachable):
         open_slot(agent)
@@ -217,7 +217,7 @@ def test_a_node_joins_once(agent: Agent, ledger: FakeLedger) -> None:
     assert len(ledger.seen) == 1
 
 
-def test_a_node_says_who_it_is(agent: Agent) -> None:
+def test_a_node_returns_its_identity(agent: Agent) -> None:
     assert agent.identity() == Identity(party=OPERATOR.party, role="operator", numerics="c0ffee")
 
 

@@ -143,7 +143,7 @@ def test_a_leaf_that_names_no_slot_has_the_networks_reason(
     assert set(http.post("/commit", json={"leaf": make_leaf()}).json()) == {"body", "signature"}
 
 
-def test_one_slot_is_signed_once_whatever_comes_at_the_same_moment(ledger: FakeLedger) -> None:
+def test_concurrent_requests_sign_a_slot_once(ledger: FakeLedger) -> None:
     with TestClient(make_app(make_agent(ledger))) as http:
         assert http.post("/slot", json=SLOT).status_code == 200
         leaves = [{**make_leaf(), "state_after": f"{number:02x}" * 32} for number in range(16)]
@@ -210,7 +210,7 @@ def socket_path(tmp_path: Path) -> Path:
     return tmp_path / "agent.sock"
 
 
-def test_a_worker_gets_what_the_agent_answers(ledger: FakeLedger, socket_path: Path) -> None:
+def test_a_worker_gets_the_agents_answer(ledger: FakeLedger, socket_path: Path) -> None:
     agent = make_agent(ledger)
     ledger.views["task"] = reading_of("task", task="t000", bundle="bb" * 32)
     with serving(make_app(agent), f"unix:{socket_path}"):

@@ -52,11 +52,11 @@ def test_a_fresh_task_is_read_by_any_operator_at_work(kit: AuthorityKit) -> None
         ("", "bundle"),
     ],
 )
-def test_nothing_else_is_read(kit: AuthorityKit, kind: str, digest: str) -> None:
+def test_other_objects_are_not_read(kit: AuthorityKit, kind: str, digest: str) -> None:
     assert not reads(kit, kind, digest)
 
 
-def test_a_task_belongs_to_who_took_it(kit: AuthorityKit) -> None:
+def test_only_its_operator_reads_a_task(kit: AuthorityKit) -> None:
     kit.accept("op-a", "operator", kit.request("job-1/task-0/0/0"))
     assert reads(kit, "specs", "spec", "op-a")
     assert not reads(kit, "specs", "spec", "op-b")
@@ -75,7 +75,7 @@ def test_the_predecessor_alone_of_all_states_is_read(kit: AuthorityKit) -> None:
         assert not reads(kit, "states", other)
 
 
-def test_a_task_without_states_may_grow_from_another_ones(kit: AuthorityKit) -> None:
+def test_a_task_without_states_may_start_from_those_of_another(kit: AuthorityKit) -> None:
     kit.work("op-b", "task-1", 0)
     assert reads(kit, "states", "state task-1 0")
     assert not reads(kit, "states", "state task-1 1")
@@ -107,7 +107,7 @@ def test_a_closed_job_is_over(kit: AuthorityKit) -> None:
     assert rights(kit)["open_slots"] == []
 
 
-def test_what_does_not_exist_is_said(kit: AuthorityKit) -> None:
+def test_an_unknown_job_or_trial_is_refused(kit: AuthorityKit) -> None:
     kit.accept("op-c", "operator", Join(name="op-c", numerics="class-a"))
     for wrong in ({"job": "job-2"}, {"trial": "trial-9"}):
         with pytest.raises(UnknownView):

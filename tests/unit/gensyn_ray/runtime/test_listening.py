@@ -66,7 +66,7 @@ def test_a_live_services_port_is_left_alone(fake: ScriptedBackend) -> None:
         assert LedgerClient(address).read("echo") == {}
 
 
-def test_of_many_that_start_at_once_one_listens(
+def test_one_of_several_concurrent_starts_listens(
     address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     change_mode = Path.chmod
@@ -102,12 +102,12 @@ def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ["missing/s", "x" * 120])
-def test_a_place_that_cannot_be_had_is_a_usage_error(tmp_path: Path, path: str) -> None:
+def test_an_unusable_path_is_a_usage_error(tmp_path: Path, path: str) -> None:
     with pytest.raises(UsageError, match="cannot listen on"):
         listen(parse_listen_address(f"unix:{tmp_path / path}"))
 
 
-def test_a_host_that_is_not_here_is_a_usage_error() -> None:
+def test_an_address_of_another_host_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match="cannot listen on"):
         listen(parse_listen_address("http://192.0.2.1:8000"))
 

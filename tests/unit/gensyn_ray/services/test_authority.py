@@ -62,7 +62,7 @@ def test_a_receipt_quotes_the_log_up_to_its_own_entry() -> None:
     assert body["head"] == f"{body['index'] + 1}:{root.hex()}"
 
 
-def test_who_quotes_a_head_of_this_log_is_heard_and_of_another_refused() -> None:
+def test_a_command_with_a_head_of_another_log_is_refused() -> None:
     kit = AuthorityKit().begin()
     head = kit.accept("op-a", "operator", Withdraw(amount_micro=5))["head"]
     assert "receipt" in kit.send("op-a", "operator", Withdraw(amount_micro=6), head=head)
@@ -72,7 +72,7 @@ def test_who_quotes_a_head_of_this_log_is_heard_and_of_another_refused() -> None
         assert answer["refused"] == Reason.UNKNOWN_HEAD, wrong
 
 
-def test_a_ledger_restored_from_an_old_backup_refuses_whoever_saw_more() -> None:
+def test_a_ledger_restored_from_an_old_backup_refuses_commands_with_later_heads() -> None:
     kit = AuthorityKit().begin()
     backup = list(kit.store.read())
     head = kit.accept("op-a", "operator", Withdraw(amount_micro=5))["head"]
@@ -157,7 +157,7 @@ def test_a_snapshot_and_what_came_after_it_give_the_same_network(
     assert read[-1] == 0, "a bad snapshot was used"
 
 
-def test_a_snapshot_is_used_by_nobody_but_whom_it_was_made_for(
+def test_a_snapshot_is_used_only_by_its_network_and_version(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     kit = AuthorityKit().begin()
@@ -242,7 +242,7 @@ def cheat(kit: AuthorityKit) -> str:
     return slot
 
 
-def test_a_slash_is_given_out_when_its_job_is_closed_and_its_appeal_over() -> None:
+def test_a_slash_is_distributed_after_the_end_of_its_job_and_its_appeal() -> None:
     kit = AuthorityKit().begin()
     cheat(kit)
     book = kit.authority.journal.book
@@ -290,7 +290,7 @@ def test_a_challenge_has_the_segment_replayed_and_its_outcome_decides_the_bond()
         assert kit.balance(accounts.challenge_bond("doubt")) == 0
 
 
-def test_a_challenge_that_nobody_answers_returns_its_bond() -> None:
+def test_a_challenge_without_an_answer_returns_its_bond() -> None:
     kit = AuthorityKit().begin()
     slot = kit.work("op-a", "task-0", 0)
     opened = OpenChallenge(challenge="doubt", slot=slot, claim="looks odd")
@@ -380,7 +380,7 @@ def test_a_page_that_was_changed_does_not_hold(field: str) -> None:
 
 
 @pytest.mark.parametrize("page", [{}, {"checkpoint": 5}, {"checkpoint": "", "entries": 5}])
-def test_what_is_no_page_does_not_hold(page: dict[str, Any]) -> None:
+def test_an_invalid_page_is_refused(page: dict[str, Any]) -> None:
     with pytest.raises(CorruptJournal):
         check_page(page, key_of("network").public)
 
@@ -418,7 +418,7 @@ def test_a_claim_that_was_paid_undrawn_stays_hidden_because_it_may_be_audited_ye
     assert "state task-0 0" in json.dumps(kit.authority.read("why", {"subject": slot}))
 
 
-def test_what_a_job_waits_for_is_replayed_before_what_it_does_not() -> None:
+def test_replays_that_a_job_waits_for_come_first() -> None:
     kit = AuthorityKit().begin()
     first, second = kit.work("op-a", "task-0", 0), kit.work("op-b", "task-1", 0)
     kit.reveal()
@@ -483,7 +483,7 @@ def test_an_entry_and_the_logs_growth_can_be_proven() -> None:
         ("nothing", {}),
     ],
 )
-def test_a_view_of_nothing_is_said_to_be_unknown(view: str, asked: dict[str, str]) -> None:
+def test_a_view_of_an_unknown_name_is_refused(view: str, asked: dict[str, str]) -> None:
     kit = AuthorityKit()
     with pytest.raises(UnknownView):
         kit.authority.read(view, asked)
@@ -503,7 +503,7 @@ def test_a_resent_command_gets_its_first_receipt_again() -> None:
     assert canonical.encode(body)
 
 
-def test_the_next_driver_reads_what_the_last_one_did() -> None:
+def test_the_next_driver_reads_the_state_of_the_last_one() -> None:
     kit = AuthorityKit().begin()
     opened = {"job": "job-1", "kind": "sweep", "submitter": party_of("submitter")}
     assert kit.authority.read("open_jobs", {}) == [opened]

@@ -188,7 +188,7 @@ def http(presigner: Presigner) -> TestClient:
 
 
 class TestOverHttp:
-    def test_a_link(self, http: TestClient) -> None:
+    def test_a_link_is_returned_as_json(self, http: TestClient) -> None:
         answer = http.post("/v1/objects", json=sign(OPERATOR, READ).to_json())
         assert (answer.status_code, answer.json()) == (
             200,
@@ -201,13 +201,13 @@ class TestOverHttp:
         assert (answer.status_code, answer.json()["refused"]) == (409, "not your slot")
 
     @pytest.mark.parametrize("body", [b"", b"[]", b"{", b"\xff", b"[" * 4_000, b'{"body": 1}'])
-    def test_what_is_no_envelope(self, http: TestClient, body: bytes) -> None:
+    def test_an_invalid_envelope_is_refused(self, http: TestClient, body: bytes) -> None:
         assert http.post("/v1/objects", content=body).status_code == 400
 
-    def test_what_is_too_large(self, http: TestClient) -> None:
+    def test_a_large_body_is_refused(self, http: TestClient) -> None:
         assert http.post("/v1/objects", content=b" " * (BODY_LIMIT + 1)).status_code == 413
 
-    def test_an_authority_that_does_not_answer(self) -> None:
+    def test_an_unreachable_authority_is_reported(self) -> None:
         def unreachable(envelope: Envelope) -> Grant:
             raise Unreachable("no ledger answers")
 

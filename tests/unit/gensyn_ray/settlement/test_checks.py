@@ -78,9 +78,7 @@ def test_a_right_history_has_every_kind_of_the_networks_evidence_and_no_problem(
         (Ruling, {"slot": "job-1/task-9/0/0"}, "waits"),
     ],
 )
-def test_evidence_that_had_to_be_another_is_found(
-    kind: type, changes: dict[str, Any], said: str
-) -> None:
+def test_wrong_evidence_is_found(kind: type, changes: dict[str, Any], said: str) -> None:
     def change(evidence: Any) -> Any:
         is_it = isinstance(evidence, kind)
         return msgspec.structs.replace(evidence, **changes) if is_it else evidence

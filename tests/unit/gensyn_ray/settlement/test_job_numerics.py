@@ -58,7 +58,7 @@ def test_a_node_gets_no_slot_in_a_mode_that_it_does_not_serve() -> None:
 
 
 @pytest.mark.parametrize("claimed", ["class-a", HIGH, PINNED, "", "class-a,reproducible"])
-def test_nobody_picks_judges_by_claiming_other_numerics(claimed: str) -> None:
+def test_a_leaf_of_other_numerics_is_refused(claimed: str) -> None:
     kit = begun(REPRODUCIBLE, v_2="class-a")
     kit.accept("op-a", "operator", request_slot(SLOT))
     answer = kit.send("op-a", "operator", kit.answer("op-a", SLOT, numerics=claimed))

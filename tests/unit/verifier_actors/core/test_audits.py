@@ -230,7 +230,7 @@ def test_without_a_second_party_a_dispute_is_inconclusive() -> None:
     assert (found.outcome, found.at_fault) == ("INCONCLUSIVE", "")
 
 
-def test_the_audits_of_a_tombstoned_operator_rest() -> None:
+def test_the_audits_of_a_tombstoned_operator_do_not_advance() -> None:
     world = World()
     first, _ = drawn(world)
     world.verdict(first, OTHER)
@@ -253,7 +253,7 @@ def test_the_audits_of_a_tombstoned_operator_rest() -> None:
         ({"batch": "job/batch-7"}, "id"),
     ],
 )
-def test_a_batch_that_had_to_be_another_is_found(change: dict[str, Any], problem: str) -> None:
+def test_a_wrong_batch_is_found(change: dict[str, Any], problem: str) -> None:
     world = World()
     world.commit(0), world.commit(1)
     right = world.audits.next_batch({}, 0)
@@ -270,7 +270,7 @@ def test_a_batch_that_closed_early_is_found() -> None:
     assert world.audits.problem_with_batch(early, {}, BATCH_WAIT_MS) == ""
 
 
-def test_a_draw_that_had_to_be_another_is_found() -> None:
+def test_a_wrong_draw_is_found() -> None:
     world = World(audit_ppm=500_000, batch_size=4)
     slots = [world.commit(number) for number in range(4)]
     batch = world.batch()
@@ -298,7 +298,7 @@ def test_a_draw_that_had_to_be_another_is_found() -> None:
     assert "time left" in another.audits.problem_with_draw(hasty, another.panel, another.beacon, 0)
 
 
-def test_a_ruling_that_had_to_be_another_is_found() -> None:
+def test_a_wrong_ruling_is_found() -> None:
     world = World()
     first, second = drawn(world)
     world.verdict(first, OTHER)

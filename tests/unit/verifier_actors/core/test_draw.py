@@ -152,7 +152,7 @@ def test_every_verifier_is_chosen_about_equally_often() -> None:
     assert all(abs(seen - 1_000) < spread for seen in count.values())
 
 
-def test_nobody_can_be_chosen_from_nobody() -> None:
+def test_a_choice_from_no_candidates_is_an_error() -> None:
     with pytest.raises(ValueError, match="empty"):
         choose(ROOT, [])
 
@@ -216,6 +216,6 @@ def test_outcomes_are_those_of_the_table(
 
 @settings(deadline=None)
 @given(st.sampled_from("abc"), st.sampled_from("abc"), st.sampled_from(["a", "b", "c", None]))
-def test_nobody_is_rejected_on_one_replay(claimed: str, verifier: str, referee: str | None) -> None:
+def test_one_replay_rejects_no_segment(claimed: str, verifier: str, referee: str | None) -> None:
     if compare(claimed, verifier, referee) is Outcome.REJECT:
         assert verifier == referee != claimed

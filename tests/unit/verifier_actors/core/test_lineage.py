@@ -26,7 +26,7 @@ def test_the_tip_is_the_last_good_state() -> None:
     assert not made.is_good_state("a1")
 
 
-def test_what_grew_from_a_state_falls_with_it_in_other_tasks_too() -> None:
+def test_states_derived_from_a_bad_state_fall_in_all_tasks() -> None:
     made = lineage(a=["", "a1", "a2"], b=["a1", "b1", "b2"], c=["b1", "c1"], d=["", "d1"])
     assert set(made.grown_from(["a/0"])) == {"a/0", "a/1", "b/0", "b/1", "c/0"}
     assert set(made.grown_from(["a/1"])) == {"a/1"}
@@ -43,7 +43,7 @@ def test_an_input_ties_a_task_to_a_state_like_a_base_does() -> None:
     assert set(made.grown_from(["a/0"])) == {"a/0", "m/0"}
 
 
-def test_a_void_slot_brings_nothing_else_down() -> None:
+def test_a_void_slot_invalidates_no_other() -> None:
     made = lineage(a=["", "a1", "a2"])
     made.cut("a/1")
     assert made.grown_from(["a/1"]) == []

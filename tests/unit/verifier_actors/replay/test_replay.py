@@ -160,7 +160,7 @@ def audit(
     }
 
 
-def test_an_open_audit_is_handed_to_its_party_once() -> None:
+def test_an_open_audit_is_sent_to_its_party_once() -> None:
     pool, waiting = FakePool(), [audit("s0")]
     auditor = Auditor(lambda: waiting, pool)
     for _ in range(3):
@@ -174,7 +174,7 @@ def test_an_open_audit_is_handed_to_its_party_once() -> None:
     ]
 
 
-def test_a_request_says_nothing_of_what_was_claimed() -> None:
+def test_a_request_does_not_contain_the_claim() -> None:
     assert ReplayRequest.__slots__ == ("job", "slot", "spec", "state_before")
 
 
@@ -232,7 +232,7 @@ def test_an_audit_that_ended_unanswered_is_started_again() -> None:
     assert pool.started_slots() == ["s0", "s0"]
 
 
-def test_an_audit_that_nobody_can_take_is_tried_again() -> None:
+def test_an_audit_without_a_free_seat_is_tried_again() -> None:
     pool = FakePool()
     pool.closed_seats.add(("v1", "n1"))
     auditor = Auditor(lambda: [audit("s0"), audit("s1", "v2")], pool)
