@@ -68,7 +68,7 @@ class TestObjects:
             objects.put(key, data)
             assert objects.get(key) == data
 
-    def test_objects_may_be_big(self, objects: Objects) -> None:
+    def test_large_objects_come_back(self, objects: Objects) -> None:
         data = bytes(range(251)) * (25 * MEGABYTE // 251)
         objects.put(f"states/{NAME}", data)
         assert objects.get(f"states/{NAME}") == data
@@ -86,7 +86,9 @@ class TestObjects:
             with pytest.raises(Missing):
                 objects.get(key)
 
-    def test_others_see_it_at_once(self, place: Callable[[], Objects]) -> None:
+    def test_a_stored_object_is_visible_to_others_at_once(
+        self, place: Callable[[], Objects]
+    ) -> None:
         first, second = place(), place()
         first.put(f"states/{NAME}", b"x")
         assert second.get(f"states/{NAME}") == b"x"

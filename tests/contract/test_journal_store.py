@@ -239,7 +239,7 @@ class TestStoresThatLast:
         assert list(again.read()) == lines(0, 8)
         again.close()
 
-    def test_a_failed_append_is_the_last(self, lasting: Backend) -> None:
+    def test_a_failed_append_ends_the_store(self, lasting: Backend) -> None:
         store = lasting.open()
         store.append(0, lines(0, 3))
         lasting.forbid(3)
@@ -277,7 +277,7 @@ class TestStoresThatLast:
         assert list(store.read()) == lines(0, 3)
         store.close()
 
-    def test_a_journal_that_is_not_there_is_said_to_be_missing(self, lasting: Backend) -> None:
+    def test_a_missing_journal_is_reported(self, lasting: Backend) -> None:
         for _ in range(2):
             with pytest.raises(UsageError, match="no journal"):
                 lasting.open(read_only=True)
@@ -372,7 +372,7 @@ def test_a_writer_whose_predecessor_is_just_leaving_waits_for_it(postgres: Postg
     second.close()
 
 
-def test_two_journals_in_one_database_do_not_meet(server: str) -> None:
+def test_two_journals_in_one_database_are_separate(server: str) -> None:
     stores = [Postgres(server).open() for _ in range(2)]
     for number, store in enumerate(stores):
         store.append(0, lines(0, number + 1))

@@ -93,7 +93,7 @@ class TestCheckedSignatures:
         assert httpx.get(grant.url).status_code == 403
         assert bucket.get(f"states/{'1e' * 32}") == b"first"
 
-    def test_later_is_too_late(self, links: Links, bucket: Bucket) -> None:
+    def test_an_expired_link_is_refused(self, links: Links, bucket: Bucket) -> None:
         bucket.put(KEY, b"mine")
         late = links.reading("states", DIGEST).url.replace(
             f"X-Amz-Expires={LINK_LIFE_S}", "X-Amz-Expires=604800"

@@ -89,7 +89,7 @@ def line(
 
 
 @pytest.mark.parametrize("fault", [*PASSING, Fault.TRUNCATED])
-def test_reading_survives_what_passes(line: Line, fault: Fault) -> None:
+def test_reads_survive_temporary_faults(line: Line, fault: Fault) -> None:
     data = bytes(range(256)) * 100
     line.behind.put(KEY, data)
     line.proxy.plan("GET", fault, fault)
@@ -102,7 +102,7 @@ def test_reading_survives_what_passes(line: Line, fault: Fault) -> None:
 
 
 @pytest.mark.parametrize("fault", [*PASSING, Fault.LOST_ANSWER])
-def test_storing_survives_what_passes(line: Line, fault: Fault) -> None:
+def test_writes_survive_temporary_faults(line: Line, fault: Fault) -> None:
     line.proxy.plan("PUT", fault)
     Blobs(line.objects).put_state(DIGEST, STATE)
     assert state_digest(Blobs(line.behind).get_state(DIGEST)) == DIGEST
@@ -118,7 +118,9 @@ def test_a_link_is_not_used_for_what_was_stored_already(line: Line) -> None:
 
 @pytest.mark.parametrize("method", ["POST", "PUT"])
 @pytest.mark.parametrize("fault", [Fault.SLOW_DOWN, Fault.RESET, Fault.LOST_ANSWER])
-def test_an_upload_in_parts_survives_too(line: Line, method: str, fault: Fault) -> None:
+def test_a_multipart_upload_survives_temporary_faults(
+    line: Line, method: str, fault: Fault
+) -> None:
     data = bytes(range(250)) * (26_000_000 // 250)
     line.proxy.plan(method, fault)
     line.objects.put(KEY, data)
@@ -126,7 +128,7 @@ def test_an_upload_in_parts_survives_too(line: Line, method: str, fault: Fault) 
 
 
 @pytest.mark.parametrize("fault", PASSING)
-def test_what_does_not_pass_ends_in_one_clear_error(line: Line, fault: Fault) -> None:
+def test_a_permanent_fault_ends_in_one_error(line: Line, fault: Fault) -> None:
     for method in ("GET", "HEAD", "PUT"):
         line.proxy.always(method, fault)
     # A silent server takes a timeout to detect, so one place tests it.
@@ -155,7 +157,7 @@ def test_other_bytes_under_a_digest_are_missing(line: Line) -> None:
         Blobs(line.objects).get_state(DIGEST)
 
 
-def test_what_is_forbidden_is_not_tried_again(line: Line) -> None:
+def test_a_forbidden_request_is_not_retried(line: Line) -> None:
     for method in ("GET", "HEAD", "PUT"):
         line.proxy.always(method, Fault.FORBIDDEN)
     for action in (lambda: line.objects.get(KEY), lambda: line.objects.put(KEY, b"x")):
@@ -167,14 +169,14 @@ def test_what_is_forbidden_is_not_tried_again(line: Line) -> None:
         assert len(line.proxy.seen) == 1
 
 
-def test_a_missing_key_is_not_tried_again(line: Line) -> None:
+def test_a_missing_key_is_not_retried(line: Line) -> None:
     with pytest.raises(Missing, match=KEY) as raised:
         line.objects.get(KEY)
     line.check_says_no_secret(raised.value)
     assert line.sleep.pauses_s == []
 
 
-def test_nobody_at_the_address(moto: S3Server) -> None:
+def test_an_unreachable_address_is_named(moto: S3Server) -> None:
     sleep = Recorder()
     address = replace(address_of(moto.uri), endpoint_override=f"127.0.0.1:{free_port()}")
     bucket = Bucket(address, RetryPolicy(attempts=2, timeout_s=1.0, sleep=sleep))
@@ -217,7 +219,7 @@ class TestRealRefusals:
 
 
 @pytest.mark.parametrize("fault", [Fault.SLOW_DOWN, Fault.SERVER_ERROR, Fault.RESET])
-def test_tunes_own_files_survive_what_passes(
+def test_tunes_own_files_survive_temporary_faults(
     moto: S3Server, proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch, fault: Fault
 ) -> None:
     for name, value in moto.credentials.items():

@@ -61,7 +61,7 @@ def _sweep(client: Network, rates: list[float]) -> Job:
     )
 
 
-def test_what_passes_loses_nothing(client: Network, proxy: FaultyProxy) -> None:
+def test_temporary_faults_lose_nothing(client: Network, proxy: FaultyProxy) -> None:
     job, planned = _sweep(client, [0.02, 0.04]), 0
 
     def is_done() -> bool:
@@ -83,7 +83,7 @@ def test_what_passes_loses_nothing(client: Network, proxy: FaultyProxy) -> None:
     assert result.bill.paid_micro == len(slots) * MICRO_PER_CREDIT
 
 
-def test_what_does_not_pass_is_named_and_the_budget_returns(
+def test_a_permanent_fault_is_named_and_the_budget_returns(
     client: Network, proxy: FaultyProxy
 ) -> None:
     proxy.always("PUT", Fault.FORBIDDEN, "/states/")

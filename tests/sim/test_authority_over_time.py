@@ -183,11 +183,11 @@ def live(seed: int, steps: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(25))
-def test_an_authority_lives_through_it(seed: int) -> None:
+def test_an_authority_survives_random_months(seed: int) -> None:
     live(seed, 120)
 
 
 @pytest.mark.parametrize("seeds", soak_or_proof(soak=100, proof=1_000))
-def test_many_authorities_live_through_it(seeds: int) -> None:
+def test_many_authorities_survive_random_months(seeds: int) -> None:
     for seed in range(1_000, 1_000 + seeds):
         live(seed, 250)

@@ -15,7 +15,7 @@ SEEDS = int(os.environ.get("GENSYN_SIM_SEEDS", "30"))
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))
-def test_every_party_gets_its_due(seed: int, tmp_path: Path) -> None:
+def test_every_party_is_paid_correctly(seed: int, tmp_path: Path) -> None:
     jobs, batches = shape_of(seed)
     simulate(seed, tmp_path / "flat", jobs=jobs, batches=batches)
 
@@ -35,7 +35,7 @@ def test_an_operator_caught_in_one_job_leaves_the_books_of_another_whole(
 
 
 @pytest.mark.parametrize("seeds", soak_or_proof(soak=100, proof=3_000))
-def test_every_party_gets_its_due_over_many_more_seeds(tmp_path: Path, seeds: int) -> None:
+def test_every_party_is_paid_correctly_in_many_seeds(tmp_path: Path, seeds: int) -> None:
     for seed in range(1_000, 1_000 + seeds):
         jobs, batches = shape_of(seed)
         simulate(seed, tmp_path / "flat", jobs=jobs, batches=batches)

@@ -183,7 +183,7 @@ def test_a_splice_from_another_journal_of_the_same_key_is_found(
     ],
     ids=["last dropped", "one dropped", "two swapped", "one repeated", "rolled back"],
 )
-def test_even_the_network_itself_cannot_sign_another_past(
+def test_the_network_cannot_sign_a_different_history(
     whole: Flat, tmp_path: Path, forge: Callable[[list[bytes]], list[bytes]]
 ) -> None:
     """The file has the true key. The decisions in it or a remembered head show the forgery."""

@@ -80,7 +80,7 @@ def test_the_package_itself_imports_without_ray() -> None:
     assert found == {"imported": ["gensyn_ray"], "failed": {}, "ray": []}
 
 
-def test_the_block_works() -> None:
+def test_blocked_modules_do_not_import() -> None:
     found = import_without_ray("ray", "gensyn_ray.cluster.connection", below=False)
     assert found["imported"] == []
     assert set(found["failed"]) == {"ray", "gensyn_ray.cluster.connection"}

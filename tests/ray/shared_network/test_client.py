@@ -51,7 +51,7 @@ def _committed(network: LocalNetwork, job: str) -> int:
     return network.ledger.read("job", job=job)["segments"]["committed"]
 
 
-def test_a_sweep_outlives_its_client_and_another_machine_has_all_of_it(
+def test_a_sweep_continues_without_its_client_and_another_machine_reads_it(
     network: LocalNetwork, client: Network, key_file: Path, tmp_path: Path
 ) -> None:
     laptop = [sys.executable, "-m", "tests.kits.laptop", network.client_address, str(key_file)]

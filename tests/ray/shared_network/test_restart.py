@@ -101,7 +101,7 @@ def test_a_driver_that_dies_alone(client: Network) -> None:
     _check_the_end(job.result(timeout_s=1200), acknowledged)
 
 
-def test_a_search_that_was_restored_still_hears_its_submitter(client: Network) -> None:
+def test_a_restored_search_still_takes_its_submitters_commands(client: Network) -> None:
     job = _sweep(client, seed=3)
     _wait_for_segments(job, 4)
     _driver_of(job.id).kill()

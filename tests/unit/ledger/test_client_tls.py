@@ -100,7 +100,7 @@ def test_a_certificate_for_another_time_or_place_is_not_trusted(
 
 
 @pytest.mark.parametrize("trusted", ["another", "the system's"])
-def test_a_certificate_that_nobody_vouches_for_is_not_trusted(
+def test_a_certificate_of_an_unknown_authority_is_not_trusted(
     make_pair: MakePair, address: str, trusted: str
 ) -> None:
     pair = make_pair("ledger")
@@ -162,7 +162,7 @@ def test_a_service_needs_a_certificate_and_the_key_that_fits(
         (httpx.Response(500, json={"detail": "no"}), OperationError, "answered 500"),
     ],
 )
-def test_what_no_ledger_would_say_is_an_error_of_one_line(
+def test_an_answer_that_is_no_ledgers_is_an_error_of_one_line(
     response: httpx.Response, error: type[Exception], words: str
 ) -> None:
     client = LedgerClient("http://127.0.0.1:1")

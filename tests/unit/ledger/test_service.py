@@ -112,7 +112,7 @@ def test_an_unknown_view_is_refused(fake: ScriptedBackend) -> None:
     assert response.json() == {"refused": "unknown view", "detail": "there is no view 'nothing'"}
 
 
-def test_there_is_nothing_else(fake: ScriptedBackend) -> None:
+def test_unknown_paths_and_methods_are_refused(fake: ScriptedBackend) -> None:
     with TestClient(fake.app()) as client:
         assert client.get("/v1/commands").status_code == 405
         assert client.get("/v1/other").status_code == 404
@@ -154,7 +154,7 @@ def test_a_body_that_says_it_is_too_large_is_not_read(fake: ScriptedBackend) -> 
     soon(work)
 
 
-def test_a_body_that_says_nothing_is_read_to_the_limit_and_no_further(
+def test_a_body_without_a_length_is_read_up_to_the_limit(
     fake: ScriptedBackend,
 ) -> None:
     parts = Parts(count=1_000, size=BODY_LIMIT // 4)
@@ -436,7 +436,7 @@ def test_a_full_queue_refuses_at_once(
 # -- ticks and ends --------------------------------------------------------------------------
 
 
-def test_time_goes_on_without_commands(fake: ScriptedBackend) -> None:
+def test_ticks_continue_without_commands(fake: ScriptedBackend) -> None:
     async def work() -> None:
         async with running(fake.app(tick_ms=1)):
             while fake.ticks < 3:

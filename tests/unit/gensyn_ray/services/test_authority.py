@@ -157,7 +157,7 @@ def test_a_snapshot_and_what_came_after_it_give_the_same_network(
     assert read[-1] == 0, "a bad snapshot was used"
 
 
-def test_a_snapshot_is_used_only_by_its_network_and_version(
+def test_a_snapshot_of_another_secret_journal_or_version_is_ignored(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     kit = AuthorityKit().begin()

@@ -99,7 +99,7 @@ def test_a_refused_command_can_be_sent_again_and_be_accepted() -> None:
     assert isinstance(kit.submit(envelope), Duplicate)
 
 
-def test_a_nonce_is_one_keys_own() -> None:
+def test_each_key_has_its_own_nonces() -> None:
     kit = kit_with_parties()
     for name in ("op-a", "op-b"):
         answer = kit.send(name, "operator", Bond(amount_micro=1), nonce="the same")
@@ -116,7 +116,7 @@ def test_a_command_is_good_until_the_millisecond_of_its_expiry() -> None:
     assert isinstance(kit.submit(last), Entry)
 
 
-def test_whoever_saw_any_earlier_state_of_the_log_may_say_so() -> None:
+def test_a_command_may_quote_any_earlier_head() -> None:
     kit = kit_with_parties()
     heads = ["", *(kit.journal.head_at(size) for size in range(len(kit.entries) + 1))]
     for head in heads:
@@ -124,7 +124,7 @@ def test_whoever_saw_any_earlier_state_of_the_log_may_say_so() -> None:
         assert isinstance(answer, Entry)
 
 
-def test_whoever_saw_another_branch_of_the_log_is_not_heard() -> None:
+def test_a_command_with_a_head_of_another_branch_is_refused() -> None:
     here, there = kit_with_parties(), kit_with_parties()
     there.accept("op-a", "operator", Bond(amount_micro=1))
     here.accept("op-a", "operator", Bond(amount_micro=2))
@@ -133,7 +133,7 @@ def test_whoever_saw_another_branch_of_the_log_is_not_heard() -> None:
     assert answer == Rejected(reason=Reason.UNKNOWN_HEAD, detail=head[:100])
 
 
-def test_a_command_for_one_network_is_worthless_in_another_of_the_same_name() -> None:
+def test_a_command_is_refused_in_another_network_of_the_same_name() -> None:
     here, there = kit_with_parties(), Kit(found(parameters=parameters(reserve_micro=7)))
     there.join("op-a", "operator", deposit_micro=1_000)
     assert here.network == there.network
@@ -224,14 +224,14 @@ def test_one_stake_never_backs_two_jobs() -> None:
     assert reason_of(answer) is Reason.INSUFFICIENT_STAKE
 
 
-def test_the_last_of_the_budget_can_be_promised_and_no_more() -> None:
+def test_slots_cannot_promise_more_than_the_budget() -> None:
     kit = kit_with_parties()
     kit.open_job("job-1", "task-0", budget_micro=3 * PRICE_MICRO - 1)
     kit.issue("op-a", FIRST, SECOND)
     assert reason_of(kit.send("op-a", "operator", request_slot(THIRD))) is Reason.BUDGET_EXHAUSTED
 
 
-def test_a_promise_that_is_not_kept_frees_its_part_of_the_budget() -> None:
+def test_a_replaced_attempt_frees_its_part_of_the_budget() -> None:
     kit = kit_with_parties()
     kit.open_job("job-1", "task-0", budget_micro=2 * PRICE_MICRO)
     kit.issue("op-a", FIRST, SECOND)
@@ -434,7 +434,7 @@ def test_a_budget_that_is_spent_to_the_last_credit_is_not_refunded() -> None:
     assert memos(entry) == ["release", "release stake"]
 
 
-def test_a_job_that_nobody_closes_in_its_time_is_expired() -> None:
+def test_a_job_that_is_not_closed_in_time_expires() -> None:
     kit = kit_with_job()
     kit.earn("op-a", FIRST)
     kit.clock.advance(SET.job_ms)
@@ -466,7 +466,7 @@ def test_a_job_that_has_outlived_its_time_can_still_be_closed() -> None:
     assert available(kit, "op-a") == 500 + PRICE_MICRO
 
 
-def test_a_cheat_is_released_nothing_when_the_job_closes() -> None:
+def test_the_end_of_a_job_releases_nothing_to_a_cheat() -> None:
     kit = kit_with_job()
     kit.earn("op-a", FIRST)
     kit.earn("op-b", slot_of("job-1", "task-1", 0))
@@ -485,7 +485,7 @@ def test_a_cheat_is_released_nothing_when_the_job_closes() -> None:
     assert invariants.check(kit.journal.book) == []
 
 
-def test_what_a_cheat_of_one_job_earned_in_another_goes_back_to_its_submitter() -> None:
+def test_held_pay_of_a_cheat_in_another_job_returns_to_its_submitter() -> None:
     kit = kit_with_job()
     elsewhere = slot_of("job-2", "task-0", 0)
     kit.open_job("job-2", "task-0")
@@ -599,7 +599,7 @@ def test_broken_books_are_noticed(line: str, breaks: Callable[[Kit], None]) -> N
     assert any(found.startswith(line) for found in invariants.check(kit.journal.book))
 
 
-def test_credits_out_of_nowhere_are_noticed() -> None:
+def test_created_credits_are_noticed() -> None:
     kit = kit_with_parties()
     amounts = kit.journal.book.balances._micro  # pyright: ignore[reportPrivateUsage]
     amounts[accounts.BURN] = 5

@@ -93,7 +93,7 @@ def test_a_challenge_costs_a_bond() -> None:
         (False, ChallengeState.DISMISSED, accounts.TREASURY, "bond lost"),
     ],
 )
-def test_whether_the_bond_returns_is_what_the_ruling_says(
+def test_the_ruling_decides_the_bond(
     upheld: bool, state: ChallengeState, back_to: str, memo: str
 ) -> None:
     kit = challenged_kit()
@@ -114,7 +114,7 @@ def test_whether_the_bond_returns_is_what_the_ruling_says(
 
 
 @pytest.mark.parametrize(("name", "role"), [("network", "network"), ("submitter", "submitter")])
-def test_a_challenge_that_nobody_answers_expires_and_the_bond_returns(name: str, role: str) -> None:
+def test_a_challenge_without_an_answer_expires_and_the_bond_returns(name: str, role: str) -> None:
     kit = challenged_kit()
     before = available(kit, "submitter")
     kit.clock.advance(SET.challenge_ms - 1)
@@ -127,7 +127,7 @@ def test_a_challenge_that_nobody_answers_expires_and_the_bond_returns(name: str,
     assert challenge_in(kit, "d-1").state is ChallengeState.EXPIRED
 
 
-def test_a_challenge_can_be_answered_after_its_time_while_nobody_has_expired_it() -> None:
+def test_a_challenge_can_be_answered_until_it_is_expired() -> None:
     kit = challenged_kit()
     kit.clock.advance(SET.challenge_ms + 1)
     resolve(kit, "d-1", upheld=False)
@@ -232,7 +232,7 @@ def test_a_segment_of_a_closed_job_can_be_challenged_as_long_as_evidence_is_vali
 # -- the jackpot -----------------------------------------------------------------------------
 
 
-def test_the_jackpot_is_paid_out_of_what_slashes_have_left_there() -> None:
+def test_the_jackpot_is_paid_from_shares_of_slashes() -> None:
     kit = kit_with_job()
     kit.commit("op-a", FIRST)
     kit.slash("job-1", "op-a", FIRST)
@@ -254,7 +254,7 @@ def test_the_jackpot_is_paid_out_of_what_slashes_have_left_there() -> None:
     assert reason_of(answer) is Reason.INSUFFICIENT_FUNDS
 
 
-def test_the_jackpot_is_paid_for_a_segment_of_any_job_that_there_was() -> None:
+def test_the_jackpot_is_paid_for_a_segment_of_any_existing_job() -> None:
     kit = kit_with_job()
     unknown = PayJackpot(
         party=party_of("verifier"), amount_micro=1, evidence=slot_of("job-9", "task-0", 0)

@@ -157,7 +157,7 @@ def test_free_stake_and_earlier_earnings_outlive_a_slash() -> None:
     assert available(kit, "op-a") == 500
 
 
-def test_what_a_slash_leaves_can_be_taken_out() -> None:
+def test_the_rest_after_a_slash_can_be_withdrawn() -> None:
     kit = kit_with_job()
     kit.commit("op-a", FIRST)
     kit.slash("job-1", "op-a", FIRST)
@@ -243,7 +243,7 @@ def test_a_cut_can_leave_a_part_of_an_unbonding() -> None:
     assert available(kit, "op-a") == 900 + PRICE_MICRO
 
 
-def test_a_cheat_whose_stake_is_gone_is_caught_all_the_same() -> None:
+def test_a_cheat_without_stake_is_tombstoned() -> None:
     kit = closed_kit()
     kit.accept("op-a", "operator", Unbond(amount_micro=500))
     kit.clock.advance(SET.unbonding_ms)
@@ -257,7 +257,7 @@ def test_a_cheat_whose_stake_is_gone_is_caught_all_the_same() -> None:
     assert invariants.check(kit.journal.book) == []
 
 
-def test_stake_that_backs_another_job_by_now_does_not_answer_for_a_closed_one() -> None:
+def test_stake_that_backs_another_job_is_not_slashed_for_a_closed_one() -> None:
     kit = closed_kit()
     jobs = [f"job-{number}" for number in range(2, 7)]
     for job in jobs:
@@ -284,7 +284,7 @@ def test_fraud_can_be_punished_as_long_as_evidence_is_valid_and_no_longer(expire
     assert reason_of(late) is Reason.EVIDENCE_TOO_OLD
 
 
-def test_nobody_loses_more_than_backed_the_job_in_which_they_cheated() -> None:
+def test_a_slash_does_not_exceed_the_stake_that_backed_the_job() -> None:
     kit = closed_kit()
     raised = SetParameters(parameters=parameters(reserve_micro=400))
     kit.accept("treasury", "treasury", raised)
@@ -317,7 +317,7 @@ def test_a_slash_is_held_until_the_appeal_is_over_and_the_job_is_closed() -> Non
     assert reason_of(again) is Reason.NO_SLASH_HELD
 
 
-def test_honest_work_that_was_spoilt_is_made_good_from_the_slash() -> None:
+def test_the_slash_refunds_the_price_of_spoilt_honest_segments() -> None:
     kit = kit_with_job()
     spoilt = HONEST[:3]
     kit.commit("op-a", FIRST)
@@ -340,7 +340,7 @@ def test_honest_work_that_was_spoilt_is_made_good_from_the_slash() -> None:
     assert invariants.check(kit.journal.book) == []
 
 
-def test_the_cheats_own_pay_that_was_released_is_made_good_too() -> None:
+def test_the_slash_refunds_released_pay_of_the_cheat() -> None:
     kit = closed_kit(work=2)
     kit.slash("job-1", "op-a", SECOND)
     kit.clock.advance(SET.appeal_ms)
@@ -349,7 +349,7 @@ def test_the_cheats_own_pay_that_was_released_is_made_good_too() -> None:
     assert available(kit, "op-a") == 500 + 2 * PRICE_MICRO
 
 
-def test_no_more_is_made_good_than_was_slashed() -> None:
+def test_refunds_do_not_exceed_the_slash() -> None:
     kit = kit_with_job()
     kit.commit("op-a", FIRST)
     kit.earn("op-b", *HONEST)
@@ -362,7 +362,7 @@ def test_no_more_is_made_good_than_was_slashed() -> None:
     assert sum(slot_in(kit, slot).refunded for slot in HONEST) == RESERVE_MICRO // PRICE_MICRO
 
 
-def test_a_price_is_made_good_in_full_or_not_at_all() -> None:
+def test_a_price_is_refunded_in_full_or_not_at_all() -> None:
     kit = kit_with_parties()
     kit.open_job("job-1", "task-0", "task-1", price_micro=60)
     kit.commit("op-a", FIRST)
@@ -381,7 +381,7 @@ def test_a_price_is_made_good_in_full_or_not_at_all() -> None:
     assert not slot_in(kit, HONEST[1]).refunded
 
 
-def test_what_was_not_paid_is_not_made_good() -> None:
+def test_unpaid_segments_are_not_refunded() -> None:
     kit = kit_with_job()
     kit.commit("op-a", FIRST)
     kit.commit("op-b", *HONEST[:2])
@@ -395,7 +395,7 @@ def test_what_was_not_paid_is_not_made_good() -> None:
     assert available(kit, "submitter") == 10_000
 
 
-def test_one_spoilt_segment_is_made_good_once_though_two_cheats_spoilt_it() -> None:
+def test_a_segment_spoilt_by_two_cheats_is_refunded_once() -> None:
     kit = kit_with_job()
     kit.join("op-c", "operator", deposit_micro=500, bond_micro=500)
     kit.accept("driver", "driver", start_task("job-1", "task-2"))
@@ -415,7 +415,7 @@ def test_one_spoilt_segment_is_made_good_once_though_two_cheats_spoilt_it() -> N
     assert available(kit, "submitter") == 10_000
 
 
-def test_a_spoilt_segment_whose_own_operator_was_caught_later_is_not_made_good() -> None:
+def test_a_spoilt_segment_of_a_later_cheat_is_not_refunded() -> None:
     kit = kit_with_job()
     kit.commit("op-a", FIRST)
     kit.earn("op-b", *HONEST[:2])
@@ -430,7 +430,7 @@ def test_a_spoilt_segment_whose_own_operator_was_caught_later_is_not_made_good()
     assert available(kit, "submitter") == 10_000
 
 
-def test_a_spoilt_segment_of_a_cheat_that_was_paid_out_is_made_good_by_one_of_the_two() -> None:
+def test_one_of_two_slashes_refunds_a_spoilt_segment_of_a_paid_cheat() -> None:
     kit = kit_with_job()
     kit.earn("op-a", FIRST)
     kit.earn("op-b", HONEST[0])
@@ -476,7 +476,7 @@ def test_shares_are_rounded_down_and_what_remains_is_burnt(
     assert held(kit, "job-1", "op-a") == 0
 
 
-def test_where_nobody_reported_the_reporters_share_is_burnt() -> None:
+def test_without_a_reporter_its_share_is_burnt() -> None:
     kit = closed_kit()
     kit.slash("job-1", "op-a", FIRST)
     kit.clock.advance(SET.appeal_ms)
@@ -484,7 +484,7 @@ def test_where_nobody_reported_the_reporters_share_is_burnt() -> None:
     assert [amount for _, _, amount, _ in moves(distribute(kit))] == [10, 36, 54]
 
 
-def test_the_settings_of_the_day_on_which_it_is_given_out_count() -> None:
+def test_the_settings_at_the_distribution_count() -> None:
     kit = closed_kit()
     kit.slash("job-1", "op-a", FIRST)
     changed = parameters(appeal_ms=60_000, jackpot_ppm=0)
@@ -571,7 +571,7 @@ def test_pay_in_another_job_survives_a_slash_that_is_reversed_in_time() -> None:
     assert memos(close(kit, "job-2")) == ["release", "release stake", "refund"]
 
 
-def test_whoever_was_cleared_once_can_be_caught_again() -> None:
+def test_an_operator_can_be_slashed_again_after_a_reversal() -> None:
     kit = kit_with_job()
     kit.commit("op-a", FIRST, SECOND)
     kit.slash("job-1", "op-a", FIRST)
@@ -639,7 +639,7 @@ def test_two_answers_among_others_in_larger_commitments_are_two() -> None:
     assert isinstance(report(kit, both(first, second)), Entry)
 
 
-def test_answers_that_have_expired_are_proof_still() -> None:
+def test_expired_answers_are_proof() -> None:
     kit = kit_with_job()
     kit.commit("op-a", FIRST)
     command = two_answers(kit, "op-a", FIRST)
@@ -779,7 +779,7 @@ def elsewhere(kit: Kit, state_after: str = "a", **header: str) -> dict[str, str]
         for name, evidence in all_of_it.items()
     ],
 )
-def test_anything_less_is_no_proof(reason: Reason, evidence: Evidence) -> None:
+def test_incomplete_evidence_is_no_proof(reason: Reason, evidence: Evidence) -> None:
     kit = kit_with_job()
     kit.issue("op-b", HONEST[0])
     kit.commit("op-a", FIRST, SECOND)

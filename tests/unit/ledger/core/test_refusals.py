@@ -593,7 +593,9 @@ OF_SETTLEMENT = {Reason.NO_VERIFIER, Reason.WRONG_PREDECESSOR}
         for name, attempt in attempts.items()
     ],
 )
-def test_it_is_refused_for_its_reason_and_changes_nothing(reason: Reason, attempt: Attempt) -> None:
+def test_a_refused_command_has_its_reason_and_changes_nothing(
+    reason: Reason, attempt: Attempt
+) -> None:
     kit = shared_kit()
     answer = attempt(kit)
     assert isinstance(answer, Rejected)
@@ -605,7 +607,7 @@ def test_every_reason_of_this_core_is_in_the_table() -> None:
     assert set(REFUSALS) | OF_SETTLEMENT == set(Reason)
 
 
-def test_there_is_something_of_everything_to_try_it_on() -> None:
+def test_the_busy_kit_has_records_in_all_states() -> None:
     book = shared_kit().journal.book
     states = {slot.state for job in book.jobs.values() for slot in job.slots.values()}
     assert states == set(SlotState)
@@ -733,7 +735,7 @@ def test_a_refusal_never_repeats_more_than_two_hundred_characters(attempt: Attem
     assert len(answer.detail) <= 200
 
 
-def test_a_further_check_has_the_last_word() -> None:
+def test_a_check_above_the_core_can_refuse() -> None:
     kit = kit_with_job()
     no = Rejected(reason=Reason.NO_VERIFIER, detail="class-a")
     envelope = kit.sign("op-a", "operator", request_slot(FIRST))

@@ -91,7 +91,7 @@ def test_two_parties_may_have_one_name() -> None:
     assert len(kit.journal.book.parties) == 2
 
 
-def test_a_deposit_comes_from_outside() -> None:
+def test_a_deposit_is_debited_from_the_external_account() -> None:
     kit = kit_with_parties()
     outside = kit.balance(accounts.EXTERNAL)
     entry = kit.accept(
@@ -103,7 +103,7 @@ def test_a_deposit_comes_from_outside() -> None:
     assert kit.balance(accounts.EXTERNAL) == outside - MAX_MICRO
 
 
-def test_a_withdrawal_goes_outside() -> None:
+def test_a_withdrawal_is_credited_to_the_external_account() -> None:
     kit = kit_with_parties()
     outside = kit.balance(accounts.EXTERNAL)
     entry = kit.accept("submitter", "submitter", Withdraw(amount_micro=10_000))
@@ -177,7 +177,7 @@ def test_unbonding_takes_its_time() -> None:
     assert reason_of(again) is Reason.NOTHING_MATURED
 
 
-def test_what_is_over_matures_together_and_the_rest_later() -> None:
+def test_ended_unbondings_mature_together_and_the_others_later() -> None:
     kit = kit_with_parties()
     for amount_micro in (10, 20, 40):
         unbond(kit, amount_micro)
@@ -193,7 +193,7 @@ def test_what_is_over_matures_together_and_the_rest_later() -> None:
     assert invariants.check(kit.journal.book) == []
 
 
-def test_a_longer_unbonding_before_a_shorter_one_holds_it_up() -> None:
+def test_a_longer_unbonding_delays_a_younger_shorter_one() -> None:
     """Unbondings mature oldest first, so new settings do not let a younger one overtake."""
     kit = kit_with_parties()
     unbond(kit, 10)
@@ -240,7 +240,7 @@ def test_new_settings_change_what_the_next_job_reserves_and_not_the_last() -> No
     assert reserved(kit, "op-a", "job-2") == 150
 
 
-def test_where_nothing_is_reserved_nobody_needs_stake() -> None:
+def test_a_job_that_reserves_nothing_needs_no_stake() -> None:
     kit = kit_with_parties()
     command = SetParameters(parameters=parameters(reserve_micro=0))
     kit.accept("treasury", "treasury", command)

@@ -108,7 +108,7 @@ def test_a_book_without_a_network_has_no_settings() -> None:
         _ = Journal().book.parameters
 
 
-def test_before_the_founding_nothing_else_is_taken() -> None:
+def test_before_the_founding_all_other_commands_are_refused() -> None:
     envelope = Kit().sign("op-a", "operator", Join(name="op-a"))
     assert reason_of(Journal().propose(envelope, 0)) is Reason.WRONG_NETWORK
 
@@ -170,7 +170,7 @@ def test_a_treasury_of_any_size_can_be_founded() -> None:
 # -- two of three ----------------------------------------------------------------------------
 
 
-def test_what_one_key_asks_stands_as_a_proposal() -> None:
+def test_a_command_of_one_key_becomes_a_proposal() -> None:
     kit = council()
     before = kit.balances()
     entry = Kit.accept(kit, "treasury", "treasury", DEPOSIT)
@@ -189,7 +189,7 @@ def test_what_one_key_asks_stands_as_a_proposal() -> None:
 
 
 @pytest.mark.parametrize("second", ["treasury-b", "treasury-c"])
-def test_a_second_key_carries_it_out(second: str) -> None:
+def test_the_approval_of_a_second_key_executes_a_proposal(second: str) -> None:
     kit = council()
     proposal = kit.propose(DEPOSIT)
     entry = kit.approve(second, proposal)
@@ -203,7 +203,7 @@ def test_a_second_key_carries_it_out(second: str) -> None:
     assert reason_of(approve(kit, "treasury-c", proposal)) is Reason.UNKNOWN_PROPOSAL
 
 
-def test_the_same_key_twice_is_one_key() -> None:
+def test_two_approvals_of_one_key_count_once() -> None:
     kit = council()
     proposal = kit.propose(DEPOSIT)
     for _ in range(2):
@@ -218,7 +218,7 @@ def test_nobody_but_the_treasury_approves() -> None:
         assert reason_of(approve(kit, name, proposal)) is Reason.ROLE_NOT_ALLOWED
 
 
-def test_where_three_must_agree_two_are_not_enough() -> None:
+def test_two_keys_do_not_reach_a_threshold_of_three() -> None:
     keys = [key_of(name).public.hex() for name in ("treasury", "treasury-b", "treasury-c")]
     kit = Kit(found(treasury_keys=keys, treasury_threshold=3))
     kit.accept("op-a", "operator", Join(name="op-a"))
@@ -241,7 +241,7 @@ def test_a_proposal_waits_for_its_time_and_no_longer() -> None:
     assert available(kit, "op-a") == 1_007
 
 
-def test_the_same_wish_twice_is_two_proposals() -> None:
+def test_a_repeated_command_is_a_second_proposal() -> None:
     kit = council()
     first, second = kit.propose(DEPOSIT), kit.propose(DEPOSIT)
     kit.approve("treasury-b", second)
@@ -256,14 +256,14 @@ def test_two_keys_that_propose_the_same_have_not_agreed_to_one_proposal() -> Non
     assert available(kit, "op-a") == 1_000
 
 
-def test_what_cannot_be_done_is_not_even_proposed() -> None:
+def test_an_impossible_command_becomes_no_proposal() -> None:
     kit = council()
     nobody = Deposit(party="nobody", amount_micro=1)
     assert reason_of(kit.send("treasury", "treasury", nobody)) is Reason.UNKNOWN_PARTY
     assert kit.journal.book.proposals == {}
 
 
-def test_what_can_no_longer_be_done_is_not_carried_out_and_can_be_tried_again() -> None:
+def test_a_proposal_that_became_impossible_fails_and_can_be_approved_later() -> None:
     kit = council()
     move = Correct(debit=OP_A, credit=OP_B, amount_micro=600, entry=1, reason="wrong")
     proposal = kit.propose(move)
@@ -274,7 +274,7 @@ def test_what_can_no_longer_be_done_is_not_carried_out_and_can_be_tried_again() 
     assert (available(kit, "op-a"), available(kit, "op-b")) == (0, 600)
 
 
-def test_where_one_key_is_enough_nothing_waits() -> None:
+def test_with_a_threshold_of_one_commands_execute_at_once() -> None:
     kit = kit_with_parties()
     entry = kit.accept("treasury", "treasury", DEPOSIT)
     assert moves(entry) == [(accounts.EXTERNAL, OP_A, 7, "deposit")]

@@ -226,7 +226,7 @@ def test_a_line_that_is_written_otherwise_is_refused(line: str) -> None:
         checkpoint.read(note_of(3) + line, NETWORK.public)
 
 
-def test_the_networks_own_line_comes_first() -> None:
+def test_the_networks_signature_is_the_first_line() -> None:
     own, other = note_by("alice").splitlines()[-2:]
     text = head_of(3).text()
     for lines in ([other, own], [other], [own, own], []):
@@ -343,7 +343,7 @@ def test_a_fork_is_refused(seen: int) -> None:
             assert witness.cosign(note_of(size, FORK), proof, NOW_S) == Refusal.UNPROVEN
 
 
-def test_a_fork_behind_what_was_seen_cannot_be_told_and_is_none() -> None:
+def test_a_fork_after_the_seen_head_is_cosigned() -> None:
     witness = alice(seen=head_of(3))
     cosigned(witness, note_of(50, FORK), FORK.consistency_proof(3, 50))
 
@@ -387,7 +387,7 @@ def test_a_note_that_another_key_signed_is_refused() -> None:
         assert alice().cosign(text, [], NOW_S) == Refusal.NOT_SIGNED
 
 
-def test_other_witnesses_do_not_stand_in_for_the_network() -> None:
+def test_signatures_of_witnesses_do_not_replace_that_of_the_network() -> None:
     head = head_of(7)
     note = checkpoint.cosign(checkpoint.sign(head, BOB), name="testnet", key=NETWORK, time_s=NOW_S)
     assert alice().cosign(note, [], NOW_S) == Refusal.NOT_SIGNED

@@ -283,26 +283,26 @@ def rewritten(at: int, change: Callable[[Entry], Entry]) -> bytes:
     return flat([entry.line for entry in entries])
 
 
-def test_it_cannot_drop_an_entry() -> None:
+def test_a_network_cannot_drop_an_entry() -> None:
     lines = lines_of(kit())
     for at in range(0, len(lines) - 1, 3):
         assert_corrupt(flat(lines[:at] + lines[at + 1 :]))
 
 
-def test_it_cannot_put_entries_into_another_order() -> None:
+def test_a_network_cannot_reorder_entries() -> None:
     lines = lines_of(kit())
     for at in range(0, len(lines) - 1, 3):
         assert_corrupt(flat([*lines[:at], lines[at + 1], lines[at], *lines[at + 2 :]]))
 
 
-def test_it_cannot_journal_a_command_twice() -> None:
+def test_a_network_cannot_journal_a_command_twice() -> None:
     entries = kit().entries
     last = entries[-1]
     again = make_entry(len(entries), last.time_ms, order_of(last.envelope), last.events)
     assert_corrupt(flat([*lines_of(kit()), again.line]))
 
 
-def test_it_cannot_speak_for_anyone_else() -> None:
+def test_a_network_cannot_forge_commands_of_others() -> None:
     def forge(entry: Entry) -> Entry:
         body = canonical.decode(entry.envelope.body)
         data = canonical.encode({**body, "nonce": "another"})
@@ -315,7 +315,7 @@ def test_it_cannot_speak_for_anyone_else() -> None:
             assert_corrupt(rewritten(at, forge), "should have been refused: bad signature")
 
 
-def test_it_cannot_add_a_payment_to_an_entry() -> None:
+def test_a_network_cannot_add_a_payment_to_an_entry() -> None:
     gift = Moved(
         debit=accounts.EXTERNAL,
         credit=accounts.available(party_of("op-a")),
@@ -331,7 +331,7 @@ def test_it_cannot_add_a_payment_to_an_entry() -> None:
         assert_corrupt(rewritten(at, give), "are not those of its command")
 
 
-def test_it_cannot_leave_out_what_happened() -> None:
+def test_a_network_cannot_leave_out_events() -> None:
     def hush(entry: Entry) -> Entry:
         order = order_of(entry.envelope)
         return make_entry(entry.index, entry.time_ms, order, entry.events[:-1])
@@ -340,7 +340,7 @@ def test_it_cannot_leave_out_what_happened() -> None:
         assert_corrupt(rewritten(at, hush), "are not those of its command")
 
 
-def test_it_cannot_take_a_command_that_must_be_refused() -> None:
+def test_a_network_cannot_accept_a_command_that_must_be_refused() -> None:
     one = kit_with_parties()
     envelope = one.sign("op-a", "operator", Bond(amount_micro=10**6))
     moved = Moved(
@@ -353,7 +353,7 @@ def test_it_cannot_take_a_command_that_must_be_refused() -> None:
     assert_corrupt(flat([*lines_of(one), entry.line]), "insufficient funds")
 
 
-def test_it_cannot_take_a_command_after_its_expiry() -> None:
+def test_a_network_cannot_accept_a_command_after_its_expiry() -> None:
     def late(entry: Entry) -> Entry:
         order = order_of(entry.envelope)
         return make_entry(entry.index, entry.time_ms + 10**6, order, entry.events)
@@ -377,15 +377,15 @@ def test_it_cannot_take_a_command_after_its_expiry() -> None:
         b'{"envelope":{"body":"","signature":""},"events":[],"index":1,"more":1,"time_ms":1}',
     ],
 )
-def test_it_cannot_write_what_is_no_entry(line: bytes) -> None:
+def test_a_network_cannot_write_an_invalid_entry(line: bytes) -> None:
     assert_corrupt(flat([lines_of(kit())[0], line]))
 
 
-def test_it_cannot_sign_for_a_network_of_another_name() -> None:
+def test_a_network_cannot_sign_for_another_name() -> None:
     assert_corrupt(flat(lines_of(kit()), origin="mainnet"), "another network")
 
 
-def test_it_cannot_begin_with_anything_but_its_founding() -> None:
+def test_a_network_cannot_begin_without_its_founding() -> None:
     assert_corrupt(flat(lines_of(kit())[1:]), "wrong network")
 
 

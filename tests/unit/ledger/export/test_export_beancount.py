@@ -262,7 +262,7 @@ def test_other_names_are_refused(name: str) -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(st.sets(SAFE_IDS, min_size=1, max_size=20))
-def test_beancount_keeps_any_ids_apart(ids: Iterable[str]) -> None:
+def test_beancount_distinguishes_all_ids(ids: Iterable[str]) -> None:
     amounts = [
         (accounts.EXTERNAL, accounts.escrow(one), number) for number, one in enumerate(ids, 1)
     ]
