@@ -20,7 +20,7 @@ def test_ray_would_refuse_a_misspelt_key() -> None:
         validate_config(config)
 
 
-def test_the_head_takes_no_work_and_everyone_needs_the_token() -> None:
+def test_the_head_runs_no_tasks_and_all_nodes_need_the_token() -> None:
     config = yaml.safe_load(FILE.read_text())
     assert "--num-cpus=0" in config["head_start_ray_commands"][-1]
     for command in (config["head_start_ray_commands"][-1], config["worker_start_ray_commands"][-1]):

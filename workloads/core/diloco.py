@@ -4,7 +4,7 @@ In each round every worker loads the same global state and takes inner steps wit
 its own. Its pseudo-gradient is start - end. The outer step applies the weighted mean of the
 pseudo-gradients by SGD with Nesterov momentum.
 
-The inner optimizer starts afresh in each round. So a worker's part depends on the global state
+Each round has a new inner optimizer. So a worker's part depends on the global state
 alone: any node can take it over, and only the pseudo-gradient is stored and committed.
 
 States map flat names to tensors. Their names are part of the state's digest:

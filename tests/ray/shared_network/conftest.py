@@ -35,7 +35,7 @@ def network() -> Iterator[LocalNetwork]:
 
 @pytest.fixture
 def client(network: LocalNetwork) -> Network:
-    """The submitter, connected anew: the test before may have restarted the head."""
+    """The submitter, with a new connection: the last test may have restarted the head."""
     return Network(network.key("submitter"))
 
 

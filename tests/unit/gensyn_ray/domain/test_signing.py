@@ -130,7 +130,7 @@ def test_a_body_that_is_not_canonical_is_refused_though_its_signature_holds() ->
         unseal(Envelope(body=data, signature=KEY.sign(COMMAND, data)), COMMAND)
 
 
-def test_an_envelope_travels_as_json() -> None:
+def test_an_envelope_survives_json() -> None:
     envelope = seal(KEY, RECEIPT, {"name": "\u20ac"})
     again = Envelope.from_json(envelope.to_json())
     assert again == envelope

@@ -49,7 +49,7 @@ def driver_of(ledger: Any, folder: Path) -> JobDriver:
     return JobDriver(request, ledger, Blobs(Folder(folder)), signer)
 
 
-def test_links_go_on_after_the_last_that_the_authority_saw(tmp_path: Path) -> None:
+def test_links_continue_after_the_last_revealed_one(tmp_path: Path) -> None:
     authority = Authority(batches=["b-7", "b-8"], revealed=7)
     driver = driver_of(authority.ledger, tmp_path)
     driver.reveal_due()

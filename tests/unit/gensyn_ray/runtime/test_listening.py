@@ -39,9 +39,7 @@ def test_owner_and_group_alone_may_connect(fake: ScriptedBackend, address: str) 
         assert LedgerClient(address).submit(envelope()) == {"receipt": envelope().body_hash}
 
 
-def test_a_socket_file_that_nobody_listens_on_is_replaced(
-    fake: ScriptedBackend, address: str
-) -> None:
+def test_a_socket_file_without_a_listener_is_replaced(fake: ScriptedBackend, address: str) -> None:
     with socket.socket(socket.AF_UNIX) as killed:
         killed.bind(address.removeprefix("unix:"))
         killed.listen()

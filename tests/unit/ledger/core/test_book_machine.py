@@ -366,7 +366,7 @@ class Books(RuleBasedStateMachine):
         }
 
     @invariant()
-    def nobody_is_slashed_of_more_than_their_stake(self) -> None:
+    def slashes_do_not_exceed_stake(self) -> None:
         for name in OPERATORS:
             if (party := self.book.parties.get(party_of(name))) is not None:
                 assert 0 <= party.slashed_micro <= min(RESERVE_MICRO, self.bonded[name])

@@ -211,7 +211,7 @@ def test_two_approvals_of_one_key_count_once() -> None:
     assert available(kit, "op-a") == 1_000
 
 
-def test_nobody_but_the_treasury_approves() -> None:
+def test_only_treasury_keys_approve() -> None:
     kit = council()
     proposal = kit.propose(DEPOSIT)
     for name in ("network", "op-a", "stranger"):

@@ -119,7 +119,7 @@ def test_a_cosignature_of_a_public_witness_holds() -> None:
         checkpoint.cosigners(forged, {"remora.n621.de": REMORA})
 
 
-def test_a_note_is_read_whoever_else_signed_it() -> None:
+def test_a_note_is_read_with_signatures_of_others() -> None:
     for names in [(), ("alice",), ("bob", "alice"), ("carol", "alice", "dave", "bob")]:
         note = note_by(*names)
         assert checkpoint.read(note, NETWORK.public) == head_of(3)

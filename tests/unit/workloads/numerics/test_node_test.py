@@ -43,7 +43,7 @@ def test_a_node_that_passed_is_not_tested_again(tests_run: list[str]) -> None:
     assert tests_run == ["avx2"]
 
 
-def test_another_environment_and_another_boot_are_tested_anew(tests_run: list[str]) -> None:
+def test_another_environment_and_another_boot_run_the_tests_again(tests_run: list[str]) -> None:
     node_in({"ATEN_CPU_CAPABILITY": "avx2"})
     node_in({"ATEN_CPU_CAPABILITY": "default"})
     node_test.BOOT_ID.write_text("second\n")

@@ -103,7 +103,7 @@ def test_strides_of_parameters_and_gradients_do_not_matter() -> None:
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_a_loaded_state_goes_on_with_the_same_bits(name: str) -> None:
+def test_a_loaded_state_continues_with_the_same_bits(name: str) -> None:
     params = _weights()
     optimizer = OURS[name](params)
     _descend(params, optimizer)
@@ -159,7 +159,7 @@ def test_a_program_restored_from_its_state_replays_to_the_same_digest(name: str)
 
 
 @pytest.mark.parametrize("name", STOCK)
-def test_a_state_of_the_stock_namesake_goes_on(name: str) -> None:
+def test_a_state_of_the_stock_optimizer_can_be_continued(name: str) -> None:
     stock = _weights()
     theirs = STOCK[name](stock)
     _descend(stock, theirs)

@@ -60,7 +60,7 @@ def test_another_processor_computes_the_same(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [case(name) for name in CASES])
-def test_a_restored_state_goes_on_with_the_same_bits(name: str) -> None:
+def test_a_restored_state_continues_with_the_same_bits(name: str) -> None:
     run = start(name)
     first, second = run.run_segment(), run.run_segment()
     again = start(name)
@@ -75,7 +75,7 @@ def test_a_program_learns(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [case("sentiment")])
-def test_base_weights_are_no_state(name: str) -> None:
+def test_base_weights_are_not_part_of_the_state(name: str) -> None:
     prepared, _ = material(name)
     weights = len(prepared.blobs[prepared.manifest.files["model/model.safetensors"]])
     state = start(name).run_segment().state

@@ -460,7 +460,7 @@ def test_an_end_whose_receipt_was_lost_passes_as_the_authority_knows_it(
     assert gate.values("a") == {"accuracy": 0.5}
 
 
-def test_the_next_driver_goes_on_with_the_authoritys_tasks(driver: FakeDriver) -> None:
+def test_the_next_driver_continues_the_authoritys_tasks(driver: FakeDriver) -> None:
     driver.has_begun("t000", trial="a", attempt=2, spec="0.1")
     # The authority's answer is in the order of the names.
     driver.has_begun("t001", trial="b", attempt=0, spec="0.1")

@@ -93,7 +93,7 @@ def asha() -> ASHAScheduler:
     return ASHAScheduler(max_t=8, grace_period=2, reduction_factor=2)
 
 
-def test_asha_goes_on_with_the_rungs_that_it_had() -> None:
+def test_asha_continues_with_its_rungs() -> None:
     trials = [trial_of(name) for name in ("1", "2", "3")]
     controller, before = FakeController(*trials), gated(asha())
     for trial in trials:
@@ -172,7 +172,7 @@ def test_the_search_is_saved_before_a_new_trial_runs_and_periodically() -> None:
 
 
 @pytest.mark.parametrize("is_over", [False, True])
-def test_a_job_that_cannot_go_on_ends_its_search(is_over: bool) -> None:
+def test_a_job_that_cannot_continue_ends_its_search(is_over: bool) -> None:
     controller = FakeController()
     gated(FIFOScheduler(), is_over=is_over).choose_trial_to_run(controller)
     assert controller.is_stopping == is_over

@@ -237,7 +237,7 @@ def test_a_state_is_stored_before_it_is_committed() -> None:
     assert len(agent.leaves) == 4
 
 
-def test_nothing_is_asked_of_the_network_before_the_first_advance() -> None:
+def test_no_slot_is_requested_before_the_first_advance() -> None:
     agent = FakeAgent()
     start(agent).close()
     assert agent.events == []
@@ -267,7 +267,7 @@ def test_the_last_segment_computes_nothing_ahead() -> None:
     assert [segment for what, segment in agent.events if what == "slot"] == [0, 1, 2, 3]
 
 
-def test_a_task_goes_on_from_its_last_good_state() -> None:
+def test_a_task_continues_from_its_last_good_state() -> None:
     store, computed = make_store(), by_hand(4)
     store.put_state(computed[1].state_after, computed[1].state)
     agent = FakeAgent(good=2, state=computed[1].state_after, attempt=5)
