@@ -41,8 +41,10 @@ class Audits:
         self.batches: dict[str, ClosedBatch] = {}
         """Batches that wait for their draw, by id."""
         self.open: dict[str, Audit] = {}
-        """Audits that are drawn and not judged, by slot. Audits with a verdict come last, in the
-        order of their first verdicts."""
+        """Audits that are drawn and not judged, by slot."""
+        self._answered: dict[str, Audit] = {}
+        """Those of `open` with a verdict, in the order of their first verdicts. `next_ruling` runs
+        after every command, and many more audits can wait for a replay."""
         self.challenged: set[str] = set()
         """Slots that were challenged before any audit of them had ended."""
         self._queue: dict[str, list[str]] = {}
@@ -94,10 +96,9 @@ class Audits:
     def take_verdict(self, verdict: Verdict, party: str) -> None:
         """A verifier's or referee's result was recorded."""
         audit = self.audits[verdict.slot]
-        is_first = audit.state is AuditState.ASSIGNED
         audit.take_verdict(party, verdict.result)
-        if is_first and audit.state is AuditState.REPLAYED:
-            self.open[verdict.slot] = self.open.pop(verdict.slot)
+        if audit.state in ANSWERED:
+            self._answered[verdict.slot] = audit
 
     def call_referee(self, call: RefereeCall) -> None:
         """A dispute was recorded."""
@@ -108,6 +109,7 @@ class Audits:
     def rule(self, ruling: Ruling) -> Audit:
         """A ruling was recorded. Returns the audit that it ends."""
         audit = self.open.pop(ruling.slot)
+        self._answered.pop(ruling.slot, None)
         audit.outcome = Outcome(ruling.outcome)
         audit.move(Move.RULE)
         return audit
@@ -135,7 +137,7 @@ class Audits:
     ) -> RefereeCall | Ruling | None:
         """The referee call or ruling that recorded results require; None if there is none. Audits
         of tombstoned operators are left out: their segments are not paid in any case."""
-        for audit in self.open.values():
+        for audit in self._answered.values():
             if audit.state in ANSWERED and audit.operator not in tombstoned:
                 return answer_to(audit, panel, shown)
         return None

@@ -230,6 +230,18 @@ def test_without_a_second_party_a_dispute_is_inconclusive() -> None:
     assert (found.outcome, found.at_fault) == ("INCONCLUSIVE", "")
 
 
+def test_rulings_come_in_the_order_of_the_first_verdicts() -> None:
+    world = World(batch_size=3)
+    first, second, third = drawn(world, slots=3)
+    world.verdict(third, OTHER)
+    world.verdict(first, CLAIMED)
+    assert isinstance(world.ruling(), RefereeCall)
+    world.verdict(third, OTHER)
+    world.verdict(second, CLAIMED)
+    rulings = [world.ruling() for _ in range(4)]
+    assert [one and one.slot for one in rulings] == [third, first, second, None]
+
+
 def test_the_audits_of_a_tombstoned_operator_do_not_advance() -> None:
     world = World()
     first, _ = drawn(world)
