@@ -61,7 +61,7 @@ def verify_journal(
     journal: The flat journal.
     key: The network's public key, as hex.
     since: A checkpoint seen earlier; the journal must contain it.
-    draws: Also check each batch, draw, referee call and ruling against the entries before it.
+    draws: Also check each order, batch, draw, referee call and ruling by the rules of settlement.
     """
     checked = check_file(journal, key, since=since, draws=draws).verified
     book = checked.journal.book
