@@ -109,7 +109,7 @@ def check_file(
             state.settlement.fold(entry.events, entry.time_ms)
         except (KeyError, ValueError, IllegalMove) as error:
             raise CorruptJournal(f"entry {entry.index} does not follow: {error!r}") from None
-        state.trail.fold(entry)
+        state.subjects.fold(entry)
 
     try:
         verified = verify(data, public, since=seen, admit=admitted, follow=follow)

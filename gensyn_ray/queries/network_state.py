@@ -23,14 +23,14 @@ class NetworkState:
 
     journal: Journal = field(default_factory=Journal)
     settlement: Settlement = field(default_factory=Settlement)
-    trail: SubjectIndex = field(default_factory=SubjectIndex)
+    subjects: SubjectIndex = field(default_factory=SubjectIndex)
     last_ms: int = 0
 
     def fold(self, entry: Entry) -> None:
         """Fold an entry that was proposed here, or that is durable."""
         self.journal.apply(entry)
         self.settlement.fold(entry.events, entry.time_ms)
-        self.trail.fold(entry)
+        self.subjects.fold(entry)
         self.last_ms = max(self.last_ms, entry.time_ms)
 
     def read(
@@ -49,7 +49,7 @@ class NetworkState:
         if view in proofs.VIEWS:
             log = proofs.Log(
                 tree=self.journal.tree,
-                trail=self.trail,
+                subjects=self.subjects,
                 line=line,
                 note=note(),
                 is_final=self._is_final,

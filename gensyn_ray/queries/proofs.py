@@ -62,7 +62,7 @@ class Log:
     whether a slot has a ruling or its job is closed."""
 
     tree: MerkleTree
-    trail: SubjectIndex
+    subjects: SubjectIndex
     line: Callable[[int], bytes]
     note: str
     is_final: Callable[[str], bool]
@@ -103,7 +103,7 @@ def consistency(log: Log, parameters: Parameters) -> Any:
 def why(log: Log, parameters: Parameters) -> Any:
     """All entries about a subject, in order."""
     subject = parameters.get("subject", "")
-    found = [index for index in _entries_about(log.trail, subject) if index < log.size]
+    found = [index for index in _entries_about(log.subjects, subject) if index < log.size]
     if not found:
         raise NoSuchThing(f"the log says nothing of {subject[:200]!r}: give a slot, party or job")
     told: list[dict[str, Any]] = []
@@ -151,15 +151,15 @@ def check_page(page: Mapping[str, Any], public_key: bytes) -> int:
         raise CorruptJournal(f"not a page that can be checked: {error}") from None
 
 
-def _entries_about(trail: SubjectIndex, subject: str) -> list[int]:
+def _entries_about(subjects: SubjectIndex, subject: str) -> list[int]:
     """Numbers of the entries about a subject. For a slot they include the starts of its job and
     task."""
-    found = trail.of(subject)
+    found = subjects.of(subject)
     parts = subject.split("/")
     if len(parts) != 4 or not found:
         return found
-    started = [index for index in trail.of("/".join(parts[:2])) if index <= found[0]]
-    return sorted({*trail.of(parts[0])[:1], *started[-1:], *found})
+    started = [index for index in subjects.of("/".join(parts[:2])) if index <= found[0]]
+    return sorted({*subjects.of(parts[0])[:1], *started[-1:], *found})
 
 
 def _proven(log: Log, index: int) -> dict[str, Any]:
