@@ -15,6 +15,8 @@ meaning. They are msgspec structs, because msgspec tags members of a union only 
 record has its class name under `"type"`, and an unknown field is refused.
 """
 
+from collections.abc import Mapping
+
 import msgspec
 
 
@@ -75,6 +77,7 @@ class Verdict(_Evidence, frozen=True, kw_only=True):
 class RefereeCall(_Evidence, frozen=True, kw_only=True):
     """Opens a dispute: the verdict differs from the claim, and `referee` replays the slot."""
 
+    job: str
     slot: str
     referee: str
 
@@ -87,6 +90,7 @@ class Ruling(_Evidence, frozen=True, kw_only=True):
     digests. `referee` and `referee_result` are empty if there was no referee.
     """
 
+    job: str
     slot: str
     outcome: str
     at_fault: str
@@ -111,3 +115,15 @@ class Flush(_Evidence, frozen=True, kw_only=True):
 
 
 Evidence = Batch | Reveal | Draw | Verdict | RefereeCall | Ruling | FullAudit | Flush
+
+SIGNER_ROLES: Mapping[type[Evidence], str] = {
+    Batch: "network",
+    Draw: "network",
+    RefereeCall: "network",
+    Ruling: "network",
+    Reveal: "driver",
+    FullAudit: "driver",
+    Flush: "driver",
+    Verdict: "verifier",
+}
+"""The role that gives each kind of evidence."""

@@ -6,35 +6,13 @@ that was not asked for one, a link that does not follow the chain, evidence that
 may not give.
 """
 
-from gensyn_ray.domain.evidence import (
-    Batch,
-    Draw,
-    Evidence,
-    Flush,
-    FullAudit,
-    RefereeCall,
-    Reveal,
-    Ruling,
-    Verdict,
-)
+from gensyn_ray.domain.evidence import SIGNER_ROLES, Evidence, Reveal, Verdict
 from gensyn_ray.domain.leaf import Leaf
 from gensyn_ray.domain.numerics import classes_in
 from gensyn_ray.settlement.state import Job, Settlement
 from ledger.core.commands import Commit, Record, RequestSlot
 from ledger.core.orders import Header, Order
 from ledger.core.refusals import Reason, Rejected
-
-GIVEN_BY: dict[type[Evidence], str] = {
-    Batch: "network",
-    Draw: "network",
-    RefereeCall: "network",
-    Ruling: "network",
-    Reveal: "driver",
-    FullAudit: "driver",
-    Flush: "driver",
-    Verdict: "verifier",
-}
-"""The signer's role for each kind of evidence."""
 
 
 def admit(settlement: Settlement, order: Order) -> Rejected | None:
@@ -94,11 +72,11 @@ def _admit_leaf(settlement: Settlement, operator: str, leaf: Leaf) -> Rejected |
 
 
 def _admit_evidence(settlement: Settlement, header: Header, evidence: Evidence) -> Rejected | None:
-    role = GIVEN_BY[type(evidence)]
+    role = SIGNER_ROLES[type(evidence)]
     if header.role != role:
         detail = f"{type(evidence).__name__} comes from {role}, not from {header.role}"
         return Rejected(reason=Reason.ROLE_NOT_ALLOWED, detail=detail)
-    if isinstance(evidence, (Batch, Draw, RefereeCall, Ruling)):
+    if role == "network":
         return None
     job = settlement.jobs.get(evidence.job)
     if job is None:

@@ -5,7 +5,6 @@ only the time of each; its content follows from the journal. `admission.admit` c
 other parties.
 """
 
-from gensyn_ray.domain.evidence import Batch, Draw, RefereeCall, Ruling
 from gensyn_ray.settlement.state import Settlement
 from ledger.core.events import Event, Recorded
 from verifier_actors.core.audit import IllegalMove
@@ -19,22 +18,12 @@ def problem_with(settlement: Settlement, event: Event, time_ms: int) -> str:
     if not isinstance(event, Recorded):
         return ""
     try:
-        return _problem_with(settlement, event, time_ms)
+        return settlement.jobs[event.evidence.job].audits.problem_with(
+            event.evidence,
+            panel=settlement.panel,
+            shown=settlement.beacon,
+            tombstoned=settlement.tombstoned,
+            time_ms=time_ms,
+        )
     except (KeyError, ValueError, IllegalMove) as error:
         return f"its evidence does not fit what came before: {error!r}"
-
-
-def _problem_with(settlement: Settlement, event: Recorded, time_ms: int) -> str:
-    evidence, panel, shown = event.evidence, settlement.panel, settlement.beacon
-    match evidence:
-        case Batch():
-            audits = settlement.jobs[evidence.job].audits
-            return audits.problem_with_batch(evidence, settlement.tombstoned, time_ms)
-        case Draw():
-            audits = settlement.jobs[evidence.job].audits
-            return audits.problem_with_draw(evidence, panel, shown, time_ms)
-        case RefereeCall() | Ruling():
-            audits = settlement.job_of(evidence.slot).audits
-            return audits.problem_with_ruling(evidence, panel, shown)
-        case _:
-            return ""

@@ -15,17 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from gensyn_ray.domain.evidence import (
-    Batch,
-    Draw,
-    Evidence,
-    Flush,
-    FullAudit,
-    RefereeCall,
-    Reveal,
-    Ruling,
-    Verdict,
-)
+from gensyn_ray.domain.evidence import Draw, Evidence
 from gensyn_ray.domain.ids import Slot
 from gensyn_ray.domain.leaf import Leaf
 from ledger.core.events import (
@@ -202,6 +192,7 @@ class Settlement:
     def _commit(self, event: SlotCommitted, time_ms: int) -> None:
         leaf, job = event.leaf, self.job_of(event.slot)
         audit = Audit(
+            job=leaf.job,
             slot=event.slot,
             task=leaf.task,
             operator=event.operator,
@@ -217,34 +208,15 @@ class Settlement:
         job.lineage.extend(event.slot, link)
 
     def _take(self, evidence: Evidence, party: str, time_ms: int) -> None:
-        match evidence:
-            case Batch():
-                self.jobs[evidence.job].audits.close_batch(evidence, time_ms)
-            case Reveal():
-                self.jobs[evidence.job].audits.reveal(evidence)
-            case Draw():
-                self.beacon = Beacon(link=evidence.link, index=evidence.index)
-                for audit in self.jobs[evidence.job].audits.take_draw(evidence):
-                    self._note_settleable(audit.slot)
-            case Verdict():
-                self.job_of(evidence.slot).audits.take_verdict(evidence, party)
-            case RefereeCall():
-                self.job_of(evidence.slot).audits.call_referee(evidence)
-            case Ruling():
-                self._rule(evidence)
-            case FullAudit():
-                self.jobs[evidence.job].audits.audit_fully(evidence.tasks)
-            case Flush():
-                self.jobs[evidence.job].audits.flush()
-
-    def _rule(self, ruling: Ruling) -> None:
-        job = self.job_of(ruling.slot)
-        audit = job.audits.rule(ruling)
-        self._note_settleable(ruling.slot)
-        if audit.outcome is Outcome.REJECT:
-            self._void(ruling.slot)
-        if audit.outcome is Outcome.INCONCLUSIVE:
-            self.vetted.discard(job.opened.bundle)
+        job = self.jobs[evidence.job]
+        if isinstance(evidence, Draw):
+            self.beacon = Beacon(link=evidence.link, index=evidence.index)
+        for audit in job.audits.take(evidence, party, time_ms):
+            self._note_settleable(audit.slot)
+            if audit.outcome is Outcome.REJECT:
+                self._void(audit.slot)
+            if audit.outcome is Outcome.INCONCLUSIVE:
+                self.vetted.discard(job.opened.bundle)
 
     # -- pay -------------------------------------------------------------------------------------
 

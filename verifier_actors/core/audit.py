@@ -85,6 +85,7 @@ class Audit:
     `claimed`: the leaf's result digest. `root`, `leaf_index`: the leaf's place in its commitment.
     Results are empty until they are known, as are `verifier` and `referee`."""
 
+    job: str
     slot: str
     task: str
     operator: str

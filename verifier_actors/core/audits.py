@@ -7,7 +7,18 @@ state. The functions `problem_with_...` check recorded evidence against the stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from gensyn_ray.domain.evidence import Assignment, Batch, Draw, RefereeCall, Reveal, Ruling, Verdict
+from gensyn_ray.domain.evidence import (
+    Assignment,
+    Batch,
+    Draw,
+    Evidence,
+    Flush,
+    FullAudit,
+    RefereeCall,
+    Reveal,
+    Ruling,
+    Verdict,
+)
 from verifier_actors.core import beacon, draw
 from verifier_actors.core.audit import ANSWERED, Audit, AuditState, Move
 from verifier_actors.core.beacon import Beacon
@@ -59,6 +70,28 @@ class Audits:
         """A segment was acknowledged."""
         self.audits[audit.slot] = audit
         self._queue.setdefault(audit.operator, []).append(audit.slot)
+
+    def take(self, evidence: Evidence, party: str, time_ms: int) -> list[Audit]:
+        """Fold evidence that was recorded by `party` at `time_ms`. Returns the audits whose
+        verification it ends: skipped or judged."""
+        match evidence:
+            case Batch():
+                self.close_batch(evidence, time_ms)
+            case Reveal():
+                self.reveal(evidence)
+            case Draw():
+                return self.take_draw(evidence)
+            case Verdict():
+                self.take_verdict(evidence, party)
+            case RefereeCall():
+                self.call_referee(evidence)
+            case Ruling():
+                return [self.rule(evidence)]
+            case FullAudit():
+                self.audit_fully(evidence.tasks)
+            case Flush():
+                self.flush()
+        return []
 
     def close_batch(self, batch: Batch, time_ms: int) -> None:
         """A batch was recorded."""
@@ -215,6 +248,27 @@ class Audits:
         return now_ms - closed.closed_ms >= self.policy.reveal_wait_ms
 
     # -- checks of recorded evidence -------------------------------------------------------------
+
+    def problem_with(
+        self,
+        evidence: Evidence,
+        *,
+        panel: Panel,
+        shown: Beacon,
+        tombstoned: Mapping[str, str],
+        time_ms: int,
+    ) -> str:
+        """What is wrong with recorded evidence of the network that is not folded yet; empty if it
+        is right, and for evidence of other parties."""
+        match evidence:
+            case Batch():
+                return self.problem_with_batch(evidence, tombstoned, time_ms)
+            case Draw():
+                return self.problem_with_draw(evidence, panel, shown, time_ms)
+            case RefereeCall() | Ruling():
+                return self.problem_with_ruling(evidence, panel, shown)
+            case _:
+                return ""
 
     def problem_with_batch(self, batch: Batch, tombstoned: Mapping[str, str], time_ms: int) -> str:
         """The fault of a recorded batch that is not folded yet; empty if it has none.

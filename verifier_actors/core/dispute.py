@@ -22,7 +22,7 @@ def answer_to(audit: Audit, panel: Panel, shown: Beacon) -> RefereeCall | Ruling
     outcome = audit.found()
     if outcome is None:
         if referee := panel.referee(audit, bytes.fromhex(shown.link)):
-            return RefereeCall(slot=audit.slot, referee=referee)
+            return RefereeCall(job=audit.job, slot=audit.slot, referee=referee)
         outcome = Outcome.INCONCLUSIVE
     return ruling_of(audit, outcome)
 
@@ -30,6 +30,7 @@ def answer_to(audit: Audit, panel: Panel, shown: Beacon) -> RefereeCall | Ruling
 def ruling_of(audit: Audit, outcome: Outcome) -> Ruling:
     """The ruling that gives an audit its outcome, with the results that it follows from."""
     return Ruling(
+        job=audit.job,
         slot=audit.slot,
         outcome=outcome.value,
         at_fault=audit.operator if outcome is Outcome.REJECT else "",

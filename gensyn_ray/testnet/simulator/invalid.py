@@ -30,6 +30,7 @@ def send_invalid(network: Network, operators: Operators, chance: random.Random) 
     verdict = Verdict(job=slot.job, slot=str(slot), result="00" * 32)
     reveal = Reveal(job=slot.job, batch=f"{slot.job}/batch-0", link="00" * 32)
     ruling = Ruling(
+        job=slot.job,
         slot=str(slot),
         outcome="REJECT",
         at_fault=operator.party,

@@ -20,6 +20,7 @@ def claim(time_ms: int, slot: str) -> Any:
 
 def ruling(time_ms: int, slot: str, outcome: str) -> Any:
     evidence = Ruling(
+        job="job",
         slot=slot,
         outcome=outcome,
         at_fault="",

@@ -15,6 +15,7 @@ OTHER = "dd" * 32
 
 def audit(state: AuditState = AuditState.COMMITTED) -> Audit:
     return Audit(
+        job="job",
         slot="job/t/0/0",
         task="t",
         operator="op",

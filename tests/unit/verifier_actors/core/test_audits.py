@@ -43,6 +43,7 @@ class World:
         link = Link(task="t", state_before=f"s{number}", state_after=f"s{number + 1}")
         self.lineage.extend(slot, link)
         audit = Audit(
+            job="job",
             slot=slot,
             task="t",
             operator=operator,
@@ -318,6 +319,7 @@ def test_a_wrong_ruling_is_found() -> None:
     assert isinstance(call, RefereeCall)
     world.verdict(second, CLAIMED)
     accepted = Ruling(
+        job="job",
         slot=second,
         outcome="ACCEPT",
         at_fault="",
@@ -332,9 +334,9 @@ def test_a_wrong_ruling_is_found() -> None:
         return world.audits.problem_with_ruling(recorded, world.panel, world.beacon)
 
     assert (problem(call), problem(accepted)) == ("", "")
-    assert "another" in problem(RefereeCall(slot=first, referee="v-9"))
+    assert "another" in problem(RefereeCall(job="job", slot=first, referee="v-9"))
     assert "another" in problem(msgspec.structs.replace(accepted, slot=first))
     assert "another" in problem(msgspec.structs.replace(accepted, outcome="REJECT"))
-    assert "waits" in problem(RefereeCall(slot="job/t/9/0", referee="v-1"))
+    assert "waits" in problem(RefereeCall(job="job", slot="job/t/9/0", referee="v-1"))
     world.audits.call_referee(call)
     assert "waits" in problem(call)
