@@ -231,7 +231,7 @@ def _checked(fetch: Fetch) -> Fetch:
     def fetch_and_check(digest: str) -> bytes:
         data = fetch(digest)
         if digest_of(data) != digest:
-            raise BadData(f"the stored bytes of {digest[:16]} do not match their digest")
+            raise BadData(f"{digest[:16]} is damaged: its bytes do not match its digest")
         return data
 
     return fetch_and_check
