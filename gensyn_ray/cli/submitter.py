@@ -92,7 +92,7 @@ def show_quote(network: "Network", spec: "JobSpec", cloud_price: float) -> None:
     cost = f"{format_credits(quote.cost_micro)} credits for {quote.segments} segments"
     print(f"cost    {cost}, of a budget of {format_credits(budget_micro)}")
     if quote.cost_micro > budget_micro:
-        print("        the budget ends before the job does")
+        print("        the budget ends this job early")
     print(f"work    {quote.reference_s:,.0f} reference seconds on {quote.nodes} nodes")
     print(f"done    in {_duration(quote.p50_s)}, in 90 % of cases within {_duration(quote.p90_s)}")
     leaves = math.isfinite(quote.mean_stay_s)
