@@ -31,8 +31,10 @@ class _Canonical(torch.optim.Optimizer):
 
     operator: Any
 
-    # torch's wrappers of these two methods import its compiler, which takes two seconds.
+    # torch's wrappers of these methods import its compiler, which takes one to two seconds.
     add_param_group: Any = torch.optim.Optimizer.add_param_group.__wrapped__
+    load_state_dict: Any = torch.optim.Optimizer.load_state_dict.__wrapped__
+    state_dict: Any = torch.optim.Optimizer.state_dict.__wrapped__
     zero_grad: Any = torch.optim.Optimizer.zero_grad.__wrapped__
 
     @torch.no_grad()

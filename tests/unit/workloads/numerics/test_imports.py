@@ -16,6 +16,7 @@ with canonical():
         optimizer.zero_grad()
         layer(torch.ones(1, 2)).sum().backward()
         optimizer.step()
+        optimizer.load_state_dict(optimizer.state_dict())
 print("torch._dynamo" in sys.modules, "sympy" in sys.modules)
 """
 
