@@ -57,10 +57,6 @@ class Lineage:
             for slot in task.good
         )
 
-    def is_good(self, slot: str) -> bool:
-        """Whether a segment belongs to its task's good chain."""
-        return slot in self.tasks[self._links[slot].task].good
-
     def grown_from(self, slots: Iterable[str]) -> list[str]:
         """The given good slots and all good slots that continue from their states: later slots of
         the same task, and slots of tasks that started from one of those states."""
