@@ -83,7 +83,7 @@ class LinkRequest:
 def parse_request(kind: type[T], value: Any) -> T:
     """The request that a JSON value spells.
 
-    Raises `ValueError` for another shape, and for values that nobody can sign: they have no
+    Raises `ValueError` for another shape, and for values that cannot be signed because they have no
     canonical JSON, such as text with lone surrogates.
     """
     if not isinstance(value, Mapping):
