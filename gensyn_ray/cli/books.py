@@ -92,6 +92,9 @@ def check_file(
     """
     try:
         public = bytes.fromhex(key)
+    except ValueError:
+        raise UsageError("--key is the network's public key: 64 hex digits") from None
+    try:
         data = journal.read_bytes()
         seen = None if since is None else read_checkpoint(since.read_text(), public)
     except (OSError, ValueError) as error:
