@@ -11,7 +11,7 @@ alternate in one run, so that a change of the machine's speed affects all of the
                  the leading trials get a full audit, as always
     audits       the same, with a quarter of all segments drawn
 
-Wall seconds run from submission to the job's end and include the driver's start on all sides. CPU
+Wall seconds run from submission to the exit of the driver and include its start on all sides. CPU
 seconds are the busy time of the whole machine, so run nothing else. A step takes a few
 milliseconds; short segments increase the ratio, because each segment has a fixed cost.
 """
@@ -28,77 +28,31 @@ from typing import Any
 import psutil
 from ray import tune
 from ray.job_submission import JobSubmissionClient
-from ray.tune import PlacementGroupFactory, RunConfig
 
+from benchmarks.bare_tune import RATES, grid
 from gensyn_ray.api.network import Network
 from gensyn_ray.api.terms import Audit, Budget
-from gensyn_ray.cluster import connection
 from gensyn_ray.domain.money import MICRO_PER_CREDIT
 from gensyn_ray.domain.numerics import PINNED
 from gensyn_ray.testnet.local import LocalNetwork
 from ledger.core.journal import parse_entry
 from ledger.storage.sqlite import SqliteJournal
-from workloads.core.segment import Runner
-from workloads.core.task_spec import TaskSpec
-from workloads.numerics.arithmetic import arithmetic
 from workloads.numerics.profiles import best_profiles
 from workloads.programs.digits import Digits
-from workloads.ray_jobs.kind.context import VOLUNTEER
 
-RATES = [0.02, 0.04, 0.06, 0.08, 0.1, 0.12]
 ROUNDS = 3
 POLL_S = 0.1
-
-
-def grid(trials: int) -> dict[str, Any]:
-    """The grid of configurations of all sides."""
-    return {"lr": tune.grid_search(RATES[:trials]), "momentum": 0.9, "width": 16}
-
-
-class BareTrainable(tune.Trainable):
-    """The same segments in bare Tune; stores, signs and checks nothing."""
-
-    def setup(self, config: dict[str, Any]) -> None:
-        self.reset_config(config)
-
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self._program = Digits()
-        self._data = self._program.load_data()
-        spec = TaskSpec(bundle="bare", config=dict(new_config), seed=0, task="bare")
-        self._runner = Runner(self._program, spec, self._data, arithmetic)
-        return True
-
-    def step(self) -> dict[str, Any]:
-        self._runner.train(Digits.steps_per_segment)
-        metrics = self._program.evaluate(self._data)
-        return {**metrics, "done": self._runner.segments_done >= Digits.segments}
-
-    def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
-        return {"segments": self._runner.segments_done}
-
-    def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
-        pass
-
-
-def bare_driver(trials: int) -> None:
-    """Entry point of the bare side's Ray job."""
-    connection.attach("auto")
-    place = PlacementGroupFactory([{"CPU": 1}], bundle_label_selector=[VOLUNTEER])
-    tuner = tune.Tuner(
-        tune.with_resources(BareTrainable, place),
-        param_space=grid(trials),
-        tune_config=tune.TuneConfig(metric="accuracy", mode="max", reuse_actors=True),
-        run_config=RunConfig(verbose=0),
-    )
-    for error in tuner.fit().errors:
-        raise error
 
 
 def run_bare(network: LocalNetwork, trials: int) -> None:
     """Submit the bare side and wait for its end."""
     client = JobSubmissionClient(network.facts["dashboard"])
-    entrypoint = f"{sys.executable} -m benchmarks.sweep_overhead --bare-driver {trials}"
-    job = client.submit_job(entrypoint=entrypoint)
+    entrypoint = f"{sys.executable} -m benchmarks.bare_tune {trials}"
+    _wait_for(client, client.submit_job(entrypoint=entrypoint))
+
+
+def _wait_for(client: JobSubmissionClient, job: str) -> None:
+    """Wait until a driver has exited."""
     while (status := client.get_job_status(job).value) not in ("SUCCEEDED", "FAILED", "STOPPED"):
         time.sleep(POLL_S)
     if status != "SUCCEEDED":
@@ -115,8 +69,7 @@ def run_verified(network: LocalNetwork, client: Network, trials: int, rate_ppm: 
         budget=Budget(total_micro=1000 * MICRO_PER_CREDIT, per_segment_micro=MICRO_PER_CREDIT),
         audit=Audit(rate_ppm=rate_ppm),
     )
-    while not job.is_done():
-        time.sleep(POLL_S)
+    _wait_for(JobSubmissionClient(network.facts["dashboard"]), job.id)
     state = job.result().summary.state
     if state != "done":
         raise SystemExit(f"the sweep ended as: {state}")
@@ -219,11 +172,7 @@ def main() -> None:
     parser.add_argument(
         "--quick", action="store_true", help="one round of fewer trials, under a minute"
     )
-    parser.add_argument("--bare-driver", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.bare_driver:
-        bare_driver(options.bare_driver)
-        return
     size = (1, 1) if options.quick else (len(RATES), ROUNDS)
     result = run(trials=size[0], rounds=size[1], is_quick=options.quick)
     for case in result["cases"]:

@@ -47,10 +47,8 @@ MOMENTS = {JobOpened: "job opened", TaskStarted: "task started", SlotIssued: "sl
 def bare_driver(address: str) -> None:
     """Entry point of the bare side: prints the seconds from `fit()` to its first result."""
     from ray import tune
-    from ray.tune import PlacementGroupFactory, RunConfig
 
-    from benchmarks.sweep_overhead import BareTrainable, grid
-    from workloads.ray_jobs.kind.context import VOLUNTEER
+    from benchmarks.bare_tune import tuner
 
     class FirstResult(tune.Callback):
         """Prints when the first result arrives, and ends the search."""
@@ -60,15 +58,9 @@ def bare_driver(address: str) -> None:
             sys.exit(0)
 
     connection.attach(address)
-    place = PlacementGroupFactory([{"CPU": 1}], bundle_label_selector=[VOLUNTEER])
-    tuner = tune.Tuner(
-        tune.with_resources(BareTrainable, place),
-        param_space=grid(len(VOLUNTEERS)),
-        tune_config=tune.TuneConfig(metric="accuracy", mode="max"),
-        run_config=RunConfig(verbose=0, callbacks=[FirstResult()]),
-    )
+    search = tuner(len(VOLUNTEERS), [FirstResult()])
     begun = time.monotonic()
-    tuner.fit()
+    search.fit()
 
 
 def time_bare(network: LocalNetwork) -> float:
@@ -87,7 +79,7 @@ def time_ours(network: LocalNetwork, client: Network) -> tuple[float, list[tuple
     """(seconds of our side, the moments on the way in seconds since the epoch). Cancels the job."""
     from ray import tune
 
-    from benchmarks.sweep_overhead import grid
+    from benchmarks.bare_tune import grid
     from workloads.programs.digits import Digits
 
     job = client.sweep(

@@ -158,8 +158,11 @@ class JobGateway:
         for start in range(STARTS):
             name = _submission(job, start)
             try:
-                found.append((name, self._jobs.get_job_status(name).value))
+                status = self._jobs.get_job_status(name).value
             except RuntimeError:  # Ray raises it for an unknown job
+                break
+            found.append((name, status))
+            if status != "FAILED":  # only a failed driver is started again
                 break
         return found
 
@@ -202,14 +205,19 @@ class JobGateway:
     def status(self, job: str) -> tuple[str, str]:
         """(Ray's status of the driver, empty if there is none; the end of its log if it failed).
 
-        If the head has restarted since the driver's end, the status follows from the summary."""
+        A job with a summary is over, and its summary gives the status: the driver needs another two
+        seconds to exit, and Ray forgets a driver when its head restarts."""
+        if not is_safe_id(job):
+            return "", ""
+        if ended := self._summary_status(job):
+            return ended, ""
         known = self._drivers(job)
         if not known or known[-1][1] == "FAILED":
             with suppress(GensynError):
                 self.tend()
             known = self._drivers(job)
         if not known:
-            return self._end_of(job), ""
+            return self._closed_status(job), ""
         name, status = known[-1]
         log = self._jobs.get_job_logs(name)[-LOG_CHARACTERS:] if status == "FAILED" else ""
         return status, log
@@ -218,14 +226,15 @@ class JobGateway:
         """The volunteers' nodes, present and gone."""
         return volunteer_nodes(self._nodes(), time.time)
 
-    def _end_of(self, job: str) -> str:
-        if not is_safe_id(job):
-            return ""
+    def _summary_status(self, job: str) -> str:
         try:
             summary = canonical.decode(self._objects.get(f"files/{result_name(job)}"))
-            return "FAILED" if summary["state"] == JobEnd.FAILED else "SUCCEEDED"
         except Missing:
-            pass
+            return ""
+        return "FAILED" if summary["state"] == JobEnd.FAILED else "SUCCEEDED"
+
+    def _closed_status(self, job: str) -> str:
+        """ "STOPPED" for a closed job without driver and summary, else empty."""
         with suppress(GensynError):
             return "STOPPED" if self._ledger.read("job", job=job)["closed"] else ""
         return ""

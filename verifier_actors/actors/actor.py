@@ -147,6 +147,13 @@ class ActorPool:
                 self._forget_dead_actors(key[0])
         return ended
 
+    def wait(self, timeout_s: float) -> None:
+        """Wait until a replay ends, or for the timeout."""
+        if self._tasks:
+            ray.wait(list(self._tasks), num_returns=1, timeout=timeout_s)
+        else:
+            time.sleep(timeout_s)
+
     def warm_up(self, party: str) -> None:
         """Start the party's actor for reproducible segments before the first draw. An actor of
         another class starts with its first replay: jobs in pinned numerics are rare, and the start
@@ -202,4 +209,4 @@ class AuditorActor:
                 self._auditor.turn()
             except GensynError as error:
                 print(f"auditor: {error}", flush=True)
-            time.sleep(POLL_S)
+            self._pool.wait(POLL_S)

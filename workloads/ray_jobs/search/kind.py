@@ -110,6 +110,26 @@ class SearchRequest(KindRequest):
             return dict(zip(searcher.metric, searcher.mode, strict=True))
         return {str(self.tune_config.metric): str(self.tune_config.mode)}
 
+    @property
+    def grid_points(self) -> int:
+        """Combinations of the space's `tune.grid_search` values. Tune draws a sample for each."""
+        from ray.tune.search.variant_generator import parse_spec_vars
+
+        _, _, grids = parse_spec_vars(self.param_space)
+        return math.prod(len(values) for _, values in grids)
+
+    @property
+    def planned_trials(self) -> int | None:
+        """The number of trials; None if the samples go on until the search is stopped (-1)."""
+        samples = self.tune_config.num_samples
+        return samples * self.grid_points if samples >= 0 else None
+
+    def trials_at_once(self, nodes: int) -> int:
+        """The number of trials that can start together on `nodes`. At least one: volunteers may
+        join later."""
+        limits = (self.tune_config.max_concurrent_trials, self.planned_trials)
+        return max(1, min([nodes, *(limit for limit in limits if limit)]))
+
     def check(self) -> None:
         metric, mode = self.tune_config.metric, self.tune_config.mode
         if not metric or mode not in ("min", "max"):
@@ -135,8 +155,7 @@ class SearchRequest(KindRequest):
 
     def estimate(self, timing: Timing, pool: Pool) -> tuple[JobSize, Pool]:
         """Every trial runs to its end and takes as long as the timed one."""
-        grid_points = math.prod(len(_grid(value)) or 1 for value in self.param_space.values())
-        trials = max(1, self.tune_config.num_samples) * grid_points
+        trials = self.grid_points if self.planned_trials is None else self.planned_trials
         size = JobSize(
             tasks=trials,
             segments=timing.segments,

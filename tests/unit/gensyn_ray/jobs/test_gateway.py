@@ -222,6 +222,13 @@ def test_jobs_that_ended_before_a_restart_of_the_head_have_the_state_of_their_re
     assert office.gateway.status("../job-1") == ("", "")
 
 
+def test_a_job_is_over_once_its_summary_is_there(office: Office) -> None:
+    office.gateway.open_job(office.signed(OPEN), b"request")
+    assert office.gateway.status("job-1") == ("RUNNING", "")
+    office.objects.put("files/job-1.result", b'{"state":"done"}')
+    assert office.gateway.status("job-1") == ("SUCCEEDED", ""), "its driver still exits"
+
+
 def test_the_gateway_answers_while_the_authority_does_not(office: Office) -> None:
     office.ledger.unreachable = Unreachable("no ledger answers")
     assert office.gateway.status("job-1") == ("", "")

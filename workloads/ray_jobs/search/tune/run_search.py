@@ -1,8 +1,10 @@
 """Runs a search under Ray Tune, whose trials are tasks of the network, on volunteers' nodes."""
 
 import dataclasses
+import importlib
 import json
 import os
+import sys
 import time
 from typing import Any
 
@@ -71,10 +73,11 @@ def fit(
     program fails in every trial."""
     storage, job = context.storage, context.facts.job
     tune_config, run_config = _gated(request.tune_config, context, gate, errors)
-    at_once = _at_once(request.tune_config)
+    at_once = request.trials_at_once(_volunteers())
     # Without this variable, Tune starts the actors of a searcher's trials one after the other.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(at_once)
     _keep_environment_here()
+    _load_tensorboard_without_torch()
     is_saved = has_saved_run(storage, job)
     trainable = tune.with_resources(
         tune.with_parameters(
@@ -145,13 +148,23 @@ def _keep_environment_here() -> None:
     class_cache.ENV_VARS_TO_PROPAGATE = set[str]()
 
 
-def _at_once(tune_config: tune.TuneConfig) -> int:
-    """Number of trials that can start together. At least one: volunteers may join later."""
-    nodes = sum(
+def _load_tensorboard_without_torch() -> None:
+    """Import the writer of Tune's TensorBoard files. It imports torch where it can, to accept
+    tensors. Tune writes numbers only, and torch takes two seconds to load."""
+    if "torch" in sys.modules:
+        return
+    sys.modules["torch"] = None  # type: ignore[assignment]  # an import of it now fails
+    try:
+        importlib.import_module("tensorboardX")
+    finally:
+        del sys.modules["torch"]
+
+
+def _volunteers() -> int:
+    """Number of volunteers' nodes that are in the cluster now."""
+    return sum(
         node["Alive"] and VOLUNTEER.items() <= node["Labels"].items() for node in ray.nodes()
     )
-    limit = tune_config.max_concurrent_trials or nodes
-    return max(1, min(nodes, limit, tune_config.num_samples))
 
 
 def has_saved_run(storage: tuple[fs.FileSystem, str], job: str) -> bool:

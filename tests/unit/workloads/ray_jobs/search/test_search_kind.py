@@ -139,6 +139,27 @@ def test_a_search_is_estimated_as_all_its_trials() -> None:
     assert same == pool
 
 
+@pytest.mark.parametrize(
+    ("space", "settings", "at_once"),
+    [
+        ({"lr": 0.1}, {}, 1),
+        ({"lr": 0.1}, {"num_samples": 3}, 3),
+        ({"lr": tune.grid_search([0.1, 0.2])}, {}, 2),
+        ({"model": {"lr": tune.grid_search([0.1, 0.2])}}, {"num_samples": 2}, 4),
+        ({"lr": tune.grid_search([0.1, 0.2, 0.3])}, {"max_concurrent_trials": 2}, 2),
+        ({"lr": tune.uniform(0.1, 0.2)}, {"num_samples": -1}, 4),
+        ({"lr": tune.uniform(0.1, 0.2)}, {"num_samples": 9}, 4),
+    ],
+)
+def test_trials_that_can_start_together_on_four_nodes(
+    space: dict[str, Any], settings: dict[str, Any], at_once: int
+) -> None:
+    config = tune.TuneConfig(metric="x", mode="max", **settings)
+    request = SearchRequest(param_space=space, tune_config=config)
+    assert request.trials_at_once(4) == at_once
+    assert request.trials_at_once(0) == 1
+
+
 def test_a_search_without_results_has_no_grid_and_no_state() -> None:
     outcome = SearchOutcome(
         trials=0, failed_trials=2, metric="x", mode="max", objectives={"x": "max"}
