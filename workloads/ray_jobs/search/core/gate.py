@@ -202,7 +202,8 @@ class Gate:
         """The decision about each of these held trials.
 
         `is_idle`: no trial runs, so open batches may be flushed. `is_over`: the search has no more
-        trials to start. Only then the leading trials get their full audit, and all are released.
+        trials to start. Only then the leading trials get their full audit, and all are released,
+        each after its `KEEP`.
         """
         if not names:
             return {}
@@ -210,12 +211,13 @@ class Gate:
         judged = {name: self._judge_one(self._trials[name], tasks) for name in names}
         if not is_idle or Judgement.RERUN in judged.values():
             return judged
+        stands = is_over and self._leaders_stand(names, tasks)
         if not all(self._trials[name].judged for name in names):
             if not self._flushed:
                 self._flushed = True
                 self._driver.flush()
             return judged
-        if is_over and self._leaders_stand(names, tasks):
+        if stands and Judgement.KEEP not in judged.values():
             for name in names:
                 self._trials[name].held = False
             return dict.fromkeys(names, Judgement.RELEASE)
@@ -233,7 +235,8 @@ class Gate:
         return Judgement.KEEP
 
     def _leaders_stand(self, names: list[str], tasks: Mapping[str, TaskRow]) -> bool:
-        """Whether every segment of each leading trial is audited. Requests the full audit if not.
+        """Whether every segment of each leading trial is audited. Requests the full audit if not:
+        also while drawn segments wait for their verdicts, so that all replays run together.
 
         Trials that share the best value all lead: Tune may report any one of them as the best."""
         values = {name: found for name in names if (found := self.values(name)) is not None}

@@ -218,6 +218,8 @@ class GatedScheduler(TrialScheduler):
         is_idle = not any(trial.status in active for trial in trials.values())
         is_over = controller.search_alg.is_finished()
         judged = self._gate.judge(paused, is_idle=is_idle, is_over=is_over)
+        if Judgement.KEEP in judged.values():  # the last one kept may release all
+            self._next_judgement_s = now
         for name, judgement in judged.items():
             self._apply(controller, trials[name], judgement)
 

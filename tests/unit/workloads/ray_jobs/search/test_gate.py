@@ -424,6 +424,18 @@ def test_an_idle_job_has_its_last_segments_drawn_once(gate: Gate, driver: FakeDr
     assert driver.audits == [("flush",)]
 
 
+def test_the_leader_is_audited_in_full_while_drawn_segments_wait(
+    gate: Gate, driver: FakeDriver
+) -> None:
+    held(gate, driver, "a", make_leaf(), unjudged=1, unaudited=1)
+    for _ in range(3):
+        assert judge(gate, "a", idle=True, over=True) == [WAIT]
+    assert driver.audits == [("full audit", ["t000"]), ("flush",)]
+    driver.says("t000", good=1)
+    assert judge(gate, "a", idle=True, over=True) == [KEEP], "the searcher hears of it first"
+    assert judge(gate, "a", idle=True, over=True) == [RELEASE]
+
+
 def test_nothing_is_read_without_held_trials(gate: Gate, driver: FakeDriver) -> None:
     assert gate.judge([], is_idle=True, is_over=True) == {}
     assert driver.audits == []
