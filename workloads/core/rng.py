@@ -67,3 +67,14 @@ class Rng:
                         parameter.copy_(self.uniform(parameter.shape, -bound, bound))
                 elif own and not isinstance(layer, constant):
                     raise TypeError(f"no counter-based initialisation for {type(layer).__name__}")
+
+
+def seed_torch(seed: int) -> None:
+    """`torch.manual_seed` at a hundredth of its cost, if the machine has no accelerator.
+
+    Torch keeps the seed for every kind of accelerator that it was built for, each time with a
+    formatted stack trace: 0.2 ms for each training step."""
+    if torch.accelerator.is_available():
+        torch.manual_seed(seed)
+    else:
+        torch.default_generator.manual_seed(seed)

@@ -18,7 +18,7 @@ from torch import nn
 from gensyn_ray.domain.errors import OperationError
 from workloads.core import diloco
 from workloads.core.program import Metrics, Program
-from workloads.core.rng import Rng
+from workloads.core.rng import Rng, seed_torch
 from workloads.core.state import State, state_digest
 from workloads.core.task_spec import OuterStep, TaskSpec
 
@@ -71,7 +71,7 @@ class Runner:
         self._inputs = inputs or {}
         self._step = 0
         rng = self._rng("init")
-        torch.manual_seed(rng.seed())
+        seed_torch(rng.seed())
         with arithmetic(spec.numerics):
             program.init(spec.config, data, rng)
         self._modes = _modes(program)
@@ -123,7 +123,7 @@ class Runner:
                 if not is_wanted():
                     raise Abandoned("the job no longer needs this segment")
                 rng = self._rng("step", self._step)
-                torch.manual_seed(rng.seed())
+                seed_torch(rng.seed())
                 self._program.step(self._data, rng)
                 self._step += 1
 

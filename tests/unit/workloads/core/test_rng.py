@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from workloads.core.rng import Rng
+from workloads.core.rng import Rng, seed_torch
 from workloads.core.state import state_digest
 
 # Golden: these numbers are part of every committed state.
@@ -234,3 +234,12 @@ class Top(Rng):
 def test_uniform_stays_below_its_high_end(low: float, high: float) -> None:
     """Regression: the sum was rounded up to `high`."""
     assert Top("a").uniform((1,), low, high).item() < high
+
+
+def test_torch_is_seeded_as_by_its_own_function() -> None:
+    for seed in (0, 5, 2**63 - 1):
+        torch.manual_seed(seed)
+        expected = torch.rand(8)
+        torch.rand(3)
+        seed_torch(seed)
+        assert torch.equal(torch.rand(8), expected)
