@@ -10,10 +10,13 @@
         def evaluate(self, data): return {"accuracy": ...}
 
 The state of a program is every tensor, module, optimizer and learning-rate scheduler among its
-attributes. It must contain everything that the next step depends on: it is stored, committed and
-given to the next node. Attributes whose names begin with an underscore are not part of the state.
-They may hold what `init` makes from the data and no step changes, such as the frozen weights under
-an adapter.
+attributes, and what else `step` changes of numbers, containers and objects with a `state_dict`
+(`workloads.core.program_state` has the list). It must contain everything that the next step
+depends on: it is stored, committed and given to the next node. Attributes whose names begin with an
+underscore are not part of the state. They may hold what `init` makes from the data and no step
+changes, such as the frozen weights under an adapter.
+
+A program that adds up gradients over more than one segment sets `keeps_gradients = True`.
 
 Randomness comes from the argument `rng`. Torch's global generator is seeded from it before each
 call, so dropout replays, too. A program must not read a clock, the host, the network or the
@@ -23,18 +26,46 @@ environment, because its replay would differ.
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, cast
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from gensyn_ray.domain.errors import UsageError
+from workloads.core.program_state import (
+    ALWAYS,
+    Leaf,
+    boxed,
+    fingerprint,
+    flatten,
+    has,
+    items_of,
+    loaded,
+    module_items,
+    plain,
+    reached,
+    take,
+    unboxed,
+    unsaved_buffers,
+)
 from workloads.core.rng import Rng
 from workloads.core.state import State
 
 Config = Mapping[str, Any]
 Metrics = dict[str, float]
-_STATEFUL = (torch.nn.Module, torch.optim.Optimizer, LRScheduler)
+GRADIENTS, TRAINED = "parameters.grad/", "parameters.requires_grad/"
+"""Prefixes of names in the state. No attribute's name has a dot."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Start:
+    """What `init` left. `parts`: part of the state -> fingerprint. `groups`: optimizer -> number of
+    its parameter groups. `trained`: names of the tensors that require a gradient."""
+
+    parts: dict[str, str]
+    groups: dict[str, int]
+    trained: frozenset[str]
 
 
 class Program(ABC):
@@ -44,6 +75,9 @@ class Program(ABC):
     """Training steps of a segment."""
     segments: ClassVar[int]
     """Segments of a whole run, without early stopping."""
+    keeps_gradients: ClassVar[bool] = False
+    """Whether a step reads the `.grad` that the step before it left. The state has them then."""
+    _start: _Start | None = None
 
     def load_data(self) -> State:
         """The program's own data set: name -> tensor.
@@ -88,108 +122,115 @@ class Program(ABC):
     def parameters(self) -> dict[str, torch.nn.Parameter]:
         """The trained parameters, by their names in the state."""
         return {
-            f"{name}/{path}": parameter
+            f"{name}/{plain(path)}": parameter
             for name, owner in self._owners()
             if isinstance(owner, torch.nn.Module)
             for path, parameter in owner.named_parameters()
             if parameter.requires_grad
         }
 
+    def holdings(self) -> list[Any]:
+        """All objects in attributes and in their containers, whether they are state or not."""
+        return [one for name, value in vars(self).items() for _, one in reached(name, value)]
+
+    def begin(self) -> None:
+        """Note what `init` left. The platform calls this after `init`.
+
+        From then on the state leaves out the numbers and containers that `init` would make again.
+        """
+        parts = {name: fingerprint(items.items()) for name, items in self._parts()}
+        self._start = _Start(parts=parts, groups=self._groups(), trained=self._trained())
+
     def get_state(self) -> dict[str, torch.Tensor]:
-        """Copies of the state's tensors by name. Numbers become tensors of shape ()."""
-        return {
-            name: value.detach().clone() if isinstance(value, torch.Tensor) else _box(value)
-            for name, value in self._items()
-        }
+        """Copies of the state's tensors by name. Numbers become tensors of shape ().
+
+        Raises `UsageError` if a step added a parameter group to an optimizer."""
+        start = self._start or _Start(parts={}, groups=self._groups(), trained=self._trained())
+        for name, groups in self._groups().items():
+            if groups > start.groups.get(name, groups):
+                raise UsageError(
+                    f"`self.{name}` gets a parameter group after `init`, and a replay would not "
+                    "know its parameters: make all groups in `init`, with lr = 0 until they train"
+                )
+        state = dict(self._items())
+        for name, items in self._parts():
+            if fingerprint(items.items()) != start.parts.get(name):
+                state.update(items)
+        trained = self._trained()
+        state.update({TRAINED + name: name in trained for name in trained ^ start.trained})
+        return {name: boxed(value) for name, value in state.items()}
 
     def set_state(self, state: State) -> None:
-        """Load a state of a program with the same config. Raises `KeyError` if it lacks a name."""
-        for attribute, owner in self._owners():
-            nested = _unflatten(attribute, state)
-            if isinstance(owner, torch.Tensor):
-                given = state[attribute]
-                if given.shape == owner.shape and given.dtype == owner.dtype:
-                    with torch.no_grad():  # in place: an optimizer may hold this tensor
-                        owner.copy_(given)
-                else:
-                    setattr(self, attribute, given.clone().requires_grad_(owner.requires_grad))
-            elif isinstance(owner, torch.nn.Module):
-                owner.load_state_dict(cast("dict[str, Any]", _flat_below(attribute, state)))
-            else:
-                owner.load_state_dict(_merge(owner.state_dict(), nested))
+        """Load a state into a program on which `init` ran. Parts that the state leaves out stay as
+        `init` made them. Raises `KeyError` if it lacks a name."""
+        taken: set[int] = set()
+        for name, owner in self._owners():
+            setattr(self, name, loaded(name, owner, state, taken))
+        for name, value in self._others():
+            if has(name, state):
+                setattr(self, name, loaded(name, value, state, taken))
+        for name in state:  # attributes that a step set first
+            if name.isidentifier() and name not in vars(self):
+                setattr(self, name, unboxed(state[name]))
+        for name, tensor in self._trainable():
+            if TRAINED + name in state:
+                tensor.requires_grad_(bool(state[TRAINED + name]))
+            given = state.get(GRADIENTS + name)
+            tensor.grad = None if given is None else given.clone()
 
     def _owners(self) -> Iterator[tuple[str, Any]]:
-        for name, value in sorted(vars(self).items()):
-            if isinstance(value, (*_STATEFUL, torch.Tensor)) and not name.startswith("_"):
-                yield name, value
+        """The attributes that are always in the state."""
+        return ((name, one) for name, one in self._public() if isinstance(one, ALWAYS))
 
-    def _items(self) -> Iterator[tuple[str, Any]]:
+    def _others(self) -> Iterator[tuple[str, Any]]:
+        return ((name, one) for name, one in self._public() if not isinstance(one, ALWAYS))
+
+    def _public(self) -> list[tuple[str, Any]]:
+        return sorted(item for item in vars(self).items() if not item[0].startswith("_"))
+
+    def _items(self) -> Iterator[tuple[str, Leaf]]:
         for name, owner in self._owners():
             if isinstance(owner, torch.Tensor):
                 yield name, owner
+            elif isinstance(owner, torch.nn.Module):
+                yield from module_items(name, owner)
             else:
-                yield from _flatten(name, owner.state_dict())
+                yield from flatten(name, owner.state_dict())
+        if self.keeps_gradients:
+            for name, tensor in self._trainable():
+                if tensor.grad is not None:
+                    yield GRADIENTS + name, tensor.grad
 
+    def _parts(self) -> Iterator[tuple[str, dict[str, Leaf]]]:
+        """What is in the state once it differs from what `init` left, part by part."""
+        taken: set[int] = set()
+        for name, owner in self._owners():
+            take(owner, taken)
+            if isinstance(owner, torch.nn.Module):
+                for path, buffer in unsaved_buffers(name, owner):
+                    yield path, {path: buffer}
+        for name, value in self._others():
+            items = dict(items_of(name, value, taken))
+            if items:
+                yield name, items
 
-def _flatten(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """The tensors and numbers in a nested value. Text, None and callables come from `init`."""
-    if isinstance(value, Mapping):
-        for key, item in cast("Mapping[Any, Any]", value).items():
-            yield from _flatten(f"{prefix}/{key}", item)
-    elif isinstance(value, list | tuple):
-        for index, item in enumerate(cast("list[Any]", value)):
-            yield from _flatten(f"{prefix}/{index}", item)
-    elif isinstance(value, torch.Tensor | bool | int | float):
-        yield prefix, value
+    def _trainable(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """Each tensor that can have a gradient: parameters, and tensors as attributes."""
+        for attribute, value in self._public():
+            for name, one in reached(attribute, value):
+                if isinstance(one, torch.nn.Module):
+                    for path, parameter in one.named_parameters():
+                        yield f"{name}/{plain(path)}", parameter
+                elif isinstance(one, torch.Tensor) and one.is_leaf and one.is_floating_point():
+                    yield name, one
 
+    def _trained(self) -> frozenset[str]:
+        return frozenset(name for name, tensor in self._trainable() if tensor.requires_grad)
 
-def _box(value: bool | int | float) -> torch.Tensor:
-    kinds = {bool: torch.bool, int: torch.int64, float: torch.float64}
-    return torch.tensor(value, dtype=kinds[type(value)])
-
-
-def _flat_below(prefix: str, state: State) -> dict[str, torch.Tensor]:
-    start = f"{prefix}/"
-    return {name[len(start) :]: t for name, t in state.items() if name.startswith(start)}
-
-
-def _unflatten(prefix: str, state: State) -> dict[str, Any]:
-    root: dict[str, Any] = {}
-    for path, tensor in _flat_below(prefix, state).items():
-        *parents, last = path.split("/")
-        here = root
-        for part in parents:
-            here = here.setdefault(part, {})
-        here[last] = tensor
-    return root
-
-
-def _merge(shape: Any, values: Any) -> Any:
-    """`values` in the structure of `shape`, plus the keys that only `values` has.
-
-    Those are an optimizer's moments: a fresh optimizer has none.
-    """
-    given = cast("dict[str, Any]", values if isinstance(values, dict) else {})
-    if isinstance(shape, Mapping):
-        known = {str(key): (key, item) for key, item in cast("Mapping[Any, Any]", shape).items()}
-        merged = {key: _merge(item, given.get(name)) for name, (key, item) in known.items()}
-        for name, found in given.items():
-            if name not in known:
-                merged[int(name) if name.isdigit() else name] = _as_found(found)
-        return merged
-    if isinstance(shape, list | tuple):
-        items = cast("list[Any]", shape)
-        merged_items = [_merge(item, given.get(str(i))) for i, item in enumerate(items)]
-        return tuple(merged_items) if isinstance(shape, tuple) else merged_items
-    if isinstance(values, torch.Tensor) and not isinstance(shape, torch.Tensor):
-        return values.item()
-    return values.clone() if isinstance(values, torch.Tensor) else shape
-
-
-def _as_found(value: Any) -> Any:
-    if isinstance(value, torch.Tensor):
-        return value.clone()
-    return {
-        int(name) if name.isdigit() else name: _as_found(item)
-        for name, item in cast("dict[str, Any]", value).items()
-    }
+    def _groups(self) -> dict[str, int]:
+        return {
+            name: len(one.param_groups)
+            for attribute, value in self._public()
+            for name, one in reached(attribute, value)
+            if isinstance(one, torch.optim.Optimizer)
+        }

@@ -7,8 +7,9 @@ The start state's digest, the spec and the program's bundle determine the end st
 # pyright: reportUnknownMemberType=false
 
 import math
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+import sys
+from collections.abc import Callable, Generator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ from gensyn_ray.domain.errors import OperationError
 from workloads.core import diloco
 from workloads.core.program import Metrics, Program
 from workloads.core.rng import Rng, seed_torch
+from workloads.core.settings import Settings
 from workloads.core.state import State, state_digest
 from workloads.core.task_spec import OuterStep, TaskSpec
 
@@ -74,6 +76,7 @@ class Runner:
         seed_torch(rng.seed())
         with arithmetic(spec.numerics):
             program.init(spec.config, data, rng)
+        program.begin()
         self._modes = _modes(program)
         if "global" in self._inputs:
             self._begin_at(self._inputs["global"])
@@ -96,11 +99,17 @@ class Runner:
         return self._spec.inner_steps is not None or self._spec.outer_step is not None
 
     def load(self, state: State) -> None:
-        """Continue from a state. Raises `KeyError` if it is not one of this program's."""
+        """Continue from a state. Raises `KeyError` if it is not one of this program's.
+
+        If another task made the state, optimizers and schedules keep the settings that `init` took
+        from this task's config (`workloads.core.settings`)."""
         rest = dict(state)
         self._step = int(rest.pop(STEP))
-        rest.pop(RNG_KEY)
+        is_own = torch.equal(rest.pop(RNG_KEY), self._key())
+        settings = Settings(self._program.holdings())
         self._program.set_state(rest)
+        if not is_own:
+            settings.put_back()
 
     def run_segment(self, is_wanted: Callable[[], bool] = always) -> Computed:
         """Compute one segment: `steps_per_segment` steps and an evaluation, or a DiLoCo worker's
@@ -118,7 +127,7 @@ class Runner:
     def train(self, steps: int, is_wanted: Callable[[], bool] = always) -> None:
         """Take `steps` training steps. Raises `Abandoned` before one that is not wanted, and what
         the program raises."""
-        with self._arithmetic(self._spec.numerics):
+        with self._arithmetic(self._spec.numerics), _uncompiled():
             for _ in range(steps):
                 if not is_wanted():
                     raise Abandoned("the job no longer needs this segment")
@@ -140,7 +149,7 @@ class Runner:
             metrics = self._evaluate()
             state = self._program.get_state()
         state[STEP] = torch.tensor(self._step, dtype=torch.int64)
-        state[RNG_KEY] = torch.frombuffer(bytearray(self._rng().key), dtype=torch.uint8)
+        state[RNG_KEY] = self._key()
         return Computed(state=state, state_after=state_digest(state), metrics=metrics)
 
     def _take_outer_step(self, step: OuterStep) -> Computed:
@@ -171,7 +180,7 @@ class Runner:
                 self._program.resume_at(self._step)
 
     def _evaluate(self) -> Metrics:
-        with self._arithmetic(self._spec.numerics), torch.no_grad():
+        with self._arithmetic(self._spec.numerics), _uncompiled(), torch.no_grad():
             metrics = _finite(self._program.evaluate(self._data))
         # A replay of the next segment starts in the modes that `init` sets. `evaluate` may leave
         # other ones.
@@ -179,13 +188,28 @@ class Runner:
             module.training = is_training
         return metrics
 
+    def _key(self) -> torch.Tensor:
+        """The task's random key, uint8 of shape (16,). Every task of a job has another one."""
+        return torch.frombuffer(bytearray(self._rng().key), dtype=torch.uint8)
+
     def _rng(self, *purpose: str | int) -> Rng:
         return Rng(self._spec.seed, self._spec.task, *purpose)
 
 
+@contextmanager
+def _uncompiled() -> Generator[None]:
+    """Context in which `torch.compile` has no effect. The bits of compiled kernels depend on the
+    compiler and on the shapes that the process has seen before."""
+    if "torch._dynamo" not in sys.modules:  # torch imports it for the first `torch.compile`
+        yield
+        return
+    with torch.compiler.set_stance("force_eager"):
+        yield
+
+
 def _modes(program: Program) -> list[tuple[nn.Module, bool]]:
     """Each torch module in the program's attributes, with its training mode."""
-    held = [one for one in vars(program).values() if isinstance(one, nn.Module)]
+    held = [one for one in program.holdings() if isinstance(one, nn.Module)]
     return [(module, module.training) for one in held for module in one.modules()]
 
 

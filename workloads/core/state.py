@@ -51,6 +51,11 @@ def canonical_bytes(name: str, tensor: torch.Tensor) -> memoryview:
     """Row-major little-endian bytes of a tensor of any dtype and shape. Raises `NotANumber`."""
     if (tensor.is_floating_point() or tensor.is_complex()) and bool(torch.isnan(tensor).any()):
         raise NotANumber(f"the tensor {name!r} holds NaN: it cannot be committed")
+    return raw_bytes(tensor)
+
+
+def raw_bytes(tensor: torch.Tensor) -> memoryview:
+    """Row-major little-endian bytes of a tensor of any dtype and shape, NaN included."""
     flat = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous().reshape(-1)
     flat = flat.as_strided(flat.shape, (1,))  # one element is contiguous with any stride
     return memoryview(flat.view(torch.uint8).numpy().tobytes())
