@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 app = App(name="data", help="Prepare data sets for jobs.")
 
 Recipe = Literal["fashion-mnist", "rotten-tomatoes", "shakespeare", "sentences", "text", "table"]
+SHOWN = 50
+"""The most labels that are printed."""
 Positive = Annotated[int, Parameter(validator=validators.Number(gte=1))]
 
 
@@ -30,6 +32,8 @@ def prepare(
     test_rows: Positive = 500,
     length: Positive = 128,
     vocabulary: Positive = 256,
+    encoding: str = "utf-8",
+    drop_missing: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Shuffle and cut a data set to Parquet, store it, print the digest that jobs name it by.
 
@@ -46,9 +50,12 @@ def prepare(
     test_rows: Number of held-out rows.
     length: Number of tokens in a passage.
     vocabulary: Number of tokens. 256 means bytes; a larger one is learnt by byte-pair encoding.
+    encoding: Of a CSV file or of .txt files, for example cp1252.
+    drop_missing: Leave out the rows that lack a value. Without it such a table is refused.
     """
     from gensyn_ray.api.network import connect
     from gensyn_ray.object_store.blobs import Blobs
+    from workloads.core.dataset import DataSet
 
     prepared = _prepare(
         recipe=recipe,
@@ -59,6 +66,8 @@ def prepare(
         test_rows=test_rows,
         length=length,
         vocabulary=vocabulary,
+        encoding=encoding,
+        drop_missing=drop_missing,
     )
     where = Blobs(store) if store else connect(address, key_file=key_file).store
     where.put_prepared(prepared)
@@ -67,6 +76,11 @@ def prepare(
         for name, shards in prepared.manifest.splits.items()
     }
     counts = ", ".join(f"{count:,} {name}" for name, count in rows.items())
+    labels = DataSet(prepared.manifest, prepared.blobs.__getitem__).labels()
+    for number, name in enumerate(labels[:SHOWN]):
+        print(f"label {number} is {name!r}")
+    if len(labels) > SHOWN:
+        print(f"{len(labels)} labels in all")
     print(f"{counts} rows, {sum(map(len, prepared.blobs.values())) / 1e6:.1f} MB")
     print(prepared.manifest.digest)
 
@@ -81,8 +95,11 @@ def _prepare(
     test_rows: int,
     length: int,
     vocabulary: int,
+    encoding: str,
+    drop_missing: bool,
 ) -> "Prepared":
     from workloads.programs import recipes
+    from workloads.programs.tables import composed, read_table
 
     match recipe:
         case "fashion-mnist":
@@ -95,10 +112,24 @@ def _prepare(
         raise UsageError(f"the recipe {recipe} needs a SOURCE that exists")
     match recipe:
         case "text":
-            return recipes.text_folder(source, length, vocabulary)
+            return recipes.text_folder(source, length, vocabulary, encoding=encoding)
         case "table":
-            return recipes.tabular(recipes.read_table(source), label, test_rows)
+            return recipes.tabular(
+                read_table(source, encoding),
+                composed(label),
+                test_rows,
+                name=str(source),
+                drop_missing=drop_missing,
+            )
         case "sentences":
             if model is None:
                 raise UsageError("sentences need --model, a Hugging Face folder to tune")
-            return recipes.sentences(source, text, label, model, test_rows)
+            return recipes.sentences(
+                read_table(source, encoding),
+                composed(text),
+                composed(label),
+                model,
+                test_rows,
+                name=str(source),
+                drop_missing=drop_missing,
+            )

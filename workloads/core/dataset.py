@@ -14,8 +14,9 @@ Not defended: a store that withholds a shard. No node can compute a segment with
 # pyright: reportMissingTypeStubs=false, reportMissingTypeArgument=false, reportUnknownLambdaType=false
 
 import io
+import json
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,11 @@ SHARD_GROUPS = 16
 """Row groups of a shard."""
 CACHED_GROUPS = 16
 """The most decoded row groups of one split in memory."""
+
+LABELS = "labels/names.json"
+"""The file of a data set with the names of its labels: a JSON list, in the order of the numbers."""
+Label = str | int | bool
+"""A label as its owner wrote it."""
 
 Fetch = Callable[[str], bytes]
 """The bytes stored under a BLAKE3 digest. Raises `OperationError`."""
@@ -225,6 +231,29 @@ class DataSet(Mapping[str, Split]):
         if not found:
             raise BadData(f"the data set has no files below {folder!r}")
         return found
+
+    def labels(self) -> list[Label]:
+        """The name of each label's number 0, 1, ...; empty if the data set keeps none."""
+        digest = self.manifest.files.get(LABELS)
+        return json.loads(self._fetch(digest)) if digest else []
+
+    def class_count(self, asked: int | None) -> int:
+        """The number of classes: of the labels' names, or `asked` where the data set keeps none.
+
+        Raises `BadData` if they differ or both are missing."""
+        found = len(self.labels()) or asked
+        if found is None:
+            raise BadData(
+                "the data set keeps no names of its labels: prepare it again, or set `classes`"
+            )
+        if asked not in (None, found):
+            raise BadData(f"`classes` is {asked}, but the data set has {found}: leave it out")
+        return found
+
+
+def label_file(names: Sequence[Label]) -> dict[str, bytes]:
+    """The file that keeps the labels' names: path -> bytes."""
+    return {LABELS: json.dumps(list(names), ensure_ascii=False).encode()}
 
 
 def _checked(fetch: Fetch) -> Fetch:

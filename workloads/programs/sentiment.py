@@ -6,8 +6,8 @@ weights belong to the data. The state has only the adapter, the new head and the
 moments.
 
 Config: `lr`, `rank`, `alpha`; optional: `dropout`, `targets` (names of the modules with adapters),
-`classes`, `length` (tokens per sentence; longer ones are truncated), `batch`, `eval_rows`,
-`total_steps` of the schedule.
+`length` (tokens per sentence; longer ones are truncated), `batch`, `eval_rows`, `total_steps` of
+the schedule; `classes`, if the data set keeps no names of its labels.
 
 Not covered: base models that change state while they run in training mode (batch norm).
 """
@@ -50,7 +50,8 @@ class Sentiment(Program):
         self._length = int(config.get("length", 40))
         self._rows = int(config.get("batch", 16))
         self._eval_rows = int(config.get("eval_rows", 256))
-        base, self._tokenizer = _load(data.files("model"), int(config.get("classes", 2)))
+        classes = data.class_count(config.get("classes"))
+        base, self._tokenizer = _load(data.files("model"), classes)
         self._model = _adapted(base, config)
         trained = {n: p for n, p in self._model.named_parameters() if p.requires_grad}
         # A public attribute with the trained tensors only: the frozen base is not state.
@@ -108,7 +109,8 @@ class Sentiment(Program):
 def _load(files: Mapping[str, bytes], classes: int) -> tuple[Any, Any]:
     """The encoder with a new head, and its tokenizer.
 
-    Raises `OperationError` if transformers is missing and `BadData` if the files are no model."""
+    Raises `OperationError` if transformers is missing and `BadData` if the files are no model or
+    the tokenizer knows no words."""
     os.environ["HF_HUB_OFFLINE"] = "1"
     try:
         from transformers.models.auto import AutoModelForSequenceClassification, AutoTokenizer
@@ -131,6 +133,19 @@ def _load(files: Mapping[str, bytes], classes: int) -> tuple[Any, Any]:
             )
         except (OSError, ValueError) as error:
             raise BadData(f"`model/` holds no model for classification: {error}") from None
+    if len(tokenizer) <= len(tokenizer.all_special_ids):
+        raise BadData(
+            "`model/` holds no tokenizer: prepare the data with one in the model's folder"
+        )
+    if tokenizer.pad_token is None:
+        # Models of text generation have no token to pad with. Masked positions do not count.
+        tokenizer.pad_token = tokenizer.eos_token
+    if tokenizer.pad_token is None:
+        raise BadData(
+            "the tokenizer has neither a pad nor an end token: set one and store it again"
+        )
+    if model.config.pad_token_id is None:
+        model.config.pad_token_id = tokenizer.pad_token_id
     return model, tokenizer
 
 

@@ -2,7 +2,7 @@
 
 Data: the splits `train` and `test` with the columns `features` (fixed-size lists) and `label`. The
 recipe `table` prepares them. Config: `lr`, `hidden`, `layers`; optional: `dropout`,
-`weight_decay`, `classes`.
+`weight_decay`; `classes`, if the data set keeps no names of its labels.
 """
 
 import torch
@@ -31,7 +31,9 @@ class Tabular(Program):
             layers += [nn.Linear(width, hidden), nn.ReLU()]
             layers.append(nn.Dropout(float(config.get("dropout", 0.0))))
             width = hidden
-        self.model = nn.Sequential(*layers, nn.Linear(width, int(config.get("classes", 2))))
+        self.model = nn.Sequential(
+            *layers, nn.Linear(width, data.class_count(config.get("classes")))
+        )
         rng.init_linear_(self.model)
         decay = float(config.get("weight_decay", 0.0))
         self.optimizer = AdamW(self.model.parameters(), lr=float(config["lr"]), weight_decay=decay)

@@ -9,7 +9,7 @@ import torch
 
 from gensyn_ray.domain.errors import UsageError
 from workloads.core import dataset
-from workloads.core.dataset import BadData, DataSet, Prepared, prepare, tensor
+from workloads.core.dataset import BadData, DataSet, Prepared, label_file, prepare, tensor
 from workloads.core.rng import Rng
 
 
@@ -137,3 +137,19 @@ def test_columns_become_tensors() -> None:
     assert tensor(made, "tokens").tolist() == [[0, 1, 2], [3, 4, 5]]
     assert tensor(made.slice(1), "tokens").tolist() == [[3, 4, 5]]
     assert tensor(made, "label").dtype == torch.int64
+
+
+def test_the_number_of_classes_is_that_of_the_names() -> None:
+    named = opened(prepare({"train": table(3)}, label_file(["ä", "b", "c"])))
+    assert named.labels() == ["ä", "b", "c"]
+    assert named.class_count(None) == named.class_count(3) == 3
+    with pytest.raises(BadData, match="`classes` is 2, but the data set has 3: leave it out"):
+        named.class_count(2)
+
+
+def test_without_names_the_number_of_classes_must_be_given() -> None:
+    nameless = opened(prepare({"train": table(3)}))
+    assert nameless.labels() == []
+    assert nameless.class_count(5) == 5
+    with pytest.raises(BadData, match="keeps no names of its labels"):
+        nameless.class_count(None)
