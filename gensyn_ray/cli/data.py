@@ -8,7 +8,7 @@ from cyclopts import App, Parameter, validators
 from gensyn_ray.domain.errors import UsageError
 
 if TYPE_CHECKING:
-    from workloads.core.dataset import Prepared
+    from workloads.core.dataset import DataSet, Prepared
 
 app = App(name="data", help="Prepare data sets for jobs.")
 
@@ -76,13 +76,24 @@ def prepare(
         for name, shards in prepared.manifest.splits.items()
     }
     counts = ", ".join(f"{count:,} {name}" for name, count in rows.items())
-    labels = DataSet(prepared.manifest, prepared.blobs.__getitem__).labels()
-    for number, name in enumerate(labels[:SHOWN]):
-        print(f"label {number} is {name!r}")
-    if len(labels) > SHOWN:
-        print(f"{len(labels)} labels in all")
+    _print_labels(DataSet(prepared.manifest, prepared.blobs.__getitem__))
     print(f"{counts} rows, {sum(map(len, prepared.blobs.values())) / 1e6:.1f} MB")
     print(prepared.manifest.digest)
+
+
+def _print_labels(data: "DataSet") -> None:
+    """Print the name and the rows of each label, so that a wrong one or a rare one is seen."""
+    import numpy as np
+
+    names = data.labels()
+    if not names:
+        return
+    numbers = [rows["label"].to_numpy() for split in data.values() for rows in split.batches(4096)]
+    counts = np.bincount(np.concatenate(numbers), minlength=len(names))
+    for number, name in enumerate(names[:SHOWN]):
+        print(f"label {number} is {name!r}: {counts[number]:,} rows")
+    if len(names) > SHOWN:
+        print(f"{len(names)} labels in all")
 
 
 def _prepare(

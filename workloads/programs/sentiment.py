@@ -132,7 +132,8 @@ def _load(files: Mapping[str, bytes], classes: int) -> tuple[Any, Any]:
                 folder, num_labels=classes, dtype=torch.float32, use_safetensors=True
             )
         except (OSError, ValueError) as error:
-            raise BadData(f"`model/` holds no model for classification: {error}") from None
+            reason = " ".join(str(error).split())
+            raise BadData(f"`model/` holds no model for classification: {reason}") from None
     if len(tokenizer) <= len(tokenizer.all_special_ids):
         raise BadData(
             "`model/` holds no tokenizer: prepare the data with one in the model's folder"

@@ -25,6 +25,7 @@ from workloads.core.dataset import Label
 from workloads.core.rng import Rng
 from workloads.programs.texts import check_text, decode
 
+SUFFIXES = (".parquet", ".csv", ".arrow")
 MOST_BLOCK = 2**31 - 1
 """The most bytes of a CSV file that Arrow reads at once."""
 EXACT = 2.0**53
@@ -44,7 +45,9 @@ def read_table(source: Path, encoding: str = "utf-8") -> pa.Table:
         table = _read(source, encoding)
     except (pa.ArrowException, OSError) as error:
         reason = " ".join(str(error).split())
-        raise UsageError(f"{source} cannot be read as a table: {reason}") from None
+        kinds = ", ".join(SUFFIXES)
+        remedy = "" if source.is_dir() or source.suffix.lower() in SUFFIXES else f": give {kinds}"
+        raise UsageError(f"{source} cannot be read as a table: {reason}{remedy}") from None
     table = table.rename_columns([composed(column) for column in table.column_names])
     for column, count in Counter(table.column_names).items():
         if count > 1:
@@ -141,7 +144,7 @@ def with_texts(table: pa.Table, column: str, *, name: str) -> pa.Table:
 
 
 def with_classes(table: pa.Table, column: str, *, name: str) -> pa.Table:
-    """The table with the labels as int64, bool or composed strings; missing ones are null.
+    """The table with the labels as integers, bool or composed strings; missing ones are null.
 
     Raises `UsageError` for another type and for fractions, which name no classes."""
     values = _plain(table[column])
@@ -150,9 +153,7 @@ def with_classes(table: pa.Table, column: str, *, name: str) -> pa.Table:
         values = pc.utf8_normalize(values.cast(pa.string()), form="NFC")
     elif pa.types.is_floating(kind):
         values = _whole(values.cast(pa.float64()), column, name)
-    elif pa.types.is_integer(kind):
-        values = values.cast(pa.int64())
-    elif not pa.types.is_boolean(kind):
+    elif not (pa.types.is_integer(kind) or pa.types.is_boolean(kind)):
         raise UsageError(
             f"{name}: the label column {column!r} holds {kind}: "
             "write the labels as text or whole numbers"

@@ -76,7 +76,7 @@ def test_the_labels_are_printed_and_kept(store: str, tmp_path: Path) -> None:
         path.write_text("x,y\n" + "".join(f"{at},{names[at % 2]}\n" for at in range(20)))
         done = run("table", path, "--label", "y", "--test-rows", "4", "--store", store)
         assert done.stdout.splitlines()[:2] == [
-            f"label {number} is {name!r}" for number, name in enumerate(sorted(names))
+            f"label {number} is {name!r}: 10 rows" for number, name in enumerate(sorted(names))
         ]
         assert opened(store, done).labels() == sorted(names)
         return done.stdout.split()[-1]

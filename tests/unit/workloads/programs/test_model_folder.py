@@ -141,3 +141,17 @@ def test_a_tokenizer_that_knows_no_words_is_refused(tmp_path: Path) -> None:
     data = DataSet(prepared.manifest, prepared.blobs.__getitem__)
     with pytest.raises(BadData, match="holds no tokenizer"):
         Sentiment().init({**CONFIG, "classes": 2}, data, Rng("init"))
+
+
+@needs_transformers
+def test_a_model_that_cannot_be_loaded_is_one_line(tmp_path: Path) -> None:
+    """Its tokenizer's settings name a file that is not there."""
+    tiny_gpt2(tmp_path)
+    files = {**model_files(tmp_path), "model/vocab.json": b"{}", "model/merges.txt": b""}
+    del files["model/tokenizer.json"]
+    rows = pa.table({"text": TEXTS, "label": [0, 1] * 8})
+    prepared = prepare({"train": rows, "test": rows}, files)
+    data = DataSet(prepared.manifest, prepared.blobs.__getitem__)
+    with pytest.raises(BadData, match="holds no model for classification") as refused:
+        Sentiment().init({**CONFIG, "classes": 2}, data, Rng("init"))
+    assert "\n" not in str(refused.value)

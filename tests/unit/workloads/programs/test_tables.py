@@ -102,6 +102,7 @@ def test_features_have_mean_0_and_deviation_1() -> None:
         ([7.0, 3.0] * 10, [3, 7]),
         ([True, False] * 10, [False, True]),
         ([10, 9] * 10, [9, 10]),
+        (pa.array([2**63, 9] * 10, pa.uint64()), [9, 2**63]),
         (["\u00e9", "e\u0301", "a", "a"] * 5, ["a", "\u00e9"]),
         (["😀", "😢"] * 10, ["😀", "😢"]),
     ],
@@ -188,6 +189,13 @@ def test_a_type_follows_from_all_rows(tmp_path: Path) -> None:
     """Arrow alone takes the type of the first megabyte, and refuses the fraction below it."""
     table = read_table(csv(tmp_path, b"x,y\n" + b"1,2\n" * 300_000 + b"0.5,2\n"))
     assert table["x"][-1].as_py() == 0.5
+
+
+def test_a_file_of_another_kind_is_refused_with_the_kinds(tmp_path: Path) -> None:
+    path = tmp_path / "t.xlsx"
+    path.write_bytes(b"PK\3\4" * 9)
+    with pytest.raises(UsageError, match=r"t\.xlsx cannot be .*: give \.parquet, \.csv, \.arrow"):
+        read_table(path)
 
 
 def test_an_unknown_encoding_is_named(tmp_path: Path) -> None:
