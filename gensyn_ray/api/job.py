@@ -2,21 +2,25 @@
 
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gensyn_ray.domain import canonical
 from gensyn_ray.domain.errors import OperationError, Refused, UsageError
 from gensyn_ray.jobs.names import result_name
-from gensyn_ray.object_store.blobs import Missing
-from gensyn_ray.queries.rows import JobStatus, SegmentReceipt
+from gensyn_ray.object_store.blobs import Blobs, Missing
+from gensyn_ray.queries.rows import JobStatus, SegmentReceipt, TaskRow
 from ledger.core.refusals import Reason
+from workloads.ray_jobs.kind.interface import TaskEnd
 from workloads.ray_jobs.kind.summary import JobSummary
 from workloads.ray_jobs.registry import summary_from_json
 
 if TYPE_CHECKING:
+    import torch
     from ray import tune
 
     from gensyn_ray.api.network import Network
+    from workloads.core.program import Program
 
 POLL_S = 0.5
 WORKING = ("PENDING", "RUNNING")
@@ -29,12 +33,18 @@ class JobResult:
 
     `summary`: how it ended, with its kind's outcome. `search`: Tune's own result; None if Tune did
     not run the job or left none. `bill`: the job's counts and amounts. `receipts`: one for each
-    settled segment."""
+    settled segment. `tasks`: by name. `store`: where the trained states are.
+
+    The methods below take a `trial`: a result of `grid`, or Tune's id of a trial. Without it they
+    use a search's best trial, or the last round. They raise `OperationError` if there is no trained
+    state, and `UsageError` for an unknown trial."""
 
     summary: JobSummary
     search: "tune.ResultGrid | None"
     bill: JobStatus
     receipts: list[SegmentReceipt] = field(repr=False)
+    tasks: dict[str, TaskRow] = field(repr=False)
+    store: Blobs = field(repr=False)
 
     @property
     def grid(self) -> "tune.ResultGrid":
@@ -48,7 +58,51 @@ class JobResult:
         """Digest of the trained state: of a search's best trial, or of the last round.
 
         Raises `OperationError` if the job ended before there was one."""
-        return self.outcome.trained_state(self.search)
+        return self._end(None).state
+
+    def model_state(
+        self, trial: "tune.Result | str | None" = None, *, module: str = ""
+    ) -> "dict[str, torch.Tensor]":
+        """The trained `state_dict` of one torch module: `model.load_state_dict(...)` takes it.
+
+        `module`: the program's attribute that holds the module; may be left out if there is only
+        one. Runs none of the program's code. Raises `UsageError` that names the modules, and what
+        the class documents."""
+        from workloads.core.model_state import module_states
+
+        found = module_states(self.store.get_state(self._end(trial).state))
+        name = module or (next(iter(found)) if len(found) == 1 else "")
+        if name not in found:
+            known = ", ".join(repr(one) for one in found) or "none"
+            said = f"the program has no module {module!r}" if module else "name one module"
+            raise UsageError(f"{said}: model_state(module=...) takes {known}")
+        return found[name]
+
+    def program(self, trial: "tune.Result | str | None" = None) -> "Program":
+        """The trained program: its modules are attributes, as in `result.program().model.eval()`.
+
+        Runs the program's own code in this process: it loads the data and calls `init`. Raises
+        `ProgramFailed` for what the program raises, and what the class documents."""
+        from gensyn_ray.api.trained import trained_program
+
+        return trained_program(self._end(trial), self.tasks, self.store)
+
+    def save_pretrained(self, folder: Path, trial: "tune.Result | str | None" = None) -> None:
+        """Write the trained Hugging Face model as `transformers` and `peft` read it.
+
+        A model with an adapter gives two folders: `adapter` for its base model, and `merged`, the
+        whole model. Any other model is written into `folder` itself. The tokenizer goes along. Runs
+        the program's own code, as `program` does. Raises `UsageError` if the program has no such
+        model, and as `program` does."""
+        from workloads.programs.pretrained import save_pretrained
+
+        save_pretrained(self.program(trial), Path(folder))
+
+    def _end(self, trial: "tune.Result | str | None") -> TaskEnd:
+        name = trial if isinstance(trial, str) else ""
+        if trial is not None and not isinstance(trial, str):
+            name = str((trial.metrics or {}).get("trial_id"))
+        return self.outcome.trained(self.search, name)
 
     @property
     def outcome(self) -> Any:
@@ -95,12 +149,15 @@ class Job:
             summary = self._summary()
         except Missing:
             raise OperationError(f"job {self.id} was stopped before it had a result") from None
-        outcome = summary.outcome
+        outcome, store = summary.outcome, self._network.store
         return JobResult(
             summary=summary,
-            search=outcome and outcome.grid(self.id, lambda: self._network.run_files(self.id)),
+            search=outcome
+            and outcome.grid(self.id, lambda: self._network.run_files(self.id), store.get_state),
             bill=self.status(),
             receipts=self._network.read("receipts", job=self.id),
+            tasks=self._network.read("tasks", job=self.id),
+            store=store,
         )
 
     def cancel(self, *, timeout_s: float = 300.0) -> bool:

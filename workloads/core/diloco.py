@@ -47,6 +47,11 @@ def first_global(parameters: State) -> dict[str, torch.Tensor]:
     }
 
 
+def is_global(state: State) -> bool:
+    """Whether a state is a global one, not a program's own."""
+    return bool(state) and all(name.startswith((PARAMETERS, MOMENTUM)) for name in state)
+
+
 def parameters_of(state: State) -> dict[str, torch.Tensor]:
     """The parameters of a global state: the program's own name -> float32 tensor."""
     return _below(PARAMETERS, state)

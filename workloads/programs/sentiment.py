@@ -2,8 +2,8 @@
 
 Data: the files below `model/` are a Hugging Face folder (`config.json`, weights in safetensors,
 tokenizer); the splits `train` and `test` have the columns `text` and `label` (0, 1, ...). The base
-weights belong to the data. The state has only the adapter, the new head and the optimizer's
-moments.
+weights belong to the data. The state has only the adapter, the modules that the base weights lack
+(the new head) and the optimizer's moments.
 
 Config: `lr`, `rank`, `alpha`; optional: `dropout`, `targets` (names of the modules with adapters),
 `length` (tokens per sentence; longer ones are truncated), `batch`, `eval_rows`, `total_steps` of
@@ -15,6 +15,7 @@ Not covered: base models that change state while they run in training mode (batc
 # The extra `finetune` has these packages; `make lint` also runs without it.
 # pyright: reportMissingImports=false
 
+import json
 import os
 import tempfile
 from collections.abc import Mapping
@@ -34,6 +35,8 @@ from workloads.core.rng import Rng
 from workloads.numerics.optim import AdamW, cosine, rewarmed
 
 EVAL_BATCH = 32
+HEADS = ("classifier", "score")
+"""Names of the heads that peft itself trains and stores whole."""
 REWARM = 5
 """Steps in which the learning rate warms up again in each DiLoCo round."""
 
@@ -51,8 +54,8 @@ class Sentiment(Program):
         self._rows = int(config.get("batch", 16))
         self._eval_rows = int(config.get("eval_rows", 256))
         classes = data.class_count(config.get("classes"))
-        base, self._tokenizer = _load(data.files("model"), classes)
-        self._model = _adapted(base, config)
+        base, fresh, self._tokenizer = _load(data.files("model"), classes)
+        self._model = _adapted(base, fresh, config)
         trained = {n: p for n, p in self._model.named_parameters() if p.requires_grad}
         # A public attribute with the trained tensors only: the frozen base is not state.
         self.adapter = nn.ParameterDict({n.replace(".", "/"): p for n, p in trained.items()})
@@ -106,8 +109,8 @@ class Sentiment(Program):
         return dict(coded), tensor(table, "label").to(torch.int64)
 
 
-def _load(files: Mapping[str, bytes], classes: int) -> tuple[Any, Any]:
-    """The encoder with a new head, and its tokenizer.
+def _load(files: Mapping[str, bytes], classes: int) -> tuple[Any, list[str], Any]:
+    """(the encoder with a new head, the modules that the files lack, its tokenizer).
 
     Raises `OperationError` if transformers is missing and `BadData` if the files are no model or
     the tokenizer knows no words."""
@@ -128,8 +131,12 @@ def _load(files: Mapping[str, bytes], classes: int) -> tuple[Any, Any]:
             target.write_bytes(data)
         try:
             tokenizer = AutoTokenizer.from_pretrained(folder)
-            model = AutoModelForSequenceClassification.from_pretrained(
-                folder, num_labels=classes, dtype=torch.float32, use_safetensors=True
+            model, loaded = AutoModelForSequenceClassification.from_pretrained(
+                folder,
+                num_labels=classes,
+                dtype=torch.float32,
+                use_safetensors=True,
+                output_loading_info=True,
             )
         except (OSError, ValueError) as error:
             reason = " ".join(str(error).split())
@@ -147,10 +154,16 @@ def _load(files: Mapping[str, bytes], classes: int) -> tuple[Any, Any]:
         )
     if model.config.pad_token_id is None:
         model.config.pad_token_id = tokenizer.pad_token_id
-    return model, tokenizer
+    # A saved adapter names its base model: the folder above is gone by then.
+    model.name_or_path = json.loads(files["config.json"]).get("_name_or_path", "")
+    fresh = sorted({name.rpartition(".")[0] for name in loaded["missing_keys"]})
+    return model, fresh, tokenizer
 
 
-def _adapted(base: Any, config: Config) -> Any:
+def _adapted(base: Any, fresh: list[str], config: Config) -> Any:
+    """The model with adapters. Its `fresh` modules are random: nobody could make them again from
+    the base weights. So they are trained and stored whole; peft alone does this for `HEADS` only.
+    """
     from peft import LoraConfig, get_peft_model
 
     lora = LoraConfig(
@@ -159,6 +172,7 @@ def _adapted(base: Any, config: Config) -> Any:
         lora_alpha=int(config["alpha"]),
         lora_dropout=float(config.get("dropout", 0.0)),
         target_modules=list(config.get("targets", ("query", "value"))),
+        modules_to_save=[name for name in fresh if name.partition(".")[0] not in HEADS] or None,
     )
     try:
         return get_peft_model(base, lora)

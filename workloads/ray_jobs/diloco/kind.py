@@ -12,7 +12,7 @@ from workloads.core.quote import JobSize, Pool
 from workloads.ray_jobs.diloco.core.global_state import GlobalState
 from workloads.ray_jobs.diloco.core.plan import Plan
 from workloads.ray_jobs.diloco.core.speeds import usual_speed
-from workloads.ray_jobs.kind.interface import KindRequest, Outcome, Timing
+from workloads.ray_jobs.kind.interface import KindRequest, Outcome, TaskEnd, Timing
 from workloads.ray_jobs.kind.tables import filled, typed
 
 if TYPE_CHECKING:
@@ -33,11 +33,13 @@ class DilocoOutcome(Outcome):
 
     rounds: tuple[GlobalState, ...]
 
-    def trained_state(self, grid: "tune.ResultGrid | None") -> str:
+    def trained(self, grid: "tune.ResultGrid | None", trial: str) -> TaskEnd:
         """The last global state."""
+        if trial:
+            raise UsageError(f"a DiLoCo run has one model and no trial {trial!r}: leave it out")
         if not self.rounds:
             raise OperationError("the job ended without a state")
-        return self.rounds[-1].state
+        return TaskEnd(task=self.rounds[-1].task, state=self.rounds[-1].state)
 
     def describe(self, grid: "tune.ResultGrid | None") -> str:
         if not self.rounds:

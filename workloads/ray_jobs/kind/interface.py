@@ -18,11 +18,14 @@ from workloads.core.quote import JobSize, Pool
 if TYPE_CHECKING:
     from ray import tune
 
+    from workloads.core.state import State
     from workloads.ray_jobs.kind.context import JobContext
     from workloads.ray_jobs.kind.summary import JobSummary
 
 RunFiles = Callable[[], Mapping[str, bytes]]
 """Fetches Ray's own files of a job from the head: path -> content."""
+States = Callable[[str], "State"]
+"""Fetches a state by its digest from the object store."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,20 +41,32 @@ class Timing:
     segment_steps: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskEnd:
+    """A trained state. `task`: the name of the task that ended in it. `state`: its digest."""
+
+    task: str
+    state: str
+
+
 class Outcome(ABC):
     """The result of a job of one kind. A frozen record of JSON values: the driver stores it in the
     job's summary and the client reads it."""
 
     __slots__ = ()
 
-    def grid(self, job: str, files: RunFiles) -> "tune.ResultGrid | None":
-        """Tune's own result, made from `files`. None if Tune did not run or left no result."""
+    def grid(self, job: str, files: RunFiles, states: States) -> "tune.ResultGrid | None":
+        """Tune's own result, made from `files`; its checkpoints read `states` when they are opened.
+        None if Tune did not run or left no result."""
         return None
 
     @abstractmethod
-    def trained_state(self, grid: "tune.ResultGrid | None") -> str:
-        """Digest of the trained state. `grid`: as `grid` gave it. Raises `OperationError` if the
-        job ended before there was a state."""
+    def trained(self, grid: "tune.ResultGrid | None", trial: str) -> TaskEnd:
+        """The trained state. `grid`: as `grid` gave it. `trial`: Tune's id of a trial; empty for
+        the job's best one.
+
+        Raises `OperationError` if the job ended before there was a state, and `UsageError` for an
+        unknown trial."""
 
     @abstractmethod
     def describe(self, grid: "tune.ResultGrid | None") -> str:

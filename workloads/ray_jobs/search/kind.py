@@ -3,23 +3,29 @@
 `core/gate.py` decides which results and ends of trials Tune sees; `tune/` has Tune's hooks.
 """
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 from gensyn_ray.domain.errors import OperationError, UsageError
 from workloads.core.objectives import Objectives, leaders
 from workloads.core.quote import JobSize, Pool
-from workloads.ray_jobs.kind.interface import KindRequest, Outcome, RunFiles, Timing
-from workloads.ray_jobs.search.core.result_keys import LEAF
+from workloads.ray_jobs.kind.interface import (
+    KindRequest,
+    Outcome,
+    RunFiles,
+    States,
+    TaskEnd,
+    Timing,
+)
 
 if TYPE_CHECKING:
     from ray import tune
 
     from workloads.ray_jobs.kind.context import JobContext
     from workloads.ray_jobs.kind.summary import JobSummary
+    from workloads.ray_jobs.search.tune.result_grid import SearchGrid
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,18 +39,23 @@ class SearchOutcome(Outcome):
     mode: str
     objectives: dict[str, str]
 
-    def grid(self, job: str, files: RunFiles) -> "tune.ResultGrid | None":
+    def grid(self, job: str, files: RunFiles, states: States) -> "SearchGrid | None":
         from workloads.ray_jobs.search.tune.result_grid import grid_of
 
         found = files()
-        return grid_of(found, job, self.metric, self.mode) if found else None
+        return grid_of(found, states, job, self.metric, self.mode) if found else None
 
-    def trained_state(self, grid: "tune.ResultGrid | None") -> str:
-        """The end state of the best trial."""
-        if grid is None:
-            raise OperationError("Tune left no result of this job")
-        best = grid.get_best_result()
-        return json.loads((best.metrics or {})[LEAF])["state_after"]
+    def trained(self, grid: "tune.ResultGrid | None", trial: str) -> TaskEnd:
+        """The end of a trial, or of the best one."""
+        if grid is None or not self.trials:
+            raise OperationError("no trial of this job ended well: it has no trained state")
+        leaves = cast("SearchGrid", grid).leaves
+        name = trial or str((grid.get_best_result().metrics or {})["trial_id"])
+        if name not in leaves:
+            raise UsageError(
+                f"no trial {name!r} has a trained state: choose from {', '.join(leaves)}"
+            )
+        return TaskEnd(task=leaves[name].task, state=leaves[name].state_after)
 
     def describe(self, grid: "tune.ResultGrid | None") -> str:
         count = f"{self.trials} trials"
@@ -60,7 +71,7 @@ class SearchOutcome(Outcome):
         return "\n".join(lines)
 
     def _describe_front(self, grid: "tune.ResultGrid") -> list[str]:
-        ends = {str(one.path): one for one in grid if one.metrics}
+        ends = {str(one.path): one for one in grid if self.metric in (one.metrics or {})}
         values = {path: one.metrics or {} for path, one in ends.items()}
         lines = [f"the front, by {', '.join(self.objectives)}:"]
         for path in leaders(values, self.objectives):

@@ -15,12 +15,13 @@ from gensyn_ray.domain.errors import OperationError, UsageError
 from gensyn_ray.jobs.driver import run_kind
 from gensyn_ray.jobs.request import JobRequest
 from gensyn_ray.queries.rows import TaskRow
+from tests.kits.memory_store import MemoryStore
 from tests.kits.task_rows import task_row
 from workloads.core.quote import JobSize, Pool
 from workloads.core.task_spec import TaskSpec
 from workloads.ray_jobs import registry
 from workloads.ray_jobs.kind.context import JobContext, JobFacts
-from workloads.ray_jobs.kind.interface import KindRequest, Outcome, Timing
+from workloads.ray_jobs.kind.interface import KindRequest, Outcome, TaskEnd, Timing
 from workloads.ray_jobs.kind.job_end import JobEnd
 from workloads.ray_jobs.kind.summary import JobSummary
 from workloads.ray_jobs.kind.tables import filled
@@ -32,8 +33,8 @@ class EnsembleOutcome(Outcome):
 
     states: tuple[str, ...]
 
-    def trained_state(self, grid: Any) -> str:
-        return self.states[-1]
+    def trained(self, grid: Any, trial: str) -> TaskEnd:
+        return TaskEnd(task=f"m{len(self.states) - 1}", state=self.states[-1])
 
     def describe(self, grid: Any) -> str:
         return f"{len(self.states)} members"
@@ -159,6 +160,12 @@ def ensemble(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "KINDS", (*registry.KINDS, EnsembleRequest))
 
 
+def result_of(summary: JobSummary) -> JobResult:
+    return JobResult(
+        summary=summary, search=None, bill=BILL, receipts=[], tasks={}, store=MemoryStore()
+    )
+
+
 def read(folder: Path, members: str) -> EnsembleRequest:
     path = folder / "job.toml"
     path.write_text(
@@ -182,7 +189,7 @@ def test_from_a_job_file_to_a_result(tmp_path: Path) -> None:
     stored = canonical.encode(registry.summary_to_json(replace(summary, wall_s=1.5)))
     again = registry.summary_from_json(canonical.decode(stored))
     assert again == replace(summary, wall_s=1.5)
-    result = JobResult(summary=again, search=None, bill=BILL, receipts=[])
+    result = result_of(again)
     assert result.describe() == "done: 2 members"
     assert result.state == "state of m1"
     with pytest.raises(UsageError, match="Tune left no result"):
@@ -209,7 +216,7 @@ def test_a_job_that_ends_early_has_no_outcome() -> None:
     summary = run_kind(request, context_of(FakeDriver(), watch), lambda: False)
     assert summary == JobSummary(state=JobEnd.OUT_OF_BUDGET)
     assert registry.summary_from_json(registry.summary_to_json(summary)) == summary
-    result = JobResult(summary=summary, search=None, bill=BILL, receipts=[])
+    result = result_of(summary)
     assert result.describe() == "out of budget"
     with pytest.raises(OperationError, match="without an outcome: out of budget"):
         _ = result.state

@@ -11,47 +11,29 @@ Not covered: writing, and data of more than a few kilobytes.
 
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from fsspec import AbstractFileSystem
 from pyarrow import fs
 from ray import tune
 
 from gensyn_ray.domain import canonical
+from workloads.ray_jobs.search.tune.read_only_folder import ReadOnlyFolder
 
 NAME = "reference.json"
 
 
-class OneFile(AbstractFileSystem):
-    """A read-only file system with one file, `NAME`, in one folder."""
+class OneFile(ReadOnlyFolder):
+    """A folder with one file, `NAME`."""
 
     protocol = "gensyn-inline"
-    cachable = False
 
     def __init__(self, folder: str, content: str) -> None:
-        super().__init__()
-        self._folder, self._content = folder, content.encode()
+        super().__init__(folder)
+        self._content = content.encode()
 
-    def ls(self, path: str, detail: bool = True, **_: Any) -> list[Any]:
-        file = f"{self._folder}/{NAME}"
-        entries = {
-            "": {"name": self._folder, "size": 0, "type": "directory"},
-            self._folder: {"name": file, "size": len(self._content), "type": "file"},
-            file: {"name": file, "size": len(self._content), "type": "file"},
-        }
-        if path not in entries:
-            raise FileNotFoundError(path)
-        return [entries[path] if detail else entries[path]["name"]]
-
-    def _open(self, path: str, mode: str = "rb", **_: Any) -> BytesIO:
-        if path != f"{self._folder}/{NAME}":
-            raise FileNotFoundError(path)
-        return BytesIO(self._content)
-
-    def rm(self, path: str, recursive: bool = False, maxdepth: int | None = None) -> None:
-        """Does nothing: there are no files to remove."""
+    def contents(self) -> dict[str, bytes]:
+        return {NAME: self._content}
 
 
 def inline_checkpoint(reference: dict[str, Any]) -> tune.Checkpoint:

@@ -10,7 +10,7 @@ from workloads.ray_jobs.diloco.core.global_state import GlobalState
 from workloads.ray_jobs.diloco.core.plan import Plan
 from workloads.ray_jobs.diloco.kind import DilocoOutcome, DilocoRequest
 from workloads.ray_jobs.diloco.train.run_rounds import check_first_driver
-from workloads.ray_jobs.kind.interface import Timing
+from workloads.ray_jobs.kind.interface import TaskEnd, Timing
 
 
 def test_a_plan_workers_and_a_config_are_read() -> None:
@@ -63,10 +63,12 @@ def test_the_last_round_has_the_trained_state() -> None:
         GlobalState(task=f"r{at:03d}.merge", state=f"s{at}", metrics={"loss": 1.5}) for at in (0, 1)
     )
     outcome = DilocoOutcome(rounds=rounds)
-    assert outcome.trained_state(None) == "s1"
+    assert outcome.trained(None, "") == TaskEnd(task="r001.merge", state="s1")
+    with pytest.raises(UsageError, match="no trial 'a1'"):
+        outcome.trained(None, "a1")
     assert outcome.describe(None) == "1 rounds, loss 1.5000"
     with pytest.raises(OperationError, match="without a state"):
-        DilocoOutcome(rounds=()).trained_state(None)
+        DilocoOutcome(rounds=()).trained(None, "")
 
 
 class Driver:

@@ -13,9 +13,10 @@ from ray.tune.search.sample import Categorical, Float, Integer
 
 from gensyn_ray.domain.errors import OperationError, UsageError
 from workloads.core.quote import Pool
-from workloads.ray_jobs.kind.interface import Timing
+from workloads.ray_jobs.kind.interface import States, Timing
 from workloads.ray_jobs.search.kind import SearchOutcome, SearchRequest
 
+STATES: States = {}.__getitem__
 TABLE: Mapping[str, Any] = {"metric": "accuracy", "mode": "max"}
 SEVERAL = {"metric": ["accuracy", "parameters"], "mode": ["max", "min"]}
 
@@ -164,7 +165,7 @@ def test_a_search_without_results_has_no_grid_and_no_state() -> None:
     outcome = SearchOutcome(
         trials=0, failed_trials=2, metric="x", mode="max", objectives={"x": "max"}
     )
-    assert outcome.grid("job", dict) is None
+    assert outcome.grid("job", dict, STATES) is None
     assert outcome.describe(None) == "0 trials and 2 that failed"
     with pytest.raises(OperationError):
-        outcome.trained_state(None)
+        outcome.trained(None, "")
