@@ -26,8 +26,6 @@ from workloads.core.rng import Rng
 from workloads.programs.texts import check_text, decode
 
 SUFFIXES = (".parquet", ".csv", ".arrow")
-MOST_BLOCK = 2**31 - 1
-"""The most bytes of a CSV file that Arrow reads at once."""
 EXACT = 2.0**53
 """Below this, each whole number has a float64 of its own."""
 INDEX = re.compile(r"__index_level_\d+__")
@@ -87,11 +85,8 @@ def _check_folder(folder: Path) -> None:
 def _read_csv(source: Path, encoding: str) -> pa.Table:
     text = decode(source, source.read_bytes(), encoding)
     check_text(source, text)
-    data = text.encode()
     table = arrow_csv.read_csv(
-        pa.BufferReader(data),
-        # One block: the type of a column follows from all its rows.
-        read_options=arrow_csv.ReadOptions(block_size=min(len(data) + 1, MOST_BLOCK)),
+        pa.BufferReader(text.encode()),
         parse_options=arrow_csv.ParseOptions(newlines_in_values=True),
     )
     (first, *more) = table.column_names

@@ -15,7 +15,14 @@ from pyarrow import parquet
 from gensyn_ray.domain.errors import UsageError
 from workloads.core.dataset import DataSet, Prepared, tensor
 from workloads.programs import recipes
-from workloads.programs.tables import numbered, read_table, stratified, with_classes
+from workloads.programs.tables import (
+    complete,
+    numbered,
+    read_table,
+    stratified,
+    with_classes,
+    with_texts,
+)
 
 
 def opened(prepared: Prepared) -> DataSet:
@@ -121,6 +128,31 @@ def test_a_number_belongs_to_the_name_at_its_place() -> None:
     assert [names[one] for one in numbers.to_pylist()] == ["b", "a", "c", "a", "b", "c"]
 
 
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.string_view()])
+def test_texts_of_each_type_are_strings(kind: pa.DataType) -> None:
+    made = pa.table({"t": pa.array(["é😀", "a\nb"], kind)})
+    assert with_texts(made, "t", name="t.csv")["t"] == pa.chunked_array([["é😀", "a\nb"]])
+
+
+def test_texts_may_be_categories() -> None:
+    made = pa.table({"t": pa.array(["a", "b", "a"]).dictionary_encode()})
+    assert with_texts(made, "t", name="t.csv")["t"].to_pylist() == ["a", "b", "a"]
+
+
+@pytest.mark.parametrize("values", [[1, 2], [b"a", b"b"], [["a"], ["b"]], [None, None]])
+def test_a_column_without_text_is_refused(values: list[Any]) -> None:
+    with pytest.raises(UsageError, match=r"t\.csv: the column 't' holds .*, not text"):
+        with_texts(pa.table({"t": values}), "t", name="t.csv")
+
+
+@pytest.mark.parametrize("text", ["", " \n", None])
+def test_a_blank_text_is_refused_with_its_row(text: str | None) -> None:
+    made = pa.table({"t": ["a", "b", text, "c"]})
+    with pytest.raises(UsageError, match=r"t\.csv: the column 't' holds nothing in row 3 \(1 of 4"):
+        complete(made, ["t"], name="t.csv", drop=False)
+    assert complete(made, ["t"], name="t.csv", drop=True)["t"].to_pylist() == ["a", "b", "c"]
+
+
 def test_rare_classes_are_trained_and_held_out() -> None:
     rows = [0] * 990 + [1] * 8 + [2] * 2
     data = prepared({"x": [float(at) for at in range(1000)], "y": rows}, 100)
@@ -186,9 +218,15 @@ def test_a_csv_is_read_as_written(
 
 
 def test_a_type_follows_from_all_rows(tmp_path: Path) -> None:
-    """Arrow alone takes the type of the first megabyte, and refuses the fraction below it."""
+    """Arrow reads the file in blocks of a megabyte; the fraction is in the second one."""
     table = read_table(csv(tmp_path, b"x,y\n" + b"1,2\n" * 300_000 + b"0.5,2\n"))
     assert table["x"][-1].as_py() == 0.5
+
+
+def test_line_feeds_in_quotes_may_lie_between_blocks(tmp_path: Path) -> None:
+    table = read_table(csv(tmp_path, b"x,y\n" + b'1,"a\n2,b\n"\n' * 200_000))
+    assert len(table) == 200_000
+    assert set(table["y"].to_pylist()) == {"a\n2,b\n"}
 
 
 def test_a_file_of_another_kind_is_refused_with_the_kinds(tmp_path: Path) -> None:
