@@ -73,7 +73,7 @@ class JobResult:
         found = module_states(self.store.get_state(self._end(trial).state))
         name = module or (next(iter(found)) if len(found) == 1 else "")
         if name not in found:
-            known = ", ".join(repr(one) for one in found) or "none"
+            known = ", ".join(repr(one) for one in sorted(found)) or "none"
             said = f"the program has no module {module!r}" if module else "name one module"
             raise UsageError(f"{said}: model_state(module=...) takes {known}")
         return found[name]
