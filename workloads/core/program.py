@@ -129,6 +129,11 @@ class Program(ABC):
             if parameter.requires_grad
         }
 
+    def gradients(self) -> dict[str, torch.Tensor]:
+        """The present `.grad` of parameters and of tensors in attributes, by their names."""
+        found = self._trainable()
+        return {name: tensor.grad for name, tensor in found if tensor.grad is not None}
+
     def holdings(self) -> list[Any]:
         """All objects in attributes and in their containers, whether they are state or not."""
         return [one for name, value in vars(self).items() for _, one in reached(name, value)]
@@ -197,9 +202,8 @@ class Program(ABC):
             else:
                 yield from flatten(name, owner.state_dict())
         if self.keeps_gradients:
-            for name, tensor in self._trainable():
-                if tensor.grad is not None:
-                    yield GRADIENTS + name, tensor.grad
+            for name, gradient in self.gradients().items():
+                yield GRADIENTS + name, gradient
 
     def _parts(self) -> Iterator[tuple[str, dict[str, Leaf]]]:
         """What is in the state once it differs from what `init` left, part by part."""
