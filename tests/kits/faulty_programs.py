@@ -260,6 +260,22 @@ class Opening(Small):
         self.model.add_module("last", nn.Linear(3, 3))
 
 
+class Remembers(Small):
+    """LBFGS: its state has a list of None and tensors."""
+
+    def make_optimizer(self, lr: float) -> torch.optim.Optimizer:
+        return torch.optim.LBFGS(self.model.parameters(), lr=lr, max_iter=2)
+
+    def step(self, data: State, rng: Rng) -> None:
+        def closure() -> torch.Tensor:
+            self.optimizer.zero_grad()
+            loss = functional.cross_entropy(self.model(data["x"]), data["y"])
+            loss.backward()
+            return loss
+
+        self.optimizer.step(closure)
+
+
 ALL: dict[type[Program], tuple[str, str]] = {
     Hidden: ("self._count", "call it `self.count`"),
     Phases: ("self.phase", "keep a number instead"),
@@ -280,5 +296,6 @@ ALL: dict[type[Program], tuple[str, str]] = {
     Evaluating: ("evaluate", "`model/1.num_batches_tracked`"),
     Noisy: ("evaluate", "another `sum` the second time"),
     Remembering: ("evaluate", "`evaluate` changes `self.calls`"),
+    Remembers: ("self.optimizer", "LBFGS"),
     Opening: ("self.model", "`self.model.last"),
 }

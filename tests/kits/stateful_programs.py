@@ -3,6 +3,7 @@
 Each would replay wrong if that thing were not in the state.
 """
 
+import copy
 from collections import deque
 
 import torch
@@ -199,6 +200,25 @@ class Late(Small):
             self.model[2].bias.add_(self.rate, alpha=1e-3)
 
 
+class Best(Small):
+    """Goes back to its best weights, a dict that `init` leaves as None, in every third step."""
+
+    def init(self, config: Config, data: State, rng: Rng) -> None:
+        super().init(config, data, rng)
+        self.best: dict[str, torch.Tensor] | None = None
+        self.steps = 0
+
+    def step(self, data: State, rng: Rng) -> None:
+        super().step(data, rng)
+        self.steps += 1
+        if self.steps % 3 == 1 and self.best is not None:
+            self.model.load_state_dict(self.best)
+        elif self.steps % 3 == 2:
+            self.best = copy.deepcopy(self.model.state_dict())
+            self.last = [self.best["0.bias"], self.best["2.bias"]]
+
+
 ALL: tuple[type[Program], ...] = (
-    *(Patient, Averages, Parts, Accumulating, Unsaved, Generated, Scaled, Thawing, Late),
+    *(Patient, Averages, Parts, Accumulating, Unsaved),
+    *(Generated, Scaled, Thawing, Late, Best),
 )

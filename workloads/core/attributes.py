@@ -26,8 +26,8 @@ DEPTH = 6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Described:
-    """`kind`: number, text, tensor, array, generator, iterator, set or object. `value`: text that
-    differs if the content does; of an iterator, text that always differs."""
+    """`kind`: number, text, tensor, array, generator, iterator, set or optimizer (also a schedule).
+    `value`: text that differs if the content does; of an iterator, text that always differs."""
 
     kind: str
     value: str
@@ -77,7 +77,7 @@ def _single(value: Any) -> Described | None:
     if hasattr(kind, "__next__"):
         return Described(kind="iterator", value=f"{id(value)}")
     if isinstance(value, torch.optim.Optimizer | LRScheduler):
-        return Described(kind="object", value=fingerprint(flatten("", value.state_dict())))
+        return Described(kind="optimizer", value=fingerprint(flatten("", value.state_dict())))
     return None
 
 

@@ -42,11 +42,11 @@ from workloads.core.program_state import (
     has,
     items_of,
     loaded,
+    made,
     module_items,
     plain,
     reached,
     take,
-    unboxed,
     unsaved_buffers,
 )
 from workloads.core.rng import Rng
@@ -174,9 +174,9 @@ class Program(ABC):
         for name, value in self._others():
             if has(name, state):
                 setattr(self, name, loaded(name, value, state, taken))
-        for name in state:  # attributes that a step set first
+        for name in {path.split("/")[0] for path in state}:  # attributes that a step set first
             if name.isidentifier() and name not in vars(self):
-                setattr(self, name, unboxed(state[name]))
+                setattr(self, name, made(name, state))
         for name, tensor in self._trainable():
             if TRAINED + name in state:
                 tensor.requires_grad_(bool(state[TRAINED + name]))

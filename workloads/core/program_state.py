@@ -13,7 +13,9 @@ never rename them. A number is a tensor of shape (), of dtype bool, int64 or flo
 numbers of one type is one tensor of shape (n,); an empty container is one of shape (0,).
 
 Not covered: text, None, NumPy arrays and other objects. `workloads.core.vet` finds those that a
-later step reads. A text key of digits that a step adds to a dict comes back as an int.
+later step reads. Of a container that a step
+makes and `init` did not, only names are stored: keys of digits come back as int, a dict with the
+keys 0, 1, ... as a list, and a list of numbers as a tensor.
 """
 
 # torch's own annotations leave some functions partly unknown.
@@ -151,7 +153,7 @@ def loaded(name: str, value: Any, state: State, taken: set[int]) -> Any:
 
     `taken` as in `items_of`: such objects stay as they are."""
     if is_number(value) or value is None:
-        return unboxed(state[name]) if name in state else value
+        return made(name, state)
     if id(value) in taken:
         return value
     if isinstance(value, torch.Generator):
@@ -174,6 +176,15 @@ def loaded(name: str, value: Any, state: State, taken: set[int]) -> Any:
         else:
             return _loaded_row(name, value, state, taken)
     return cast("Any", value)
+
+
+def made(name: str, state: State) -> Any:
+    """What a step made and `init` did not: a tensor, a number, or a list or dict of these."""
+    if name in state:
+        return unboxed(state[name])
+    found: dict[Any, Any] = {}
+    _load_dict(name, found, state, set())
+    return _as_list(found)
 
 
 def load_tensor(own: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
@@ -276,7 +287,7 @@ def _load_dict(name: str, own: dict[Any, Any], state: State, taken: set[int]) ->
             del own[key]  # a step removed it
     for key in left:
         found = key.replace("%2F", "/").replace("%25", "%")
-        own[int(found) if found.isdigit() else found] = _new(f"{name}/{key}", state)
+        own[int(found) if found.isdigit() else found] = made(f"{name}/{key}", state)
 
 
 def _loaded_row(name: str, own: Any, state: State, taken: set[int]) -> Any:
@@ -291,7 +302,7 @@ def _loaded_row(name: str, own: Any, state: State, taken: set[int]) -> Any:
             or not any(True for _ in items_of(f"{name}/{index}", item, set(taken)))
         ]
         while str(len(items)) in names:
-            items.append(_new(f"{name}/{len(items)}", state))
+            items.append(made(f"{name}/{len(items)}", state))
     if isinstance(own, tuple):
         make = getattr(cast("Any", type(cast("object", own))), "_make", tuple)
         return make(items)
@@ -299,15 +310,6 @@ def _loaded_row(name: str, own: Any, state: State, taken: set[int]) -> Any:
     grown.clear()
     grown.extend(items)
     return grown
-
-
-def _new(name: str, state: State) -> Any:
-    """What a step put into a container: a tensor, a number, or a dict of these."""
-    if name in state:
-        return unboxed(state[name])
-    found: dict[Any, Any] = {}
-    _load_dict(name, found, state, set())
-    return found
 
 
 def _children(name: str, state: State) -> list[str]:
@@ -339,3 +341,9 @@ def _as_found(value: Any) -> Any:
         int(name) if name.isdigit() else name: _as_found(item)
         for name, item in cast("dict[str, Any]", value).items()
     }
+
+
+def _as_list(found: dict[Any, Any]) -> Any:
+    """What a step made: a list if the keys count from 0, otherwise the dict itself."""
+    is_list = found and set(found) == set(range(len(found)))
+    return [found[index] for index in range(len(found))] if is_list else found

@@ -10,6 +10,7 @@ within one process; arithmetic of other machines.
 import copy
 import dataclasses
 import inspect
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -37,8 +38,7 @@ REMEDIES: Mapping[str, str] = {
     "generator": "draw from `rng`, which each step gets, or keep a `torch.Generator`",
     "iterator": "choose each batch from `rng` in `step` (`rng.integers`, `rng.permutation`)",
     "set": "keep a list or a dict of numbers instead",
-    "object": "keep tensors and numbers in attributes, or give its class `state_dict` and "
-    "`load_state_dict`",
+    "optimizer": "choose one whose own state has only tensors and numbers (LBFGS has None, too)",
 }
 
 
@@ -236,7 +236,8 @@ def _sentence(head: str, path: str, kind: str) -> str:
             f"`{path}` changes in `step`, and an attribute whose name begins with an underscore is "
             f"not part of the state: call it `self.{name.lstrip('_')}`"
         )
-    remedy = REMEDIES["inside" if "." in path.removeprefix(head) else kind]
+    beyond = re.sub(r"\[.*?\]", "", path.removeprefix(head))  # a key may have a dot
+    remedy = REMEDIES["inside" if "." in beyond else kind]
     return f"`{path}` changes in `step` and is not part of the state: {remedy}"
 
 

@@ -168,6 +168,8 @@ class Shapes(Program):
         (0.5, -0.0),
         (False, True),
         (None, 3),
+        (None, {"a": 1.5, "b": [1.0, 2]}),
+        (None, [True, 2]),
         (0.0, torch.ones(2)),
         ([], [1, 2, 3]),
         ([1, 2, 3], []),
