@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from gensyn_ray.domain.errors import OperationError
-from workloads.core import diloco
+from workloads.core import capture, diloco
 from workloads.core.program import Metrics, Program
 from workloads.core.rng import Rng, seed_torch
 from workloads.core.settings import Settings
@@ -76,7 +76,7 @@ class Runner:
         seed_torch(rng.seed())
         with arithmetic(spec.numerics):
             program.init(spec.config, data, rng)
-        program.begin()
+        capture.begin(program)
         self._modes = _modes(program)
         if "global" in self._inputs:
             self._begin_at(self._inputs["global"])
@@ -106,7 +106,7 @@ class Runner:
         rest = dict(state)
         self._step = int(rest.pop(STEP))
         is_own = torch.equal(rest.pop(RNG_KEY), self._key())
-        settings = Settings(self._program.holdings())
+        settings = Settings(capture.holdings(self._program))
         self._program.set_state(rest)
         if not is_own:
             settings.put_back()
@@ -209,7 +209,7 @@ def _uncompiled() -> Generator[None]:
 
 def _modes(program: Program) -> list[tuple[nn.Module, bool]]:
     """Each torch module in the program's attributes, with its training mode."""
-    held = [one for one in program.holdings() if isinstance(one, nn.Module)]
+    held = [one for one in capture.holdings(program) if isinstance(one, nn.Module)]
     return [(module, module.training) for one in held for module in one.modules()]
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from workloads.core import capture
 from workloads.core.attributes import Described, described
 from workloads.core.dataset import DataSet
 from workloads.core.program import Program
@@ -84,7 +85,8 @@ class _Vetted:
         return self.stand(program, runner)
 
     def stand(self, program: Program, runner: Runner) -> _Run:
-        gradients = {name: fingerprint([(name, one)]) for name, one in program.gradients().items()}
+        found = capture.gradients(program)
+        gradients = {name: fingerprint([(name, one)]) for name, one in found.items()}
         return _Run(program=program, computed=runner.finish(), gradients=gradients)
 
 
@@ -194,7 +196,7 @@ def _everything(program: Program, data: Any) -> dict[str, Described]:
     found = {
         path: one
         for name, value in vars(program).items()
-        if name != "_start"
+        if name != capture.START
         for path, one in described(f"self.{name}", value).items()
     }
     if not isinstance(data, DataSet):

@@ -116,6 +116,19 @@ def test_what_no_step_changes_is_not_in_the_state() -> None:
     ]
 
 
+class Named(small_programs.Small):
+    """Gives its attributes the names that the platform uses for its own functions."""
+
+    def init(self, config: Config, data: State, rng: Rng) -> None:
+        super().init(config, data, rng)
+        self.gradients, self._parts, self._groups, self._start = [], {}, 3, "s"
+        self.begin = self.holdings = 7
+
+
+def test_a_programs_own_names_do_not_matter() -> None:
+    assert live(Named, 1)[0].state_after == live(small_programs.Small, 1)[0].state_after
+
+
 class Grown(small_programs.Small):
     """Adds a group of parameters in its second step."""
 
