@@ -5,14 +5,17 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from optuna.samplers import TPESampler
 from ray import tune
 from ray.tune.search.optuna import OptunaSearch
+from safetensors.torch import load_file
 
-from gensyn_ray.api.job import Job
+from gensyn_ray.api.job import Job, JobResult
 from gensyn_ray.api.network import Network
 from gensyn_ray.api.terms import Audit, Budget
 from gensyn_ray.domain.errors import Refused
@@ -21,7 +24,9 @@ from gensyn_ray.testnet.local import LocalNetwork, Member, wait_for
 from tests.kits.laptop import population_based
 from tests.kits.ray_network import VOLUNTEERS
 from workloads.core.objectives import leaders
+from workloads.core.rng import Rng
 from workloads.programs.digits import Digits
+from workloads.ray_jobs.search.core.result_keys import LEAF, RECEIPT
 
 pytestmark = pytest.mark.soak
 
@@ -42,7 +47,9 @@ def _sweep(client: Network, rates: list[float], **options: Any) -> Job:
     )
 
 
-def test_a_job_can_be_found_again_and_gives_tunes_own_result(client: Network) -> None:
+def test_a_job_can_be_found_again_and_gives_tunes_own_result(
+    client: Network, tmp_path: Path
+) -> None:
     job = client.job(_sweep(client, [0.02, 0.04]).id)
     result = job.result(timeout_s=540)
     assert result.summary.state == "done"
@@ -55,6 +62,26 @@ def test_a_job_can_be_found_again_and_gives_tunes_own_result(client: Network) ->
     assert result.bill.segments.rejected == 0
     leader = [one for one in result.receipts if f"/{best.metrics['task']}/" in one.slot]
     assert all(one.outcome == "ACCEPT" for one in leader)
+    _check_what_comes_back(result, best, tmp_path)
+
+
+def _check_what_comes_back(result: JobResult, best: tune.Result, folder: Path) -> None:
+    assert (result.grid.num_terminated, result.grid.num_errors) == (2, 0)
+    assert not {LEAF, RECEIPT} & set(result.grid.get_dataframe().columns)
+    assert best.metrics is not None
+    assert best.checkpoint is not None
+    stored = load_file(Path(best.checkpoint.to_directory(folder)) / "model.safetensors")
+    program, data = Digits(), Digits().load_data()
+    program.init(best.config or {}, data, Rng("any"))
+    for weights in (stored, result.model_state(), result.model_state(best)):
+        program.model.load_state_dict(weights, strict=True)
+        accuracy = program.evaluate(data)["accuracy"]
+        assert accuracy == pytest.approx(best.metrics["accuracy"], abs=0.01)
+    other = next(one for one in result.grid if one.path != best.path)
+    assert set(result.model_state(other)) == set(stored)
+    assert any(
+        not torch.equal(one, stored[name]) for name, one in result.model_state(other).items()
+    )
 
 
 def test_two_objectives_give_a_front_whose_trials_are_all_audited(client: Network) -> None:
