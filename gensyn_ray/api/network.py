@@ -8,19 +8,24 @@
 A job runs on the head and continues when this process ends: `network.job(job.id)` finds it again.
 """
 
+import os
 import secrets
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cloudpickle
 import msgspec
 
+from gensyn_ray.api.dry_run import dry_run
 from gensyn_ray.api.job import Job
+from gensyn_ray.api.submission import submission_of
 from gensyn_ray.api.terms import Budget, JobSpec, Terms
-from gensyn_ray.cluster import connection, placement
+from gensyn_ray.cluster import connection, local_record, placement
 from gensyn_ray.domain import canonical
 from gensyn_ray.domain.errors import OperationError, Refused, UsageError
+from gensyn_ray.domain.money import format_credits
 from gensyn_ray.domain.signing import Envelope, SigningKey
 from gensyn_ray.jobs.driver import SECRET_LINKS
 from gensyn_ray.jobs.gateway import GATEWAY_NAME, REQUEST_BYTES, STOPPABLE
@@ -33,14 +38,11 @@ from ledger.actor import RELAY_NAME
 from ledger.client import Signer, check_receipt
 from ledger.core.commands import CloseJob, Command, Join, OpenJob
 from verifier_actors.core import beacon
-from workloads.core.bundle import Bundle, bundle_of
 from workloads.core.program import Program
-from workloads.core.program_errors import told_to_its_author
 from workloads.core.quote import Quote, quote
-from workloads.core.state import state_digest
-from workloads.core.task_spec import TaskSpec
 from workloads.ray_jobs.diloco.core.plan import Plan
 from workloads.ray_jobs.diloco.kind import DilocoRequest
+from workloads.ray_jobs.kind.tables import refuse_unknown
 from workloads.ray_jobs.search.kind import SearchRequest
 
 if TYPE_CHECKING:
@@ -56,6 +58,7 @@ ANSWERS: Mapping[str, Any] = {
     "balance": rows.Balance,
     "statement": rows.Statement,
     "open_jobs": list[rows.OpenJobRow],
+    "bundle": rows.BundleStanding,
 }
 """Query -> the records of its answer."""
 
@@ -229,6 +232,7 @@ class Network:
         budget: Budget,
         terms: dict[str, Any],
     ) -> Job:
+        refuse_unknown(terms, [one.name for one in fields(Terms)], where="argument ")
         return self.open(
             JobSpec(
                 kind=kind, program=program, request=request, budget=budget, terms=Terms(**terms)
@@ -246,29 +250,36 @@ class Network:
 
         spec.check()
         pool = pool_of(ask(self._gateway.nodes.remote()))
-        template = template_of(spec, bundle_of(spec.program))
-        timing = measured(spec.program, template, spec.request.sample_config(), self.store)
+        submission = submission_of(spec)
+        timing = measured(submission, spec.request.sample_config(), self.store)
         size, pool = spec.request.estimate(timing, pool)
         return quote(size, pool, spec.budget.per_segment_micro)
 
     def open(self, spec: JobSpec) -> Job:
         """Open a job and start its driver on the head.
 
-        Raises `UsageError` for a program that cannot travel, or a spec that `JobSpec.check`
-        refuses; `ProgramFailed` if the program cannot load its data here; `Missing` if the network
-        lacks the prepared data; `Refused` if the authority does not open the job, for instance
-        because the submitter lacks the budget.
+        Registers the submitter's key. Runs a few steps of the program here first, unless
+        `terms.dry_run` is false. Raises `UsageError` for a program that cannot travel, does not
+        repeat or is taken by no volunteer, for a budget that the submitter lacks, or a spec that
+        `JobSpec.check` refuses; `ProgramFailed` for what the program raises here; `Missing` if the
+        network lacks the prepared data; `Refused` if the authority does not open the job.
         """
         spec.check()
-        bundle = bundle_of(spec.program)
-        if spec.terms.data:
+        submission = submission_of(spec)
+        if submission.own is None:
             self.store.get_manifest(spec.terms.data)
-        self.store.put_bundle(bundle)
+        self._check_allowed(spec, submission.bundle.digest)
+        self._check_funds(spec.budget)
+        if spec.terms.dry_run:
+            dry_run(spec, submission, self.store)
+        self.store.put_bundle(submission.bundle)
+        if submission.own is not None:
+            self.store.put_prepared(submission.own)
         seeds = spec.terms.secret_seed or secrets.token_bytes(32)
         request = JobRequest(
             job=f"{spec.kind}-{canonical_seed(seeds, 'id').hex()[:10]}",
             facts=self.facts,
-            template=template_of(spec, bundle),
+            template=submission.template,
             driver_seed=canonical_seed(seeds, "driver"),
             secret_seed=canonical_seed(seeds, "draws"),
             packed=cloudpickle.dumps(spec.request),
@@ -284,28 +295,35 @@ class Network:
         self._checked(envelope, answer)
         return Job(self, request.job)
 
+    def _check_funds(self, budget: Budget) -> None:
+        self.join("submitter")
+        has_micro = self.read("balance", party=self.party).available_micro
+        if has_micro < budget.total_micro:
+            raise UsageError(
+                f"your key has {format_credits(has_micro)} credits and the job's budget is "
+                f"{format_credits(budget.total_micro)}: lower the budget, or have the network's "
+                f"treasury send credits to {self.party}"
+            )
 
-def template_of(spec: JobSpec, bundle: Bundle) -> TaskSpec:
-    """The common part of the specs of all tasks of a job."""
-    return TaskSpec(
-        bundle=bundle.digest,
-        config={},
-        seed=spec.terms.seed,
-        task="",
-        numerics=spec.terms.numerics,
-        data=spec.terms.data,
-    )
+    def _check_allowed(self, spec: JobSpec, bundle: str) -> None:
+        if self.read("bundle", digest=bundle).vetted:
+            return
+        nodes = ask(self._gateway.nodes.remote())
+        present = [node for node in nodes if not node.gone]
+        if present and all(node.takes_vetted_only for node in present):
+            raise UsageError(
+                f"no volunteer takes {spec.program.__name__}: the network has not vetted it, and "
+                f"its {len(present)} nodes take vetted programs only. Ask the network's runner to "
+                "vet it, or run it on a network of your own (`gensyn-ray up`)"
+            )
 
 
 def _open_job(spec: JobSpec, request: JobRequest) -> OpenJob:
-    """The command that opens a job. Loads the program's own data here, for their digest."""
-    with told_to_its_author(spec.program.load_data.__code__.co_filename):
-        data_digest = spec.terms.data or state_digest(spec.program().load_data())
     return OpenJob(
         job=request.job,
         kind=spec.kind,
         bundle=request.template.bundle,
-        data_digest=data_digest,
+        data_digest=request.template.data,
         budget_micro=spec.budget.total_micro,
         price_micro=spec.budget.per_segment_micro,
         audit_ppm=spec.terms.audit.rate_ppm,
@@ -321,12 +339,17 @@ def connect(
 ) -> Network:
     """Connect to a network through its Ray cluster.
 
-    `address`: HOST:PORT or ray://HOST:PORT of the head, or "auto" on a node of the cluster.
+    `address`: HOST:PORT or ray://HOST:PORT of the head. "auto" is the network of `gensyn-ray up` if
+    this user runs one, with its token and a key that has credits; else the cluster of this node.
     `key_file`: has the submitter's key as hex; created if it is missing. `network_key`: the
     network's public key, as hex; without it any network is accepted.
     Raises `Unreachable` if no cluster answers or the token is wrong, `UsageError` for a bad key
     file, and `OperationError` if the cluster runs no network or one with another key.
     """
+    local = local_record.read() if address == "auto" and not os.environ.get("RAY_ADDRESS") else None
+    if local is not None:
+        connection.use_token(local.token)
+        address, key_file = local.address, key_file or Path(local.key_file)
     connection.attach(address)
     key = _load_key((key_file or DEFAULT_KEY_FILE).expanduser())
     return Network(key, network_key=network_key)

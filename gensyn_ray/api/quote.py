@@ -6,16 +6,18 @@ reference seconds, so that they can be compared with other machines'.
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
+from gensyn_ray.api.submission import Submission, WithOwnData
 from gensyn_ray.domain.errors import OperationError
 from gensyn_ray.jobs.nodes import VolunteerNode
+from workloads.core.bundle import load_program
 from workloads.core.data_cache import DataCache, Store
-from workloads.core.program import Program
 from workloads.core.program_errors import told_to_its_author
 from workloads.core.quote import REFERENCE_SPEED, Pool, mean_stay_s
 from workloads.core.segment import Runner
-from workloads.core.task_spec import TaskSpec
+from workloads.core.task_spec import plain_config
 from workloads.numerics import self_test
 from workloads.numerics.arithmetic import arithmetic
 from workloads.ray_jobs.kind.interface import Timing
@@ -23,9 +25,7 @@ from workloads.ray_jobs.kind.interface import Timing
 TIMED_STEPS = 5
 
 
-def measured(
-    program: type[Program], template: TaskSpec, config: dict[str, Any], store: Store
-) -> Timing:
+def measured(submission: Submission, config: dict[str, Any], store: Store) -> Timing:
     """Run the self-test, then a few steps of the program with this config.
 
     Takes some seconds. `store`: source of prepared data. Raises `OperationError` if this machine
@@ -33,19 +33,12 @@ def measured(
     here = self_test.run()
     if here.failures:
         raise OperationError(f"this machine cannot be compared: {here.failures[0]}")
-    spec = TaskSpec(
-        bundle=template.bundle,
-        config=config,
-        seed=template.seed,
-        task="quote",
-        numerics=template.numerics,
-        data=template.data,
-    )
-    with told_to_its_author(program.load_data.__code__.co_filename):
-        loaded = program()
-        runner = Runner(loaded, spec, DataCache().get(spec, loaded, store)[0], arithmetic)
+    spec = replace(submission.template, config=plain_config(config), task="quote")
+    with told_to_its_author(submission.bundle.file):
+        program = load_program(submission.bundle)()
+        data = DataCache().get(spec, WithOwnData(submission.own, store))
         return timing_of(
-            runner,
+            Runner(program, spec, data, arithmetic),
             segment_steps=program.steps_per_segment,
             speed=here.steps_per_second,
             clock=time.perf_counter,

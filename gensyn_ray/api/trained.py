@@ -30,7 +30,7 @@ def trained_program(end: TaskEnd, tasks: Mapping[str, TaskRow], store: Blobs) ->
     bundle, state = store.get_bundle(spec.bundle), store.get_state(end.state)
     with told_to_its_author(bundle.file):
         program = load_program(bundle)()
-        data, _ = DataCache().get(spec, program, store)
+        data = DataCache().get(spec, store)
         if is_global(state):
             Runner(program, spec, data, arithmetic, {"global": state})
         else:

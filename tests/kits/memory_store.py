@@ -1,9 +1,11 @@
 """The real `Blobs` on a dictionary. The contract of stores covers it, too."""
 
+from dataclasses import replace
 from typing import Any
 
 from gensyn_ray.object_store.blobs import Blobs
 from gensyn_ray.object_store.objects import Missing
+from workloads.core import own_data
 from workloads.core.bundle import bundle_of
 from workloads.core.program import Program
 from workloads.core.task_spec import TaskSpec
@@ -52,9 +54,16 @@ class ProgramStore(MemoryStore):
         super().__init__()
         self.bundle = bundle_of(program)
         self.put_bundle(self.bundle)
-        chosen = {"numerics": numerics} if numerics else {}
-        spec = TaskSpec(bundle=self.bundle.digest, config=config, seed=5, task="t000", **chosen)
-        self.use(spec)
+        own = own_data.pack(program().load_data())
+        self.put_prepared(own)
+        spec = TaskSpec(
+            bundle=self.bundle.digest,
+            config=config,
+            seed=5,
+            task="t000",
+            data=own.manifest.digest,
+        )
+        self.use(replace(spec, numerics=numerics) if numerics else spec)
 
     def use(self, spec: TaskSpec) -> None:
         """Replays are of this spec from now on."""

@@ -51,7 +51,7 @@ def replay(request: ReplayRequest, store: Store, cache: DataCache) -> str:
         return UNAVAILABLE_RESULT
     try:
         program = load_program(bundle)()
-        data, _ = cache.get(spec, program, store)
+        data = cache.get(spec, store)
         runner = Runner(program, spec, data, arithmetic, inputs)
         if state is not None:
             runner.load(state)

@@ -1,4 +1,4 @@
-"""The data of a process's tasks. Each data set is loaded once; each task gets a copy of its own.
+"""The data of a process's tasks. Bytes are fetched once; each task gets data of its own.
 
 A task that sees another task's changes to its data would depend on what ran before in this process.
 Its replay would differ.
@@ -8,19 +8,18 @@ Not defended: a program that changes this cache. A job's code has no sandbox wit
 
 import copy
 from collections import OrderedDict
-from collections.abc import Callable
 from typing import Any, Protocol
 
+from gensyn_ray.domain.errors import OperationError
+from workloads.core import own_data
 from workloads.core.dataset import DataSet, Fetch, Manifest, digest_of
-from workloads.core.program import Program
-from workloads.core.state import state_digest
 from workloads.core.task_spec import TaskSpec
 
 KEPT_BYTES = 512 << 20
 """The most bytes of shards and files in one process. Each task reads a shard's groups one by one,
 and the model's files. Without the cache a slow link would carry them again each time."""
-KEPT_SETS = 2
-"""The most data sets (manifests or programs' own data) in one process."""
+KEPT_MANIFESTS = 2
+"""The most manifests in one process."""
 
 
 class Store(Protocol):
@@ -60,33 +59,28 @@ class KeptBytes:
 
 
 class DataCache:
-    """LRU cache of data sets, by the program's bundle and the prepared data set's digest."""
+    """LRU caches of manifests and bytes, by digest."""
 
     def __init__(self) -> None:
-        self._sets: OrderedDict[tuple[str, str], tuple[Any, str]] = OrderedDict()
+        self._manifests: OrderedDict[str, Manifest] = OrderedDict()
         self._bytes = KeptBytes()
 
-    def get(self, spec: TaskSpec, program: Program, store: Store) -> tuple[Any, str]:
-        """(a copy of the data that the program trains on, their digest).
+    def get(self, spec: TaskSpec, store: Store) -> Any:
+        """The data that the task's program trains on: a dict of tensors if its own `load_data` made
+        them, else a `DataSet`. The caller may change them.
 
-        The caller may change the copy. Raises `OperationError` if `store` has no such data set, and
-        what the program's `load_data` raises."""
-        if spec.data:
-            manifest, digest = self._set(spec, lambda: (store.get_manifest(spec.data), spec.data))
-            return DataSet(manifest, self._bytes.through(store.get_data)), digest
-        return self._set(spec, lambda: _own(program))
+        Raises `OperationError` if `store` has no such data set, or if the spec names none."""
+        if not spec.data:
+            raise OperationError("the task's spec names no data")
+        manifest = copy.deepcopy(self._manifest(spec.data, store))
+        data = DataSet(manifest, self._bytes.through(store.get_data))
+        own = own_data.unpack(data)
+        return data if own is None else own
 
-    def _set(self, spec: TaskSpec, load: Callable[[], tuple[Any, str]]) -> tuple[Any, str]:
-        key = (spec.bundle, spec.data)
-        if key not in self._sets:
-            self._sets[key] = load()
-        self._sets.move_to_end(key)
-        while len(self._sets) > KEPT_SETS:
-            self._sets.popitem(last=False)
-        data, digest = self._sets[key]
-        return copy.deepcopy(data), digest
-
-
-def _own(program: Program) -> tuple[Any, str]:
-    data = program.load_data()
-    return data, state_digest(data)
+    def _manifest(self, digest: str, store: Store) -> Manifest:
+        if digest not in self._manifests:
+            self._manifests[digest] = store.get_manifest(digest)
+        self._manifests.move_to_end(digest)
+        while len(self._manifests) > KEPT_MANIFESTS:
+            self._manifests.popitem(last=False)
+        return self._manifests[digest]

@@ -220,6 +220,12 @@ class DataSet(Mapping[str, Split]):
     def __len__(self) -> int:
         return len(self._splits)
 
+    def file(self, path: str) -> bytes:
+        """The file at a path. Raises `BadData` if there is none."""
+        if path not in self.manifest.files:
+            raise BadData(f"the data set has no file {path!r}")
+        return self._fetch(self.manifest.files[path])
+
     def files(self, folder: str) -> dict[str, bytes]:
         """The files below a folder: path in it -> bytes. Raises `BadData` if there are none."""
         start = f"{folder}/"

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -181,7 +181,7 @@ class Runner:
 
     def _evaluate(self) -> Metrics:
         with self._arithmetic(self._spec.numerics), _uncompiled(), torch.no_grad():
-            metrics = _finite(self._program.evaluate(self._data))
+            metrics = _finite(_mapping(self._program.evaluate(self._data)))
         # A replay of the next segment starts in the modes that `init` sets. `evaluate` may leave
         # other ones.
         for module, is_training in self._modes:
@@ -211,6 +211,13 @@ def _modes(program: Program) -> list[tuple[nn.Module, bool]]:
     """Each torch module in the program's attributes, with its training mode."""
     held = [one for one in capture.holdings(program) if isinstance(one, nn.Module)]
     return [(module, module.training) for one in held for module in one.modules()]
+
+
+def _mapping(metrics: Any) -> Mapping[str, float]:
+    if not isinstance(metrics, Mapping):
+        shown = "None" if metrics is None else f"a {type(metrics).__name__}"
+        raise TypeError(f"evaluate gives {shown}: return a dict of numbers by name")
+    return cast("Mapping[str, float]", metrics)
 
 
 def _finite(metrics: Mapping[str, float]) -> Metrics:

@@ -1,9 +1,11 @@
 """What defines a task. Imports no torch: a job's driver names tasks and trains none."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from gensyn_ray.domain import canonical
+from gensyn_ray.domain.errors import UsageError
 from gensyn_ray.domain.numerics import PINNED
 from gensyn_ray.domain.records import to_json
 
@@ -60,3 +62,31 @@ class TaskSpec:
     def digest(self) -> str:
         """SHA-256 of the canonical JSON, as hex."""
         return canonical.digest(to_json(self))
+
+
+def plain_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config as JSON values: NumPy scalars as Python numbers, tuples as lists.
+
+    Raises `UsageError` that names the first value that cannot travel."""
+    plain = {name: _plain(value) for name, value in config.items()}
+    for name, value in plain.items():
+        try:
+            canonical.encode({name: value})
+        except (ValueError, TypeError):
+            raise UsageError(
+                f"the config's {name!r} is {value!r}, a {type(value).__name__}: use numbers, text, "
+                "true or false, None, and lists and dicts of these with text as keys"
+            ) from None
+    return plain
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case tuple() | list():
+            return [_plain(one) for one in cast("list[Any]", value)]
+        case dict():
+            return {key: _plain(one) for key, one in cast("dict[Any, Any]", value).items()}
+        case _ if hasattr(value, "item") and getattr(value, "shape", None) == ():
+            return value.item()
+        case _:
+            return value

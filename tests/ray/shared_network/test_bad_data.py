@@ -1,4 +1,5 @@
-"""A job on bad data ends, its error names the faulty part, and it costs nothing."""
+"""A job on bad data ends, its error names the faulty part, and it costs nothing. The submitter has
+switched the dry run off, which would find the fault before."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -53,7 +54,13 @@ BAD: dict[str, tuple[Callable[[], Prepared], str]] = {
 }
 KINDS: dict[str, Callable[..., Any]] = {
     "finetune": lambda client, config, data: client.finetune(
-        Fashion, config=config, metric="accuracy", mode="max", budget=BUDGET, data=data
+        Fashion,
+        config=config,
+        metric="accuracy",
+        mode="max",
+        budget=BUDGET,
+        data=data,
+        dry_run=False,
     ),
     "pretrain": lambda client, config, data: client.pretrain(
         Fashion,
@@ -62,6 +69,7 @@ KINDS: dict[str, Callable[..., Any]] = {
         workers=(1, 2),
         budget=BUDGET,
         data=data,
+        dry_run=False,
     ),
 }
 

@@ -136,7 +136,12 @@ def test_what_a_program_raises_reaches_its_author(
 ) -> None:
     before_micro = client.read("balance", party=client.party).available_micro
     bad_state = client.finetune(
-        raising.Raises, config={"where": "nan"}, metric="loss", mode="min", budget=BUDGET
+        raising.Raises,
+        config={"where": "nan"},
+        metric="loss",
+        mode="min",
+        budget=BUDGET,
+        dry_run=False,
     )
     (key_file.parent / "raising.py").write_text(Path(raising.__file__).read_text())
     job_file = key_file.parent / "job.toml"
@@ -150,12 +155,16 @@ def test_what_a_program_raises_reaches_its_author(
         """
     )
     arguments = ("--address", network.client_address, "--key-file", str(key_file))
-    done = _cli("submit", str(job_file), *arguments)
-    assert done.returncode == 1
-    for text in ("in step", "self._divide(0)", "# the mistake", "ZeroDivisionError: division"):
-        assert text in done.stderr
-    frames = [line for line in done.stderr.splitlines() if "File " in line]
-    assert all("<bundle " in line for line in frames), "none but the program's own"
+    here = _cli("submit", str(job_file), *arguments)
+    there = _cli("submit", str(job_file), "--no-dry-run", *arguments)
+    assert "is open" not in here.stdout, "the dry run has found it"
+    assert "is open" in there.stdout
+    for done in (here, there):
+        assert done.returncode == 1
+        for text in ("in step", "self._divide(0)", "# the mistake", "ZeroDivisionError: division"):
+            assert text in done.stderr
+        frames = [line for line in done.stderr.splitlines() if "File " in line]
+        assert all("<bundle " in line for line in frames), "none but the program's own"
     with pytest.raises(OperationError, match="the metric 'loss' is nan"):
         bad_state.result(timeout_s=720)
     assert bad_state.status().closed

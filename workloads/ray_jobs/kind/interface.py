@@ -109,6 +109,11 @@ class KindRequest(ABC):
     def sample_config(self) -> dict[str, Any]:
         """A config of the program that this job could use, for a timed run."""
 
+    @property
+    def needed_metrics(self) -> tuple[str, ...]:
+        """The metrics that the program's `evaluate` must give."""
+        return ()
+
     @abstractmethod
     def estimate(self, timing: Timing, pool: Pool) -> tuple[JobSize, Pool]:
         """The job's size, and the nodes of `pool` with the speeds at which they compute it."""

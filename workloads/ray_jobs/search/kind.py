@@ -153,16 +153,15 @@ class SearchRequest(KindRequest):
             )
 
     def sample_config(self) -> dict[str, Any]:
-        """A point of the search space, drawn at random."""
-        from ray.tune.search.sample import Domain
+        """A point of the search space, as Tune resolves it."""
+        from ray.tune.search.variant_generator import generate_variants
 
-        def point(value: Any) -> Any:
-            if isinstance(value, Domain):
-                return value.sample()
-            grid = _grid(value)
-            return grid[0] if grid else value
+        _, point = next(generate_variants({"config": self.param_space}))
+        return point["config"]
 
-        return {name: point(value) for name, value in self.param_space.items()}
+    @property
+    def needed_metrics(self) -> tuple[str, ...]:
+        return tuple(self.objectives)
 
     def estimate(self, timing: Timing, pool: Pool) -> tuple[JobSize, Pool]:
         """Every trial runs to its end and takes as long as the timed one."""
@@ -180,7 +179,3 @@ class SearchRequest(KindRequest):
         from workloads.ray_jobs.search.tune.run_search import run_search
 
         return run_search(self, context)
-
-
-def _grid(value: Any) -> list[Any]:
-    return list(value["grid_search"]) if isinstance(value, dict) and "grid_search" in value else []

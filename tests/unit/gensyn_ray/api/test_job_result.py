@@ -1,5 +1,6 @@
 """What comes back from a job: a plain `state_dict`, a trained program, of any trial."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ def sweep_of(program: type[Program], folder: Path) -> JobResult:
     tasks: dict[str, Any] = {}
     for at, (name, lr) in enumerate(RATES.items()):
         task = f"t{at:03d}"
-        spec = TaskSpec(bundle=store.bundle.digest, config={"lr": lr}, seed=5, task=task)
+        spec = replace(store.spec, config={"lr": lr}, task=task)
         store.put_spec(spec)
         state = trained(store, program, spec).state_after
         tasks[task] = task_row(trial=name, spec=spec.digest, good=1, state=state)
@@ -83,7 +84,7 @@ def rounds_of(program: type[Program]) -> JobResult:
     state = diloco.first_global({name: p.detach() for name, p in one.parameters().items()})
     digest = state_digest(state)
     store.put_state(digest, state)
-    spec = TaskSpec(bundle=store.bundle.digest, config={"lr": 0.1}, seed=5, task="r001.merge")
+    spec = replace(store.spec, config={"lr": 0.1}, task="r001.merge")
     store.put_spec(spec)
     rounds = (GlobalState(task=spec.task, state=digest, metrics={}),)
     return JobResult(

@@ -1,6 +1,7 @@
 """A replay gives the claimed result only for honest work. The auditor requests each replay once."""
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,7 +17,6 @@ from workloads.core.bundle import Bundle
 from workloads.core.data_cache import DataCache
 from workloads.core.program import Program
 from workloads.core.segment import Runner
-from workloads.core.task_spec import TaskSpec
 from workloads.numerics.arithmetic import arithmetic
 
 
@@ -269,5 +269,5 @@ def test_a_bundle_that_raises_when_loaded_has_that_as_its_result() -> None:
     store = ProgramStore(small_programs.Small, lr=0.2)
     broken = Bundle(entry="P", source="raise RuntimeError\n", libraries={})
     store.put_bundle(broken)
-    store.use(TaskSpec(bundle=broken.digest, config={}, seed=5, task="t000"))
+    store.use(replace(store.spec, bundle=broken.digest, config={}))
     assert replay(request(store), store, DataCache()) == "failed: RuntimeError"

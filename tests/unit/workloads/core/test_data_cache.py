@@ -1,35 +1,14 @@
 """The data cache: a process loads data once, and each task gets its own copy."""
 
-from typing import Any
-
 import pyarrow as pa
 import pytest
 import torch
 
-from workloads.core import data_cache, dataset
+from gensyn_ray.domain.errors import OperationError
+from workloads.core import data_cache, dataset, own_data
 from workloads.core.data_cache import DataCache, KeptBytes
 from workloads.core.dataset import Manifest, Prepared, prepare
-from workloads.core.program import Program
-from workloads.core.state import state_digest
 from workloads.core.task_spec import TaskSpec
-
-
-class Owner(Program):
-    """A program with its own data that counts its loads."""
-
-    steps_per_segment = segments = 1
-
-    def __init__(self) -> None:
-        self.loads = 0
-
-    def load_data(self) -> dict[str, torch.Tensor]:
-        self.loads += 1
-        return {"x": torch.zeros(3)}
-
-    def init(self, config: Any, data: Any, rng: Any) -> None: ...
-    def step(self, data: Any, rng: Any) -> None: ...
-    def evaluate(self, data: Any) -> dict[str, float]:
-        return {}
 
 
 class Fetched:
@@ -60,32 +39,36 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Fetched:
     return Fetched(prepared)
 
 
-def spec_of(store: Fetched | None = None, bundle: str = "b") -> TaskSpec:
-    data = store._prepared.manifest.digest if store else ""
-    return TaskSpec(bundle=bundle, config={}, seed=1, task="t", data=data)
+def spec_of(store: Fetched) -> TaskSpec:
+    data = store._prepared.manifest.digest
+    return TaskSpec(bundle="b", config={}, seed=1, task="t", data=data)
 
 
 def read_all(cache: DataCache, store: Fetched) -> None:
-    data, digest = cache.get(spec_of(store), Owner(), store)
-    assert digest == store._prepared.manifest.digest
+    data = cache.get(spec_of(store), store)
     assert sum(len(rows) for rows in data["train"].batches(7)) == 60
     assert data.files("model") == {"a": b"a" * 10}
 
 
 def test_changes_of_a_task_to_its_data_do_not_reach_other_tasks(store: Fetched) -> None:
-    cache, program = DataCache(), Owner()
+    cache, own = DataCache(), Fetched(own_data.pack({"x": torch.zeros(3)}))
     for _ in range(3):
-        data, digest = cache.get(spec_of(), program, store)
-        assert digest == state_digest({"x": torch.zeros(3)}) == state_digest(data)
+        data = cache.get(spec_of(own), own)
+        assert {name: tensor.tolist() for name, tensor in data.items()} == {"x": [0.0] * 3}
         data["x"].fill_(torch.nan)
         data["mean"] = 0.5
-    assert program.loads == 1
+    assert len(own.fetched) == 2, "the manifest and the file, once each"
     for _ in range(2):
-        data, _ = cache.get(spec_of(store), program, store)
+        data = cache.get(spec_of(store), store)
         assert not hasattr(data, "seen")
         assert list(data) == ["train"]
         data.seen = True
         data.manifest.splits.clear()
+
+
+def test_a_spec_without_data_is_refused(store: Fetched) -> None:
+    with pytest.raises(OperationError, match="names no data"):
+        DataCache().get(TaskSpec(bundle="b", config={}, seed=1, task="t"), store)
 
 
 def test_a_shard_is_fetched_once_for_all_its_groups_and_all_tasks(store: Fetched) -> None:
@@ -116,9 +99,13 @@ def test_damaged_bytes_are_not_kept() -> None:
     assert [fetch(digest) for _ in range(3)] == [b"damaged", b"whole", b"whole"]
 
 
-def test_the_number_of_cached_data_sets_is_limited(store: Fetched) -> None:
-    cache, program = DataCache(), Owner()
-    bundles = [str(number) for number in range(data_cache.KEPT_SETS + 1)]
-    for bundle in (*bundles, bundles[-1], bundles[0]):
-        cache.get(spec_of(bundle=bundle), program, store)
-    assert program.loads == len(bundles) + 1, "the oldest was given up, the newest was not"
+def test_the_number_of_cached_manifests_is_limited() -> None:
+    cache = DataCache()
+    stores = [
+        Fetched(own_data.pack({"x": torch.full((1,), float(number))}))
+        for number in range(data_cache.KEPT_MANIFESTS + 1)
+    ]
+    for one in (*stores, stores[-1], stores[0]):
+        cache.get(spec_of(one), one)
+    fetched = [one.fetched.count("manifest") for one in stores]
+    assert fetched == [2] + [1] * data_cache.KEPT_MANIFESTS, "the oldest was given up"

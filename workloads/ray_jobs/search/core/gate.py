@@ -20,7 +20,7 @@ from gensyn_ray.domain.leaf import Leaf
 from gensyn_ray.queries.rows import TaskRow
 from ledger.client import check_receipt
 from workloads.core.objectives import Objectives, leaders
-from workloads.core.task_spec import TaskSpec
+from workloads.core.task_spec import TaskSpec, plain_config
 from workloads.ray_jobs.kind.context import Driver
 
 
@@ -120,7 +120,7 @@ class Gate:
         """Tune starts a trial on a node. Starts the next attempt of its task.
 
         A new config (PBT) ends the trial's task and starts another one."""
-        plain = {name: _json_value(value) for name, value in config.items()}
+        plain = plain_config(config)
         trial = self._trials.get(trial_id)
         if trial is None:
             trial = self._trials[trial_id] = _Trial(number=len(self._trials), config=plain)
@@ -247,10 +247,3 @@ class Gate:
             for leader in fresh:
                 leader.fully_audited = True
         return not missing
-
-
-def _json_value(value: Any) -> Any:
-    """NumPy scalars as Python numbers, tuples as lists."""
-    if isinstance(value, tuple):
-        return list(value)
-    return value.item() if hasattr(value, "item") else value

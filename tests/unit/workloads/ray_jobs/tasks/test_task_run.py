@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-import torch
 
 from gensyn_ray.domain.errors import OperationError, Refused, Unreachable
 from gensyn_ray.domain.ids import Slot
@@ -17,12 +16,12 @@ from gensyn_ray.queries.rows import AssignedTask
 from ledger.core.refusals import Reason
 from tests.kits import small_programs
 from tests.kits.memory_store import MemoryStore
-from workloads.core.bundle import Bundle, bundle_of
+from workloads.core import own_data
+from workloads.core.bundle import Bundle, bundle_of, load_program
 from workloads.core.data_cache import DataCache
-from workloads.core.program import Program
 from workloads.core.program_errors import ProgramFailed
 from workloads.core.segment import STEP, Abandoned, Computed, Runner, always
-from workloads.core.state import State, state_digest
+from workloads.core.state import State
 from workloads.core.task_spec import TaskSpec
 from workloads.numerics.arithmetic import arithmetic
 from workloads.ray_jobs.tasks.task_run import (
@@ -34,8 +33,9 @@ from workloads.ray_jobs.tasks.task_run import (
 )
 
 BUNDLE = bundle_of(small_programs.Small)
-SPEC = TaskSpec(bundle=BUNDLE.digest, config={"lr": 0.2}, seed=3, task="t001")
-DATA_DIGEST = state_digest(small_programs.Small().load_data())
+OWN = own_data.pack(small_programs.Small().load_data())
+DATA_DIGEST = OWN.manifest.digest
+SPEC = TaskSpec(bundle=BUNDLE.digest, config={"lr": 0.2}, seed=3, task="t001", data=DATA_DIGEST)
 NUMERICS, OPERATOR = "c0ffee", "0p"
 WAIT_S = 30.0
 
@@ -67,9 +67,8 @@ class FakeAgent:
         }
 
     def fits(self, *, spec: str, bundle: str) -> None:
-        """Set the spec and the bundle of the task; its data are one tensor with one zero."""
-        digest = state_digest({"x": torch.zeros(1)})
-        self._task = {**self._task, "spec": spec, "bundle": bundle, "data_digest": digest}
+        """Set the spec and the bundle of the task."""
+        self._task = {**self._task, "spec": spec, "bundle": bundle}
 
     def will_say(self, **task: Any) -> None:
         self._task = {**self._task, **task}
@@ -105,26 +104,9 @@ def make_store() -> MemoryStore:
     """A store with the program and the spec of a task."""
     store = MemoryStore()
     store.put_bundle(BUNDLE)
+    store.put_prepared(OWN)
     store.put_spec(SPEC)
     return store
-
-
-class CountedData:
-    """A data cache that counts its loads."""
-
-    def __init__(self) -> None:
-        self.cache = DataCache()
-        self.loads = 0
-
-    def get(self, spec: TaskSpec, program: Program, store: Any) -> tuple[State, str]:
-        load = program.load_data
-
-        def counted() -> State:
-            self.loads += 1
-            return load()
-
-        program.load_data = counted
-        return self.cache.get(spec, program, store)
 
 
 def start(
@@ -286,7 +268,7 @@ def test_a_task_whose_state_is_lost_fails_at_its_start() -> None:
 
 def test_a_new_task_starts_from_the_state_of_another() -> None:
     store = make_store()
-    parent = by_hand(2, TaskSpec(bundle=BUNDLE.digest, config={"lr": 0.9}, seed=3, task="t000"))[1]
+    parent = by_hand(2, replace(SPEC, config={"lr": 0.9}, task="t000"))[1]
     store.put_state(parent.state_after, parent.state)
     agent = FakeAgent()
     done = run_to_end(start(agent, store, grow_from=parent.state_after))
@@ -409,10 +391,17 @@ def test_a_spec_of_other_numerics_than_the_job_is_refused(job: str) -> None:
     assert agent.events == []
 
 
-def test_a_node_with_other_data_is_stopped_before_it_asks_for_a_slot() -> None:
-    agent = FakeAgent(data_digest="0" * 64)
-    with pytest.raises(OperationError, match="data"):
-        start(agent)
+@pytest.mark.parametrize(
+    ("named", "said"),
+    [("0" * 64, "other data than the job"), ("", "names other data")],
+)
+def test_a_spec_of_other_data_than_the_job_is_refused(named: str, said: str) -> None:
+    store = make_store()
+    spec = replace(SPEC, data=named)
+    store.put_spec(spec)
+    agent = FakeAgent(spec=spec.digest)
+    with pytest.raises(OperationError, match=said):
+        start(agent, store)
     assert agent.events == []
 
 
@@ -421,11 +410,15 @@ def test_a_spec_that_names_another_bundle_than_the_job_is_refused() -> None:
         start(FakeAgent(bundle="1" * 64))
 
 
-def test_data_are_loaded_once_for_all_tasks_of_a_process() -> None:
-    cache = CountedData()
-    for _ in range(3):
-        start(FakeAgent(), cache=cache).close()
-    assert cache.loads == 1
+def test_a_node_never_calls_load_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Regression: each node computed the data, and nodes of another class got other numbers."""
+
+    def forbidden(self: Any) -> State:
+        raise AssertionError("a node loads data")
+
+    program = load_program(BUNDLE)
+    monkeypatch.setattr(program, "load_data", forbidden)
+    assert run_to_end(start(FakeAgent()))[-1].is_last
 
 
 def test_steps_that_are_no_longer_wanted_are_given_up_and_nothing_is_committed() -> None:
@@ -459,13 +452,10 @@ def test_closing_lets_a_commitment_under_way_finish() -> None:
 
 RAISING = """
 import torch
-from workloads.core.program_errors import ProgramFailed
 from workloads.core.program import Program
 
 class Raising(Program):
     steps_per_segment, segments = 1, 3
-    def load_data(self):
-        return {"x": torch.zeros(1)} if not FAILS == "load_data" else 1 / 0
     def init(self, config, data, rng):
         self.done = torch.zeros(()) if not FAILS == "init" else 1 / 0
     def step(self, data, rng):
@@ -489,7 +479,7 @@ def start_raising(where: str, agent: FakeAgent) -> TaskRun:
     return start(agent, store)
 
 
-@pytest.mark.parametrize("where", ["load_data", "init", "evaluate"])
+@pytest.mark.parametrize("where", ["init", "evaluate"])
 def test_an_error_of_the_program_is_reported_with_its_own_frames(where: str) -> None:
     with pytest.raises(ProgramFailed) as caught:
         start_raising(where, FakeAgent()).advance()

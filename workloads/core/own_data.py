@@ -1,0 +1,77 @@
+"""A program's own data: the tensors of its `load_data`, as a prepared data set.
+
+`load_data` runs in the submitter's process only. Its tensors travel under their digest, so nodes
+and verifiers train on the same bits, whatever their processors and libraries. A node never calls
+`load_data`: floating-point numbers that it computed would differ between classes of machines.
+"""
+
+# safetensors and torch leave some functions partly unknown.
+# pyright: reportUnknownMemberType=false
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+import safetensors
+import safetensors.torch
+import torch
+
+from gensyn_ray.domain.errors import UsageError
+from workloads.core.dataset import BadData, DataSet, Manifest, Prepared, digest_of
+from workloads.core.program import Program
+from workloads.core.rng import Rng, seed_torch
+
+Tensors = dict[str, torch.Tensor]
+
+FILE = "load_data.safetensors"
+"""The only file of a data set that a program's `load_data` made."""
+
+
+def load(program: Program) -> Tensors:
+    """What `load_data` gives in stock PyTorch, with torch's generator at a fixed seed. Its code may
+    use operators that have no canonical definition.
+
+    Raises `UsageError` if that is not a mapping of names to tensors, and what `load_data` raises.
+    """
+    seed_torch(Rng("load_data").seed())
+    found: Any = program.load_data()
+    kind = type(program).__name__
+    if not isinstance(found, Mapping):
+        raise UsageError(
+            f"{kind}.load_data gives a {type(found).__name__}: return a dict of tensors, such as "
+            '{"x": ..., "y": ...}'
+        )
+    tensors: Tensors = {}
+    for name, value in cast("Mapping[Any, Any]", found).items():
+        if not isinstance(name, str):
+            raise UsageError(f"{kind}.load_data has the key {name!r}: name each tensor by a string")
+        if not isinstance(value, torch.Tensor):
+            raise UsageError(
+                f"{kind}.load_data gives a {type(value).__name__} for {name!r}: return a tensor "
+                "(torch.as_tensor makes one of numbers, lists and NumPy arrays)"
+            )
+        tensors[name] = value.detach().to("cpu")
+    if not tensors:
+        raise UsageError(f"{kind}.load_data gives no tensor: return a dict of tensors")
+    return tensors
+
+
+def pack(tensors: Mapping[str, torch.Tensor]) -> Prepared:
+    """The data set that holds these tensors. The same tensors give the same digest."""
+    apart = {name: one.clone().contiguous() for name, one in sorted(tensors.items())}
+    data = safetensors.torch.save(apart)
+    digest = digest_of(data)
+    manifest = Manifest(splits={}, columns={}, files={FILE: digest})
+    return Prepared(manifest=manifest, blobs={digest: data})
+
+
+def unpack(data: DataSet) -> Tensors | None:
+    """Fresh copies of the tensors that `pack` stored, in the order of their names; None for any
+    other data set.
+
+    Raises `BadData` if the file is damaged."""
+    if list(data.manifest.files) != [FILE] or len(data):
+        return None
+    try:
+        return dict(sorted(safetensors.torch.load(data.file(FILE)).items()))
+    except (safetensors.SafetensorError, KeyError, ValueError) as error:
+        raise BadData(f"{FILE} holds no tensors: {error}") from None
