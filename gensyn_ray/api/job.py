@@ -1,10 +1,12 @@
 """A job on the network, and its result."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gensyn_ray.api.progress import ProgressLines
 from gensyn_ray.domain import canonical
 from gensyn_ray.domain.errors import OperationError, Refused, UsageError
 from gensyn_ray.jobs.names import result_name
@@ -138,10 +140,17 @@ class Job:
             raise OperationError(f"job {self.id} failed: {self._reason(log)}")
         return status in ("SUCCEEDED", "STOPPED")
 
-    def result(self, *, timeout_s: float | None = None) -> JobResult:
-        """Wait for the job's end. Raises `OperationError` if it failed, and `TimeoutError`."""
+    def result(
+        self, *, timeout_s: float | None = None, say: Callable[[str], None] | None = None
+    ) -> JobResult:
+        """Wait for the job's end. `say` gets lines about its progress: `job.result(say=print)`.
+
+        Raises `OperationError` if it failed, and `TimeoutError`."""
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        lines = None if say is None else ProgressLines(say, time.monotonic)
         while not self.is_done():
+            if lines is not None:
+                lines.show(self.status())
             if deadline is not None and time.monotonic() > deadline:
                 raise TimeoutError(f"job {self.id} is still running after {timeout_s} s")
             time.sleep(POLL_S)

@@ -3,10 +3,13 @@
 import os
 import secrets
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
 
+from gensyn_ray.cluster import local_record
+from gensyn_ray.cluster.local_record import LocalRecord
 from gensyn_ray.domain.money import MICRO_PER_CREDIT
 from workloads.numerics.profiles import best_profiles
 
@@ -49,7 +52,9 @@ def up(
     port: int = 0,
     funds: int = 1000,
 ) -> None:
-    """Run a local network until Ctrl-C, and print how to submit to it.
+    """Run a local network until Ctrl-C. Clients of this user find it by themselves.
+
+    Its volunteers run any program that you submit. A program runs without a sandbox, as you.
 
     Parameters
     ----------
@@ -58,22 +63,45 @@ def up(
     port: Port of the Ray head; 0 takes a free one.
     funds: Credits for the submitter's key.
     """
+    from gensyn_ray.operators.agent import ANY_PROGRAM
     from gensyn_ray.testnet.local import LocalNetwork, Member
 
     console = Console()
     seed = secrets.randbelow(2**31) if seed is None else seed
-    with LocalNetwork(seed=seed, port=port) as network:
+    with LocalNetwork(seed=seed, port=port, allow=[ANY_PROGRAM]) as network:
         bring_up(network, console, adversary=adversary, stake=STAKE)
         submitter = Member(name="submitter", role="submitter", key=network.key("submitter"))
         network.enrol(submitter, funds_micro=funds * MICRO_PER_CREDIT)
         key_file = network.home / "submitter.key"
         key_file.touch(mode=0o600)
         key_file.write_text(network.secret("submitter").hex())
-        console.print("The network is up. In another shell:\n", highlight=False)
-        lines = [
-            f"export RAY_AUTH_MODE=token RAY_AUTH_TOKEN={os.environ['RAY_AUTH_TOKEN']}",
-            f"gensyn-ray submit digits --address {network.client_address} --key-file {key_file}",
-        ]
-        console.print("\n".join(lines), soft_wrap=True, highlight=False)
-        while True:
-            time.sleep(1)
+        token = os.environ["RAY_AUTH_TOKEN"]
+        record = local_record.write(
+            LocalRecord(
+                address=network.address, token=token, key_file=str(key_file), pid=os.getpid()
+            )
+        )
+        try:
+            _say_how_to_use(console, network, token, key_file, funds)
+            while True:
+                time.sleep(1)
+        finally:
+            record.unlink(missing_ok=True)
+
+
+def _say_how_to_use(
+    console: Console, network: "LocalNetwork", token: str, key_file: Path, funds: int
+) -> None:
+    lines = [
+        f"The network is up, and your key has {funds} credits. In another shell:",
+        "",
+        "    gensyn-ray submit digits",
+        "",
+        "or in Python: network = gensyn_ray.connect(). Other users of this machine need",
+        "",
+        f"    export RAY_AUTH_MODE=token RAY_AUTH_TOKEN={token}",
+        f"    gensyn-ray submit digits --address {network.client_address} --key-file {key_file}",
+        "",
+        "Ctrl-C ends the network.",
+    ]
+    console.print("\n".join(lines), soft_wrap=True, highlight=False)

@@ -5,6 +5,7 @@ Commands import Ray, Tune and torch when they run, so that their help is shown w
 
 import math
 import time
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +15,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
+from gensyn_ray.api.progress import ProgressLines, progress_line
 from gensyn_ray.domain.errors import OperationError
 from gensyn_ray.domain.money import format_credits
 from gensyn_ray.domain.numerics import REPRODUCIBLE, pinned_class
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 Positive = Annotated[int, Parameter(validator=validators.Number(gte=1))]
 
+POLL_S = 0.5
 METRIC = "accuracy"
 AUDIT_PPM = 400_000
 """The small sweep's metric, and the rate at which its segments are drawn, in millionths."""
@@ -42,6 +45,7 @@ def submit(
     seed: int = 0,
     numerics: str = REPRODUCIBLE,
     follow: bool = True,
+    dry_run: bool = True,
     quote: bool = False,
     cloud_price: Annotated[float, Parameter(validator=validators.Number(gte=0))] = 0.0,
 ) -> None:
@@ -51,7 +55,8 @@ def submit(
     ----------
     program: A job file (`job.toml`), or the name of a program in the catalog for a small sweep
         over it.
-    address: The Ray head's address, HOST:PORT or ray://HOST:PORT.
+    address: The Ray head's address, HOST:PORT or ray://HOST:PORT. By default your local network
+        (`gensyn-ray up`), or the cluster of this node.
     key_file: The submitter's key; created if it is missing.
     trials: Number of trials.
     at_once: Number of trials that run at the same time.
@@ -59,6 +64,7 @@ def submit(
     seed: Fixes the job's data order and the search's sampler.
     numerics: `reproducible/v1/highest` or `/high`: the same bits on every machine; `pinned`: stock.
     follow: Watch until the job is done.
+    dry_run: Train a few steps of the program here before the job opens.
     quote: Only print an estimate of the job's cost and duration.
     cloud_price: For a quote: your cloud's price for an hour of a machine that takes 100 steps a
         second in `python -m workloads.numerics.self_test`, in any currency.
@@ -78,8 +84,7 @@ def submit(
     if quote:
         show_quote(network, spec, cloud_price)
         return
-    network.join("submitter")
-    job = network.open(spec)
+    job = network.open(replace(spec, terms=replace(spec.terms, dry_run=dry_run)))
     print(f"job {job.id} is open; watch it with: gensyn-ray watch {job.id} --address {address}")
     if follow:
         _to_the_end(network, job)
@@ -152,29 +157,32 @@ def _to_the_end(network: "Network", job: "Job") -> None:
     show_progress(network, job, console)
     result = job.result()
     paid = f"paid {format_credits(result.bill.paid_micro)} credits"
-    console.print(f"{result.describe()}; {paid} for {len(result.receipts)} segments")
+    summary = f"{result.describe()}; {paid} for {len(result.receipts)} segments"
+    console.print(summary, soft_wrap=True)
     if result.summary.state is not JobEnd.DONE:
         reason = f"the job ended as: {result.summary.state}"
         raise OperationError("\n".join(filter(None, [reason, result.summary.error])))
 
 
 def show_progress(network: "Network", job: "Job", console: Console) -> None:
-    """A live table until the job's driver has ended."""
+    """Show a job until its driver has ended: as a live table, or as lines if the output is no
+    terminal."""
+    if not console.is_terminal:
+        lines = ProgressLines(lambda line: print(line, flush=True), time.monotonic)
+        while not job.is_done():
+            lines.show(job.status())
+            time.sleep(POLL_S)
+        return
     with Live(console=console, refresh_per_second=4, transient=True) as live:
         while not job.is_done():
             live.update(_progress(job.status(), network.read("operators", job=job.id)))
-            time.sleep(0.5)
+            time.sleep(POLL_S)
 
 
 def _progress(seen: JobStatus, operators: list[OperatorRow]) -> Group:
-    counts = seen.segments
     table = Table("operator", "class", "committed", "accepted", "rejected", "held", "state")
     for one in operators:
         numbers = [str(count) for count in (one.committed, one.accepted, one.rejected)]
         held = format_credits(one.held_micro)
         table.add_row(one.name, pinned_class(one.numerics), *numbers, held, one.state)
-    line = (
-        f"{seen.id}: {seen.tasks} trials begun, {counts.committed} segments, "
-        f"{counts.drawn} drawn, {counts.audited} audited, {counts.settled} settled"
-    )
-    return Group(line, table)
+    return Group(progress_line(seen), table)

@@ -266,10 +266,11 @@ class JobGateway:
         return {}
 
     def get(self, key: str) -> bytes | None:
-        """An object that clients may read: a state, a summary, or a client's object. Else None."""
+        """An object that clients may read: a state, a spec, a summary, or a client's object. Else
+        None."""
         kind, _, name = key.partition("/")
         is_result = kind == "files" and is_safe_id(name) and name == result_name(name[:-7])
-        if not is_result and not (kind in ("states", *DIGESTS) and is_digest(name)):
+        if not is_result and not (kind in ("states", "specs", *DIGESTS) and is_digest(name)):
             return None
         try:
             return self._objects.get(key)

@@ -29,15 +29,19 @@ from ledger.client import LedgerClient, Signer, check_receipt
 from ledger.core.commands import Bond, Commit, Join, Record, RequestSlot
 from ledger.core.refusals import Reason
 
+ANY_PROGRAM = "any"
+"""In `AgentConfig.allow`: take every program. For a network whose submitters are trusted: programs
+run without a sandbox."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentConfig:
     """`socket`: path of the socket file. `socket_group`: name or number of the group that may
     connect to it; empty keeps the group that the system gives to new files. `key_seed`: hex.
     `ledger`: the authority's address. `allow`: digests of bundles that are taken besides the vetted
-    ones. `bond_micro`: stake to bond on joining. `receipts`: file to which every receipt is added,
-    one per line; empty keeps none. `store`: the presigner's address, where the network's objects
-    are in a bucket."""
+    ones, or `ANY_PROGRAM`. `bond_micro`: stake to bond on joining. `receipts`: file to which every
+    receipt is added, one per line; empty keeps none. `store`: the presigner's address, where the
+    network's objects are in a bucket."""
 
     role: str
     name: str
@@ -108,7 +112,8 @@ class Agent:
     def task(self, request: TaskRequest) -> dict[str, Any]:
         """A trial's current task. Raises `Refused` for a program that is not allowed here."""
         task = self._ledger.read("task", job=request.job, trial=request.trial)
-        if not task["vetted"] and task["bundle"] not in self._config.allow:
+        allowed = {ANY_PROGRAM, task["bundle"]} & set(self._config.allow)
+        if not task["vetted"] and not allowed:
             raise Refused("program not allowed", f"bundle {task['bundle'][:16]} is not vetted here")
         return task
 

@@ -13,6 +13,7 @@ from gensyn_ray.queries.rows import (
     AccountRow,
     AssignedTask,
     Balance,
+    BundleStanding,
     JobStatus,
     ObjectRights,
     OpenJobRow,
@@ -278,6 +279,11 @@ def statement(journal: Journal, settlement: Settlement, parameters: Parameters) 
     )
 
 
+def bundle(journal: Journal, settlement: Settlement, parameters: Parameters) -> BundleStanding:
+    """Whether the network has vetted a program. Parameter: `digest`, of its bundle."""
+    return BundleStanding(vetted=parameters.get("digest", "") in settlement.vetted)
+
+
 VIEWS: dict[str, Callable[[Journal, Settlement, Parameters], Any]] = {
     "task": task_of_trial,
     "object_rights": object_rights,
@@ -290,6 +296,7 @@ VIEWS: dict[str, Callable[[Journal, Settlement, Parameters], Any]] = {
     "receipts": receipts,
     "balance": balance,
     "statement": statement,
+    "bundle": bundle,
 }
 
 

@@ -187,3 +187,10 @@ class Statement:
     role: str
     standing: str
     accounts: list[AccountRow] = field(default_factory=list[AccountRow])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BundleStanding:
+    """`vetted`: whether the network has vetted a program's bundle."""
+
+    vetted: bool

@@ -26,6 +26,7 @@ from gensyn_ray.control_plane.start import start_control
 from gensyn_ray.domain import canonical, records
 from gensyn_ray.domain.errors import OperationError, Unreachable
 from gensyn_ray.domain.signing import Envelope, SigningKey
+from gensyn_ray.jobs.nodes import VETTED
 from gensyn_ray.operators.agent import AgentConfig
 from gensyn_ray.operators.agent_client import SOCKET_VARIABLE
 from gensyn_ray.runtime.wall_clock import now_ms
@@ -89,7 +90,8 @@ class LocalNetwork:
     """Start with `start`, add volunteers, end with `stop`; or use as a context manager.
 
     Objects are in a folder of its home, or in the bucket `store`. `allow`: digests of bundles that
-    its volunteers run besides the vetted ones. `ip`: the head's, which volunteers must reach.
+    its volunteers run besides the vetted ones, or `ANY_PROGRAM`. `ip`: the head's, which volunteers
+    must reach.
     """
 
     def __init__(
@@ -282,6 +284,7 @@ class LocalNetwork:
             "gensyn.operator": member.key.party,
             "gensyn.numerics": self._nodes[profile].pinned,
             "gensyn.speed": str(round(self._nodes[profile].reproducible.steps_per_second)),
+            "gensyn.programs": "more" if self._allow else VETTED,
         }
         self._start_node(member.name, num_cpus=1, labels=labels, env=env, host=host)
 

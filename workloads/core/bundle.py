@@ -1,8 +1,8 @@
 """Bundles: a program as source text, the name of its class and the versions of its libraries.
 
 The digest of a bundle identifies the program. The bundle of a class from a module has the whole
-file of that module. The bundle of a class from a notebook or a prompt has the class, and the
-definitions and imports of `__main__` that its code mentions.
+file of that module. The bundle of a class from a script, a notebook or a prompt has the class, and
+the definitions and imports of `__main__` that its code mentions.
 
 Not defended: loading a bundle runs its code. Nodes load only bundles that their operator allows.
 """
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from gensyn_ray.domain import canonical
 from gensyn_ray.domain.errors import OperationError, UsageError
 from gensyn_ray.domain.records import to_json
+from workloads.core.script_source import part_for
 
 if TYPE_CHECKING:
     from workloads.core.program import Program
@@ -52,6 +53,8 @@ def bundle_of(program: "type[Program]") -> Bundle:
     try:
         path = getattr(module, "__file__", None)
         source = inspect.getsource(module) if module and path else _prompt_source(program)
+        if path and program.__module__ == "__main__":
+            source = part_for(program.__name__, source)
     except (OSError, TypeError):
         raise UsageError(
             f"the source of {program.__qualname__} cannot be read: define it in a file"

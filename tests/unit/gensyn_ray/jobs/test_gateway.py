@@ -290,13 +290,21 @@ def test_clients_store_only_bytes_with_the_stated_digest(office: Office) -> None
         assert "refused" in office.gateway.put(key, data)
 
 
+def test_clients_read_states_and_specs(office: Office) -> None:
+    for kind in ("states", "specs"):
+        key = f"{kind}/{'00' * 32}"
+        assert office.gateway.get(key) is None
+        office.objects.put(key, b"stored")
+        assert office.gateway.get(key) == b"stored"
+
+
 @pytest.mark.parametrize(
     "key",
     [
         "files/job-1.request",
         "files/../job-1.result",
         "states/../files/job-1.request",
-        "specs/" + "00" * 32,
+        "specs/../files/job-1.request",
         "secrets/key",
     ],
 )

@@ -32,3 +32,11 @@ def test_nodes_are_volunteers_that_are_there_or_were() -> None:
         VolunteerNode(speed=150.0, seconds=90.0, gone=False),
         VolunteerNode(speed=50.0, seconds=30.0, gone=True),
     ]
+
+
+def test_a_node_can_say_that_it_takes_vetted_programs_only() -> None:
+    labels = {"gensyn.role": "volunteer", "gensyn.speed": "9"}
+    said = ("vetted", "more", "")
+    seen = [Seen(labels={**labels, "gensyn.programs": one}) for one in said] + [Seen(labels=labels)]
+    found = [one.takes_vetted_only for one in volunteer_nodes(seen, lambda: 100.0)]
+    assert found == [True, False, False, False]

@@ -9,7 +9,7 @@ from gensyn_ray.domain.errors import OperationError, Refused, Unreachable
 from gensyn_ray.domain.evidence import Verdict
 from gensyn_ray.domain.leaf import Leaf
 from gensyn_ray.domain.signing import Envelope
-from gensyn_ray.operators.agent import Agent
+from gensyn_ray.operators.agent import ANY_PROGRAM, Agent
 from gensyn_ray.operators.agent_requests import Identity, TaskRequest, VerdictRequest
 from ledger.core.commands import Commit, Join, Record, RequestSlot
 from ledger.core.refusals import Reason
@@ -125,8 +125,9 @@ def test_a_program_that_is_not_vetted_is_refused_unless_allowed(ledger: FakeLedg
     for allow in ([], ["aa" * 32], [BUNDLE[:16]]):
         with pytest.raises(Refused, match="not vetted here"):
             make_agent(ledger, allow=allow).task(TaskRequest(job="job", trial="trial"))
-    allowed = make_agent(ledger, allow=["aa" * 32, BUNDLE])
-    assert allowed.task(TaskRequest(job="job", trial="trial"))["task"] == "t000"
+    for allow in (["aa" * 32, BUNDLE], [ANY_PROGRAM]):
+        allowed = make_agent(ledger, allow=allow)
+        assert allowed.task(TaskRequest(job="job", trial="trial"))["task"] == "t000"
 
 
 def test_a_command_without_an_answer_is_sent_again_with_the_same_bytes(

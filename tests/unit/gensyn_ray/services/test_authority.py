@@ -127,6 +127,7 @@ def everything(authority: Authority) -> dict[str, Any]:
         "receipts": {"job": "job-1"},
         "statement": {"owner": party_of("op-a")},
         "why": {"subject": party_of("op-a")},
+        "bundle": {"digest": "00" * 32},
     }
     return {view: authority.read(view, asked) for view, asked in views.items()}
 
