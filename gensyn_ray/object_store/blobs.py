@@ -64,7 +64,7 @@ class Blobs:
         return state
 
     def put_bundle(self, bundle: Bundle) -> None:
-        self._objects.put(f"bundles/{bundle.digest}", canonical.encode(to_json(bundle)))
+        self._objects.put(f"bundles/{bundle.digest}", canonical.encode(bundle.to_json()))
 
     def get_bundle(self, digest: str) -> Bundle:
         """The bundle of a digest, which is checked. Raises `Missing`."""

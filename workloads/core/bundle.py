@@ -1,8 +1,9 @@
 """Bundles: a program as source text, the name of its class and the versions of its libraries.
 
 The digest of a bundle identifies the program. The bundle of a class from a module has the whole
-file of that module. The bundle of a class from a script, a notebook or a prompt has the class, and
-the definitions and imports of `__main__` that its code mentions.
+file of that module, and the user's own modules that it imports. The bundle of a class from a
+script, a notebook or a prompt has the class, and the definitions and imports of `__main__` that its
+code mentions.
 
 Not defended: loading a bundle runs its code. Nodes load only bundles that their operator allows.
 """
@@ -12,7 +13,7 @@ import inspect
 import linecache
 import sys
 import textwrap
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import metadata
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -20,24 +21,37 @@ from typing import TYPE_CHECKING, Any
 from gensyn_ray.domain import canonical
 from gensyn_ray.domain.errors import OperationError, UsageError
 from gensyn_ray.domain.records import to_json
+from workloads.core.local_modules import LocalImports, modules_of
 from workloads.core.script_source import part_for
 
 if TYPE_CHECKING:
     from workloads.core.program import Program
 
 
+LATER = ("modules", "package")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bundle:
-    """`entry`: name of the class in `source`. `libraries`: distribution -> exact version."""
+    """`entry`: name of the class in `source`. `libraries`: distribution -> exact version.
+    `modules`: the user's own modules that it imports, name -> source. `package`: of `source`, for
+    its relative imports."""
 
     entry: str
     source: str
     libraries: dict[str, str]
+    modules: dict[str, str] = field(default_factory=dict[str, str])
+    package: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON value, without `modules` and `package` if they are empty."""
+        value = to_json(self)
+        return {name: item for name, item in value.items() if item or name not in LATER}
 
     @property
     def digest(self) -> str:
         """SHA-256 of the canonical JSON, as hex."""
-        return canonical.digest(to_json(self))
+        return canonical.digest(self.to_json())
 
     @property
     def file(self) -> str:
@@ -48,7 +62,8 @@ class Bundle:
 def bundle_of(program: "type[Program]") -> Bundle:
     """The bundle of a program class.
 
-    Raises `UsageError` if its source cannot be read or if the class is nested."""
+    Raises `UsageError` if its source cannot be read, if the class is nested, or if a module of the
+    user's that it imports is no Python source."""
     module = sys.modules.get(program.__module__)
     try:
         path = getattr(module, "__file__", None)
@@ -61,7 +76,15 @@ def bundle_of(program: "type[Program]") -> Bundle:
         ) from None
     if "." in program.__qualname__:
         raise UsageError(f"{program.__qualname__} is nested: define it at the top of its module")
-    return Bundle(entry=program.__name__, source=source, libraries=_libraries(source))
+    package = str(getattr(module, "__package__", None) or "")
+    modules = modules_of(source, package)
+    return Bundle(
+        entry=program.__name__,
+        source=source,
+        libraries=_libraries("\n".join([source, *modules.values()])),
+        modules=modules,
+        package=package if package.split(".", maxsplit=1)[0] in modules else "",
+    )
 
 
 def load_program(bundle: Bundle) -> "type[Program]":
@@ -79,15 +102,13 @@ def load_program(bundle: Bundle) -> "type[Program]":
                     f"the program was bundled with {library} {version}, here is {here}: "
                     "install that version on this node"
                 )
-        module = ModuleType(name)
-        sys.modules[name] = module
+        module = sys.modules[name] = ModuleType(name)
         try:
-            # Tracebacks read the lines of the source from this cache.
-            lines = bundle.source.splitlines(keepends=True)
-            linecache.cache[bundle.file] = (len(bundle.source), None, lines, bundle.file)
-            exec(compile(bundle.source, bundle.file, "exec"), module.__dict__)
+            imports = LocalImports(name, bundle.file, bundle.modules)
+            imports.run(bundle.source, module, package=bundle.package, file=bundle.file)
         except BaseException:
-            del sys.modules[name]
+            for loaded in [one for one in sys.modules if f"{one}.".startswith(f"{name}.")]:
+                del sys.modules[loaded]
             raise
     found = getattr(sys.modules[name], bundle.entry, None)
     from workloads.core.program import Program  # most processes load no bundle
@@ -99,16 +120,16 @@ def load_program(bundle: Bundle) -> "type[Program]":
 
 def _libraries(source: str) -> dict[str, str]:
     """Versions of the third-party distributions that the source imports, and of torch and NumPy."""
-    imported = {"torch", "numpy"}
+    imports = {"torch", "numpy"}
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            imported.update(alias.name.split(".")[0] for alias in node.names)
+            imports.update(alias.name.split(".")[0] for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            imported.add(node.module.split(".")[0])
+            imports.add(node.module.split(".")[0])
     owners = metadata.packages_distributions()
     third_party = {
         owner
-        for package in imported - set(sys.stdlib_module_names)
+        for package in imports - set(sys.stdlib_module_names)
         for owner in owners.get(package, [])[:1]
     }
     return {library: _version(library) for library in sorted(third_party)}

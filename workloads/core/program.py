@@ -54,8 +54,10 @@ class Program(ABC):
     def load_data(self) -> State:
         """The program's own data set: name -> tensor.
 
-        A program without this method trains on a prepared data set, which the job names. Then this
-        default raises `UsageError` if the job names none."""
+        Runs in the submitter's process only, in stock PyTorch: nodes and verifiers read the tensors
+        under their digest. So it may read files and use operators that have no canonical
+        definition. A program without this method trains on a prepared data set, which the job
+        names. Then this default raises `UsageError` if the job names none."""
         raise UsageError(
             f"{type(self).__name__} brings no data: name a prepared data set "
             "(`gensyn-ray data prepare` gives its digest)"

@@ -44,7 +44,8 @@ def told_to_its_author(file: str) -> Generator[None]:
 
 def _told(error: Exception, file: str) -> str:
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if frame.filename == file][-FRAMES:]
+    own = [one for one in frames if one.filename == file or one.filename.startswith(f"{file}/")]
+    own = own[-FRAMES:]
     said = "".join(traceback.format_exception_only(error))[-CHARACTERS:].rstrip()
     if not own:
         return f"the program failed: {said}"
