@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gensyn_ray.api.progress import ProgressLines
+from gensyn_ray.api.progress import ProgressLines, progress_line
 from gensyn_ray.domain import canonical
 from gensyn_ray.domain.errors import OperationError, Refused, UsageError
+from gensyn_ray.jobs.driver_queue import QUEUED
 from gensyn_ray.jobs.names import result_name
 from gensyn_ray.object_store.blobs import Blobs, Missing
 from gensyn_ray.queries.rows import JobStatus, SegmentReceipt, TaskRow
@@ -133,12 +134,16 @@ class Job:
         return self._network.read("job", job=self.id)
 
     def is_done(self) -> bool:
-        """Whether the driver has ended. Raises `OperationError` if the job failed, with the
-        program's traceback if the program raised."""
-        status, log = self._network.driver_status(self.id)
-        if status == "FAILED":
-            raise OperationError(f"job {self.id} failed: {self._reason(log)}")
-        return status in ("SUCCEEDED", "STOPPED")
+        """Whether the job is over. Raises `OperationError` if it failed, with the program's
+        traceback if the program raised."""
+        return self._ended(*self._network.driver_status(self.id))
+
+    def progress(self) -> str:
+        """What the job does or waits for, in one line. Raises `Refused` and `Unreachable`."""
+        status, place = self._network.driver_status(self.id)
+        if status == QUEUED:
+            return f"{self.id}: waits for a driver, {place}"
+        return progress_line(self.status())
 
     def result(
         self, *, timeout_s: float | None = None, say: Callable[[str], None] | None = None
@@ -150,7 +155,7 @@ class Job:
         lines = None if say is None else ProgressLines(say, time.monotonic)
         while not self.is_done():
             if lines is not None:
-                lines.show(self.status())
+                lines.show(self.progress)
             if deadline is not None and time.monotonic() > deadline:
                 raise TimeoutError(f"job {self.id} is still running after {timeout_s} s")
             time.sleep(POLL_S)
@@ -193,6 +198,11 @@ class Job:
                 raise TimeoutError(f"job {self.id} is still closing after {timeout_s} s")
             time.sleep(POLL_S)
         return True
+
+    def _ended(self, status: str, log: str) -> bool:
+        if status == "FAILED":
+            raise OperationError(f"job {self.id} failed: {self._reason(log)}")
+        return status in ("SUCCEEDED", "STOPPED")
 
     def _reason(self, log: str) -> str:
         try:

@@ -30,9 +30,10 @@ class ProgressLines:
         self._say, self._clock = say, monotonic_s
         self._last, self._next_s = "", 0.0
 
-    def show(self, seen: JobStatus) -> None:
-        """The job's status now."""
-        line = progress_line(seen)
-        if line != self._last and self._clock() >= self._next_s:
+    def show(self, line_now: Callable[[], str]) -> None:
+        """`line_now`: gives the line; called when one may be said."""
+        if self._clock() < self._next_s:
+            return
+        if (line := line_now()) != self._last:
             self._last, self._next_s = line, self._clock() + EVERY_S
             self._say(line)

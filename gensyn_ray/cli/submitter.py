@@ -170,7 +170,7 @@ def show_progress(network: "Network", job: "Job", console: Console) -> None:
     if not console.is_terminal:
         lines = ProgressLines(lambda line: print(line, flush=True), time.monotonic)
         while not job.is_done():
-            lines.show(job.status())
+            lines.show(job.progress)
             time.sleep(POLL_S)
         return
     with Live(console=console, refresh_per_second=4, transient=True) as live:

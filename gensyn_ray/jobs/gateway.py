@@ -14,6 +14,7 @@ from reading an object store in a shared folder. Any member may read states and 
 the store: each object has a limit, all of them together have none.
 """
 
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +22,7 @@ from contextlib import suppress
 from shlex import quote
 from typing import Any, Protocol
 
+import psutil
 from pyarrow import fs
 from ray.job_submission import JobSubmissionClient
 from ray.util.state import list_nodes
@@ -29,6 +31,7 @@ from gensyn_ray.domain import canonical
 from gensyn_ray.domain.errors import GensynError, Refused
 from gensyn_ray.domain.ids import is_safe_id
 from gensyn_ray.domain.signing import Envelope
+from gensyn_ray.jobs.driver_queue import QUEUED, STARTS, OpenJobDriver, drivers_that_fit, waiting
 from gensyn_ray.jobs.names import request_name, result_name, runs_of
 from gensyn_ray.jobs.nodes import VolunteerNode, volunteer_nodes
 from gensyn_ray.object_store.objects import Missing, Objects
@@ -51,9 +54,9 @@ STOP_WAIT_S = 3600
 """How long Ray lets a stopped driver wait for the last rulings."""
 LOG_CHARACTERS = 2000
 TEND_S = 5.0
+QUEUE_TEND_S = 1.0
+"""Seconds between two looks at the drivers, and while jobs wait for one."""
 MOST_NODES = 10_000
-STARTS = 3
-"""Number of starts of a job's driver under one head."""
 STOPPABLE = (Reason.SEGMENTS_UNSETTLED, Reason.SLOT_CHALLENGED)
 """Refusals of a `CloseJob` whose signer may close the job, but not yet."""
 
@@ -87,7 +90,8 @@ class JobGateway:
     """Answers clients. An expected refusal is the value `{"refused": reason, "detail": text}`.
 
     `facts`: the network's addresses and keys. `runs`: file system and folder of Ray's own files of
-    runs. `nodes`: every node that Ray has known under this head, as Ray's `NodeState`s."""
+    runs. `nodes`: every node that Ray has known under this head, as Ray's `NodeState`s.
+    `most_drivers`: at a time; other jobs wait."""
 
     def __init__(
         self,
@@ -98,10 +102,14 @@ class JobGateway:
         objects: Objects,
         runs: tuple[fs.FileSystem, str],
         nodes: Callable[[], Sequence[Any]],
+        most_drivers: int,
     ) -> None:
         self._facts, self._ledger, self._jobs = facts, ledger, jobs
         self._objects, self._runs, self._nodes = objects, runs, nodes
+        self._most_drivers = most_drivers
         self._starting = threading.Lock()
+        self._queued: list[str] = []
+        """Jobs that waited for a driver at the last look, the oldest first."""
 
     # -- jobs ------------------------------------------------------------------------------------
 
@@ -132,25 +140,38 @@ class JobGateway:
         return answer
 
     def tend(self) -> None:
-        """Start the driver of every open job that has a request and no driver.
+        """Start the drivers of open jobs that have a request and no driver, the oldest first, while
+        there is room for them.
 
         This is the case for a new job, and after the head or the driver died. Raises `GensynError`
         if the authority does not answer."""
-        for one in self._ledger.read("open_jobs"):
-            self._tend(one["job"], one["kind"], one["submitter"])
-
-    def _tend(self, job: str, kind: str, submitter: str) -> None:
         with self._starting:
-            known = self._drivers(job)
-            if len(known) == STARTS or (known and known[-1][1] != "FAILED"):
-                return
-            try:
-                self._objects.get(f"files/{request_name(job)}")
-                self._start(_submission(job, len(known)), job, kind, submitter)
-            except Missing:
-                pass  # its submitter has not sent it yet
-            except RuntimeError as error:  # Ray takes jobs only some seconds after its head's start
-                print(f"gateway: {job} has no driver yet: {error}", flush=True)
+            rows = [self._driver_of(one) for one in self._ledger.read("open_jobs")]
+            ready = [one for one in rows if not one.is_due or self._has_request(one.job)]
+            now, self._queued = waiting(ready, self._most_drivers)
+            for one in now:
+                try:
+                    self._start(_submission(one.job, one.starts), one)
+                except RuntimeError as error:  # Ray takes jobs only seconds after its head's start
+                    print(f"gateway: {one.job} has no driver yet: {error}", flush=True)
+
+    def _driver_of(self, row: Mapping[str, str]) -> OpenJobDriver:
+        known = self._drivers(row["job"])
+        return OpenJobDriver(
+            job=row["job"],
+            kind=row["kind"],
+            submitter=row["submitter"],
+            starts=len(known),
+            status=known[-1][1] if known else "",
+        )
+
+    def _has_request(self, job: str) -> bool:
+        """Whether the submitter has sent the job's request."""
+        try:
+            self._objects.get(f"files/{request_name(job)}")
+        except Missing:
+            return False
+        return True
 
     def _drivers(self, job: str) -> list[tuple[str, str]]:
         """(name on Ray's Jobs page, Ray's status) of each driver that a job had under this head."""
@@ -166,15 +187,16 @@ class JobGateway:
                 break
         return found
 
-    def _start(self, submission: str, job: str, kind: str, submitter: str) -> None:
+    def _start(self, submission: str, driver: OpenJobDriver) -> None:
+        job = driver.job
         command = [self._facts["python"], "-m", "gensyn_ray.jobs.driver", job, self._facts["blobs"]]
         self._jobs.submit_job(
             submission_id=submission,
             entrypoint=" ".join(map(quote, command)),
             metadata={
                 "gensyn.job": job,
-                "gensyn.kind": kind,
-                "gensyn.submitter": submitter,
+                "gensyn.kind": driver.kind,
+                "gensyn.submitter": driver.submitter,
             },
             runtime_env={
                 "env_vars": {
@@ -203,7 +225,8 @@ class JobGateway:
         return answer
 
     def status(self, job: str) -> tuple[str, str]:
-        """(Ray's status of the driver, empty if there is none; the end of its log if it failed).
+        """(Ray's status of the driver, empty if there is none; the end of its log if it failed). Or
+        `QUEUED` and the job's place, if it waits for a driver.
 
         A job with a summary is over, and its summary gives the status: the driver needs another two
         seconds to exit, and Ray forgets a driver when its head restarts."""
@@ -212,10 +235,14 @@ class JobGateway:
         if ended := self._summary_status(job):
             return ended, ""
         known = self._drivers(job)
+        if not known and job in self._queued:
+            return QUEUED, f"{self._queued.index(job)} jobs wait before it"
         if not known or known[-1][1] == "FAILED":
             with suppress(GensynError):
                 self.tend()
             known = self._drivers(job)
+        if not known and job in self._queued:
+            return QUEUED, f"{self._queued.index(job)} jobs wait before it"
         if not known:
             return self._closed_status(job), ""
         name, status = known[-1]
@@ -331,6 +358,9 @@ class GatewayActor(JobGateway):
             objects=open_objects(facts["blobs"]),
             runs=runs_of(facts["blobs"]),
             nodes=lambda: list_nodes(address=facts["dashboard"], limit=MOST_NODES, detail=True),
+            most_drivers=drivers_that_fit(
+                psutil.virtual_memory().available, len(os.sched_getaffinity(0))
+            ),
         )
         threading.Thread(target=self._keep_tending, name="tend", daemon=True).start()
 
@@ -340,4 +370,4 @@ class GatewayActor(JobGateway):
                 self.tend()
             except (GensynError, OSError) as error:  # the second if Ray's dashboard is away
                 print(f"gateway: {error}", flush=True)
-            time.sleep(TEND_S)
+            time.sleep(QUEUE_TEND_S if self._queued else TEND_S)

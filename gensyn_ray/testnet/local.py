@@ -18,6 +18,7 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Any, Literal
 
+import psutil
 import ray
 
 from gensyn_ray.cluster import connection
@@ -317,6 +318,11 @@ class LocalNetwork:
             key, role=role, network=facts["network"], genesis=facts["genesis"], clock=now_ms
         )
         return signer.sign(command)
+
+    def processes_of(self, child: str) -> list[psutil.Process]:
+        """The processes of a child of this network, such as "node head" or "authority", with those
+        that they started."""
+        return self._children[child].family()
 
     def kill_node(self, name: str) -> None:
         """SIGKILL a node's raylet, as a power cut would."""

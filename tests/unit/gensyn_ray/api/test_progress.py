@@ -22,11 +22,11 @@ def test_a_line_comes_with_a_change_and_after_a_while() -> None:
     now_s, said = [100.0], list[str]()
     lines = ProgressLines(said.append, lambda: now_s[0])
     for tasks in (1, 1, 2):
-        lines.show(status(tasks=tasks))
+        lines.show(lambda tasks=tasks: progress_line(status(tasks=tasks)))
     assert len(said) == 1, "the second change comes too soon"
     now_s[0] += EVERY_S
     for tasks in (2, 2):
-        lines.show(status(tasks=tasks))
+        lines.show(lambda tasks=tasks: progress_line(status(tasks=tasks)))
     now_s[0] += EVERY_S
-    lines.show(status(tasks=2))
+    lines.show(lambda: progress_line(status(tasks=2)))
     assert [line.split(": ")[1].split(" tasks")[0] for line in said] == ["1", "2"]

@@ -1,5 +1,6 @@
 """The job gateway: accepted orders, readings and refusals."""
 
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from pyarrow import fs
 from gensyn_ray.domain.errors import Refused, Unreachable
 from gensyn_ray.domain.signing import SigningKey
 from gensyn_ray.jobs import gateway
+from gensyn_ray.jobs.driver_queue import STARTS
 from gensyn_ray.jobs.gateway import OBJECT_BYTES, REQUEST_BYTES, JobGateway
 from gensyn_ray.object_store.blobs import Blobs
 from gensyn_ray.object_store.folder import Folder
@@ -39,6 +41,7 @@ OPEN = OpenJob(
 
 class Status(Enum):
     RUNNING = "RUNNING"
+    SUCCEEDED = "SUCCEEDED"
     FAILED = "FAILED"
 
 
@@ -84,6 +87,7 @@ class Office:
     """A gateway with fakes of Ray and the ledger, and a client's key."""
 
     def __init__(self, folder: Path) -> None:
+        self.most_drivers = 3
         self.ledger, self.jobs, self.objects = FakeLedger(), FakeJobs(), Folder(folder / "blobs")
         self.opened_elsewhere: list[str] = []
         self.closed: list[str] = []
@@ -110,6 +114,7 @@ class Office:
             objects=self.objects,
             runs=(fs.LocalFileSystem(), str(self.runs)),
             nodes=list,
+            most_drivers=self.most_drivers,
         )
 
     @property
@@ -189,10 +194,50 @@ def test_a_driver_that_dies_is_started_again_a_few_times(office: Office) -> None
 def test_a_job_that_comes_before_ray_is_ready_has_its_driver_later(office: Office) -> None:
     office.jobs.is_ready = False
     assert office.gateway.open_job(office.signed(OPEN), b"request") == office.receipt
-    for _ in range(gateway.STARTS + 1):
+    for _ in range(STARTS + 1):
         assert office.gateway.status("job-1") == ("", "")
     office.jobs.is_ready = True
     assert office.gateway.status("job-1") == ("RUNNING", "")
+
+
+def test_jobs_beyond_the_limit_wait_in_order_and_start_when_there_is_room(office: Office) -> None:
+    names = [f"job-{number}" for number in range(1, 7)]
+    for name in names:
+        office.gateway.open_job(office.signed(replace(OPEN, job=name)), b"request")
+    assert list(office.jobs.jobs) == names[:3]
+    assert office.gateway.status("job-4") == ("QUEUED", "0 jobs wait before it")
+    assert office.gateway.status("job-6") == ("QUEUED", "2 jobs wait before it")
+    office.jobs.jobs["job-2"] = Status.SUCCEEDED
+    office.closed = ["job-2"]
+    office.gateway.tend()
+    assert list(office.jobs.jobs) == names[:4]
+    assert office.gateway.status("job-4") == ("RUNNING", "")
+    assert office.gateway.status("job-6") == ("QUEUED", "1 jobs wait before it")
+
+
+def test_a_job_without_a_request_takes_no_place(office: Office) -> None:
+    office.opened_elsewhere = ["no-request"]
+    office.most_drivers = 1
+    office.open_gateway()
+    office.gateway.open_job(office.signed(OPEN), b"request")
+    assert office.gateway.status("job-1") == ("RUNNING", "")
+
+
+def test_a_driver_that_died_starts_again_before_younger_jobs(office: Office) -> None:
+    for number in range(1, 5):
+        office.gateway.open_job(office.signed(replace(OPEN, job=f"job-{number}")), b"request")
+    office.jobs.jobs["job-1"] = Status.FAILED
+    office.gateway.tend()
+    assert "job-1-2" in office.jobs.jobs
+    assert "job-4" not in office.jobs.jobs
+
+
+def test_a_cancelled_job_leaves_the_queue(office: Office) -> None:
+    for number in range(1, 5):
+        office.gateway.open_job(office.signed(replace(OPEN, job=f"job-{number}")), b"request")
+    office.closed = ["job-4"]
+    office.gateway.tend()
+    assert office.gateway.status("job-4") == ("STOPPED", "")
 
 
 def test_a_driver_that_failed_and_closed_its_job_stays_ended(office: Office) -> None:
