@@ -37,21 +37,21 @@ def prepare(
 ) -> None:
     """Shuffle and cut a data set to Parquet, store it, print the digest that jobs name it by.
 
-    Parameters
-    ----------
-    recipe: `sentences`, `table` and `text` read SOURCE; the others read a package of that name.
-    source: A Parquet, Arrow or CSV file or a folder of Parquet; for `text` a folder of .txt files.
-    store: Where to store it (`file:///...`); otherwise the store of the network at `address`.
-    address: The Ray head's address.
-    key_file: The submitter's key.
-    model: A Hugging Face folder whose model is tuned on the sentences.
-    text: The column of texts.
-    label: The column of labels.
-    test_rows: Number of held-out rows.
-    length: Number of tokens in a passage.
-    vocabulary: Number of tokens. 256 means bytes; a larger one is learnt by byte-pair encoding.
-    encoding: Of a CSV file or of .txt files, for example cp1252.
-    drop_missing: Leave out the rows that lack a value. Without it such a table is refused.
+    Args:
+        recipe: `sentences`, `table` and `text` read SOURCE; the others read a package of that name.
+        source: A Parquet, Arrow or CSV file or a folder of Parquet; for `text` a folder of .txt
+            files.
+        store: Where to store it (`file:///...`); otherwise the store of the network at `address`.
+        address: The Ray head's address.
+        key_file: The submitter's key.
+        model: A Hugging Face folder whose model is tuned on the sentences.
+        text: The column of texts.
+        label: The column of labels.
+        test_rows: Number of held-out rows.
+        length: Number of tokens in a passage.
+        vocabulary: Number of tokens. 256 means bytes; a larger one is learnt by byte-pair encoding.
+        encoding: Of a CSV file or of .txt files, for example cp1252.
+        drop_missing: Leave out the rows that lack a value. Without it such a table is refused.
     """
     from gensyn_ray.api.network import connect
     from gensyn_ray.object_store.blobs import Blobs

@@ -54,19 +54,19 @@ def demo(
 ) -> None:
     """Run one verified sweep on a local network of real Ray nodes.
 
-    Parameters
-    ----------
-    seed: Fixes keys, draws, the job's data order and the search's sampler.
-    adversary: Behaviour of the cheating volunteer: `lazy` skips the training steps.
-    report: Also write a JSON report to this file.
-    picture: Also draw the result to this SVG file.
-    program: The program to search over.
-    trials: Number of trials.
-    budget: The submitter's budget in credits; a segment costs one.
-    stake: Each operator's stake in credits.
-    port: Port of the Ray head; 0 takes a free one.
-    numerics: `reproducible/v1/highest` or `/high`: the same bits on every machine; `pinned`: stock.
-    out: Folder for the journal and its checkpoint.
+    Args:
+        seed: Fixes keys, draws, the job's data order and the search's sampler.
+        adversary: Behaviour of the cheating volunteer: `lazy` skips the training steps.
+        report: Also write a JSON report to this file.
+        picture: Also draw the result to this SVG file.
+        program: The program to search over.
+        trials: Number of trials.
+        budget: The submitter's budget in credits; a segment costs one.
+        stake: Each operator's stake in credits.
+        port: Port of the Ray head; 0 takes a free one.
+        numerics: `reproducible/v1/highest` or `/high`: the same bits on every machine; `pinned`:
+            stock.
+        out: Folder for the journal and its checkpoint.
     """
     # Imported here, so that the command's help is shown without delay.
     from gensyn_ray.api.network import Network

@@ -33,12 +33,11 @@ def serve(
 ) -> None:
     """Run the authority of the network at HOME.
 
-    Parameters
-    ----------
-    home: The authority's home directory.
-    address: `unix:PATH`, `http://HOST:PORT` or `https://HOST:PORT`.
-    tls_cert: Certificate chain for https, PEM.
-    tls_key: Its private key, PEM.
+    Args:
+        home: The authority's home directory.
+        address: `unix:PATH`, `http://HOST:PORT` or `https://HOST:PORT`.
+        tls_cert: Certificate chain for https, PEM.
+        tls_key: Its private key, PEM.
     """
     from gensyn_ray.services.authority_daemon import serve as serve_authority
 
@@ -56,12 +55,12 @@ def verify_journal(
 ) -> None:
     """Check a flat journal offline: signatures, decisions, Merkle root, every byte.
 
-    Parameters
-    ----------
-    journal: The flat journal.
-    key: The network's public key, as hex.
-    since: A checkpoint seen earlier; the journal must contain it.
-    draws: Also check each order, batch, draw, referee call and ruling by the rules of settlement.
+    Args:
+        journal: The flat journal.
+        key: The network's public key, as hex.
+        since: A checkpoint seen earlier; the journal must contain it.
+        draws: Also check each order, batch, draw, referee call and ruling by the rules of
+            settlement.
     """
     checked = check_file(journal, key, since=since, draws=draws).verified
     book = checked.journal.book
@@ -78,12 +77,11 @@ def export(
 ) -> None:
     """Write the books of the authority at HOME to PATH.
 
-    Parameters
-    ----------
-    path: The file to write; for `parquet` a folder.
-    home: The authority's home directory.
-    format: `journal` is the flat journal that `verify` checks; `beancount` is text for
-        `bean-check`; `parquet` holds postings and receipts.
+    Args:
+        path: The file to write; for `parquet` a folder.
+        home: The authority's home directory.
+        format: `journal` is the flat journal that `verify` checks; `beancount` is text for
+            `bean-check`; `parquet` holds postings and receipts.
     """
     config, hidden = load(home)
     key = SigningKey(bytes.fromhex(hidden.network_seed))
@@ -161,10 +159,9 @@ def why(
 ) -> None:
     """Why a segment was paid or not: every entry about it, each with its inclusion proof.
 
-    Parameters
-    ----------
-    receipt: A slot (JOB/TASK/SEGMENT/ATTEMPT), a party, a job, or a file with a receipt.
-    json_output: The page as JSON, proofs included: `check` proves it anywhere.
+    Args:
+        receipt: A slot (JOB/TASK/SEGMENT/ATTEMPT), a party, a job, or a file with a receipt.
+        json_output: The page as JSON, proofs included: `check` proves it anywhere.
     """
     page = open_books(ledger, journal, key, ca_file).read("why", subject=subject_of(receipt))
     proven = _prove(page, key) if key else "give --key to prove it"
@@ -191,11 +188,10 @@ def witness(
 ) -> None:
     """Cosign the ledger's head, if it continues the one that this witness cosigned last.
 
-    Parameters
-    ----------
-    home: Folder for the witness's key and the last cosigned head.
-    name: The witness's name in the cosignature.
-    key: The network's public key, as hex.
+    Args:
+        home: Folder for the witness's key and the last cosigned head.
+        name: The witness's name in the cosignature.
+        key: The network's public key, as hex.
     """
     from gensyn_ray.cli.witness import cosign_once
 

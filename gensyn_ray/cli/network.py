@@ -56,12 +56,11 @@ def up(
 
     Its volunteers run any program that you submit. A program runs without a sandbox, as you.
 
-    Parameters
-    ----------
-    seed: Fixes the network's keys.
-    adversary: Behaviour of one of the volunteers.
-    port: Port of the Ray head; 0 takes a free one.
-    funds: Credits for the submitter's key.
+    Args:
+        seed: Fixes the network's keys.
+        adversary: Behaviour of one of the volunteers.
+        port: Port of the Ray head; 0 takes a free one.
+        funds: Credits for the submitter's key.
     """
     from gensyn_ray.operators.agent import ANY_PROGRAM
     from gensyn_ray.testnet.local import LocalNetwork, Member

@@ -51,23 +51,23 @@ def submit(
 ) -> None:
     """Open a job on a running network, and watch it.
 
-    Parameters
-    ----------
-    program: A job file (`job.toml`), or the name of a program in the catalog for a small sweep
-        over it.
-    address: The Ray head's address, HOST:PORT or ray://HOST:PORT. By default your local network
-        (`gensyn-ray up`), or the cluster of this node.
-    key_file: The submitter's key; created if it is missing.
-    trials: Number of trials.
-    at_once: Number of trials that run at the same time.
-    budget: The highest cost of the job, in credits; a segment costs one.
-    seed: Fixes the job's data order and the search's sampler.
-    numerics: `reproducible/v1/highest` or `/high`: the same bits on every machine; `pinned`: stock.
-    follow: Watch until the job is done.
-    dry_run: Train a few steps of the program here before the job opens.
-    quote: Only print an estimate of the job's cost and duration.
-    cloud_price: For a quote: your cloud's price for an hour of a machine that takes 100 steps a
-        second in `python -m workloads.numerics.self_test`, in any currency.
+    Args:
+        program: A job file (`job.toml`), or the name of a program in the catalog for a small sweep
+            over it.
+        address: The Ray head's address, HOST:PORT or ray://HOST:PORT. By default your local network
+            (`gensyn-ray up`), or the cluster of this node.
+        key_file: The submitter's key; created if it is missing.
+        trials: Number of trials.
+        at_once: Number of trials that run at the same time.
+        budget: The highest cost of the job, in credits; a segment costs one.
+        seed: Fixes the job's data order and the search's sampler.
+        numerics: `reproducible/v1/highest` or `/high`: the same bits on every machine; `pinned`:
+            stock.
+        follow: Watch until the job is done.
+        dry_run: Train a few steps of the program here before the job opens.
+        quote: Only print an estimate of the job's cost and duration.
+        cloud_price: For a quote: your cloud's price for an hour of a machine that takes 100 steps a
+            second in `python -m workloads.numerics.self_test`, in any currency.
     """
     from gensyn_ray.api import job_file
     from gensyn_ray.api.network import connect
@@ -116,11 +116,10 @@ def _duration(seconds: float) -> str:
 def watch(job: str, *, address: str = "auto", key_file: Path | None = None) -> None:
     """Attach to a job and show its status until it is done.
 
-    Parameters
-    ----------
-    job: The job's id.
-    address: The Ray head's address.
-    key_file: The submitter's key.
+    Args:
+        job: The job's id.
+        address: The Ray head's address.
+        key_file: The submitter's key.
     """
     from gensyn_ray.api.network import connect
 
@@ -131,11 +130,10 @@ def watch(job: str, *, address: str = "auto", key_file: Path | None = None) -> N
 def cancel(job: str, *, address: str = "auto", key_file: Path | None = None) -> None:
     """End a job: committed segments are judged and paid, the rest of the budget returns.
 
-    Parameters
-    ----------
-    job: The job's id.
-    address: The Ray head's address.
-    key_file: The key that opened the job.
+    Args:
+        job: The job's id.
+        address: The Ray head's address.
+        key_file: The key that opened the job.
     """
     from gensyn_ray.api.network import connect
 

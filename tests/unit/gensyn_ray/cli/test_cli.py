@@ -4,10 +4,14 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from inspect import getdoc
 from pathlib import Path
 
 import pytest
+from cyclopts import App
+from docstring_parser import parse
 
+from gensyn_ray.cli import main
 from gensyn_ray.domain import canonical
 from gensyn_ray.testnet.local import LocalNetwork, Member
 from tests.kits.command_line import Said, gensyn_ray
@@ -92,3 +96,30 @@ def test_a_file_that_is_no_agents_configuration_is_wrong_usage(tmp_path: Path) -
     file = tmp_path / "agent.json"
     file.write_bytes(canonical.encode({"role": "operator"}))
     assert _cli("agent", str(file))[0] == 2
+
+
+def _commands(app: App, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The words of each command that has no subcommands."""
+    names = [name for name in app if not name.startswith("-")]
+    if not names:
+        yield path
+    for name in names:
+        yield from _commands(app[name], (*path, name))
+
+
+@pytest.mark.parametrize("command", list(_commands(main.app)), ids=" ".join)
+def test_the_help_has_every_parameters_whole_description(
+    command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Regression: the first line of each description was taken for its type, and lost."""
+    app = main.app
+    for word in command:
+        app = app[word]
+    documented = parse(getdoc(app.default_command) or "").params
+    monkeypatch.setenv("COLUMNS", "600")
+    shown = gensyn_ray(*command, "--help").stdout.replace("`", "")
+    for one in documented:
+        said = " ".join((one.description or "").replace("`", "").split())
+        assert said, one.arg_name
+        assert said in shown, one.arg_name
+    assert not documented or len(documented) >= shown.count(" --no-")
