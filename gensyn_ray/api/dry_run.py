@@ -5,6 +5,7 @@ cannot travel, a metric that `evaluate` does not give, data or training that dif
 the next, and attributes that the state does not carry.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,10 +21,15 @@ from workloads.core.task_spec import plain_config
 from workloads.core.vet import uncaptured
 from workloads.numerics.arithmetic import arithmetic
 
+STEPS = 2
+"""Steps between two states of the run that a replay is compared with."""
 
-def dry_run(spec: JobSpec, submission: Submission, store: Store) -> None:
+
+def dry_run(
+    spec: JobSpec, submission: Submission, store: Store, *, steps: int = STEPS
+) -> Sequence[str]:
     """Load the data again and compare; take a step and evaluate; look for what a replay would not
-    see (`workloads.core.vet`).
+    see (`workloads.core.vet`). Returns the names of the metrics.
 
     `store`: source of prepared data. Raises `UsageError` that names what to change, and
     `ProgramFailed` for what the program raises."""
@@ -48,10 +54,11 @@ def dry_run(spec: JobSpec, submission: Submission, store: Store) -> None:
                     f"{program.__name__}.evaluate gives {_listed(metrics)}, and the job asks for "
                     f"{metric!r}: name one of these, or return it"
                 )
-        findings = uncaptured(program, task, cache.get(task, source), arithmetic)
+        findings = uncaptured(program, task, cache.get(task, source), arithmetic, steps=steps)
     if findings:
         said = "; ".join(finding.sentence for finding in findings)
         raise UsageError(f"no verifier could replay {program.__name__}: {said}")
+    return list(metrics)
 
 
 def _listed(metrics: dict[str, Any]) -> str:

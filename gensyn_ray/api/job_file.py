@@ -87,6 +87,9 @@ def program_called(name: str, folder: Path) -> type[Program]:
     spec = importlib.util.spec_from_file_location(Path(file).stem, folder / file)
     if spec is None or spec.loader is None or not (folder / file).exists():
         raise UsageError(f"{folder / file} is no Python file")
+    beside = str((folder / file).parent.resolve())
+    if beside not in sys.path:  # as for a script: modules beside the file can be imported
+        sys.path.insert(0, beside)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     with told_to_its_author(str(folder / file)):

@@ -23,6 +23,7 @@ app.command("gensyn_ray.cli.ledger:app", name="ledger")
 app.command("gensyn_ray.cli.ledger:why", name="why")
 app.command("gensyn_ray.cli.network:up", name="up")
 app.command("gensyn_ray.cli.submitter:submit", name="submit")
+app.command("gensyn_ray.cli.vet:vet", name="vet")
 app.command("gensyn_ray.cli.submitter:watch", name="watch")
 
 
