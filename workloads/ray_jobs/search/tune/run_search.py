@@ -76,7 +76,7 @@ def fit(
     at_once = request.trials_at_once(_volunteers())
     # Without this variable, Tune starts the actors of a searcher's trials one after the other.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(at_once)
-    _keep_environment_here()
+    keep_environment_here()
     _load_tensorboard_without_torch()
     is_saved = has_saved_run(storage, job)
     trainable = tune.with_resources(
@@ -140,7 +140,7 @@ def _gated(
     return gated, run_config
 
 
-def _keep_environment_here() -> None:
+def keep_environment_here() -> None:
     """Stop Tune from setting variables of this process in the trials' workers on volunteers' nodes:
     an object store's credentials are among them. Without variables a trial also takes a worker that
     its node has started already."""
