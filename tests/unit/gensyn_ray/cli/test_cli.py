@@ -108,18 +108,15 @@ def _commands(app: App, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]
 
 
 @pytest.mark.parametrize("command", list(_commands(main.app)), ids=" ".join)
-def test_the_help_has_every_parameters_whole_description(
-    command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_help_has_every_parameters_whole_description(command: tuple[str, ...]) -> None:
     """Regression: the first line of each description was taken for its type, and lost."""
     app = main.app
     for word in command:
         app = app[word]
     documented = parse(getdoc(app.default_command) or "").params
-    monkeypatch.setenv("COLUMNS", "600")
-    shown = gensyn_ray(*command, "--help").stdout.replace("`", "")
+    page = gensyn_ray(*command, "--help").stdout
+    shown = " ".join(page.translate(str.maketrans("│╭╮╰╯─", " " * 6, "`")).split())
     for one in documented:
         said = " ".join((one.description or "").replace("`", "").split())
         assert said, one.arg_name
         assert said in shown, one.arg_name
-    assert not documented or len(documented) >= shown.count(" --no-")
