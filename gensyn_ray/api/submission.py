@@ -1,5 +1,6 @@
 """What a submitter's process makes of a job before it opens it: the bundle, the data, the spec."""
 
+import inspect
 from dataclasses import dataclass
 
 from gensyn_ray.api.terms import JobSpec
@@ -11,6 +12,9 @@ from workloads.core.data_cache import Store
 from workloads.core.dataset import Manifest, Prepared
 from workloads.core.program_errors import told_to_its_author
 from workloads.core.task_spec import TaskSpec
+
+MOST_BYTES = OBJECT_BYTES - (1 << 20)
+"""The most bytes of a program's own data. The rest of an object is for the tensors' names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,12 +34,6 @@ def submission_of(spec: JobSpec) -> Submission:
     `ProgramFailed` for what `load_data` raises."""
     bundle = bundle_of(spec.program)
     own = None if spec.terms.data else own_data.pack(loaded(spec))
-    for data in own.blobs.values() if own else ():
-        if len(data) > OBJECT_BYTES:
-            raise UsageError(
-                f"{spec.program.__name__}.load_data gives {len(data) / 2**20:,.0f} MiB, the limit "
-                f"is {OBJECT_BYTES >> 20} MiB: use `gensyn-ray data prepare` for larger data"
-            )
     template = TaskSpec(
         bundle=bundle.digest,
         config={},
@@ -49,8 +47,15 @@ def submission_of(spec: JobSpec) -> Submission:
 
 def loaded(spec: JobSpec) -> own_data.Tensors:
     """The tensors of the program's `load_data`. Raises as `submission_of` does."""
-    with told_to_its_author(spec.program.load_data.__code__.co_filename):
-        return own_data.load(spec.program())
+    file = inspect.getsourcefile(inspect.unwrap(spec.program.load_data)) or ""
+    with told_to_its_author(file):
+        tensors = own_data.load(spec.program())
+    if (size := own_data.size_of(tensors)) > MOST_BYTES:
+        raise UsageError(
+            f"{spec.program.__name__}.load_data gives {size / 2**20:,.0f} MiB, the limit is "
+            f"{MOST_BYTES >> 20} MiB: use `gensyn-ray data prepare` for larger data"
+        )
+    return tensors
 
 
 class WithOwnData:

@@ -75,17 +75,16 @@ def up(
         key_file.touch(mode=0o600)
         key_file.write_text(network.secret("submitter").hex())
         token = os.environ["RAY_AUTH_TOKEN"]
-        record = local_record.write(
-            LocalRecord(
-                address=network.address, token=token, key_file=str(key_file), pid=os.getpid()
-            )
+        record = LocalRecord.of_this_process(
+            address=network.address, token=token, key_file=str(key_file)
         )
+        local_record.write(record)
         try:
             _say_how_to_use(console, network, token, key_file, funds)
             while True:
                 time.sleep(1)
         finally:
-            record.unlink(missing_ok=True)
+            local_record.remove(record)
 
 
 def _say_how_to_use(

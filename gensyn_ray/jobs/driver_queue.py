@@ -1,5 +1,6 @@
 """Which open jobs get a driver now. Pure. A driver takes memory and processor time of the head."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -39,12 +40,21 @@ class OpenJobDriver:
 
 
 def waiting(drivers: Sequence[OpenJobDriver], most: int) -> tuple[list[OpenJobDriver], list[str]]:
-    """(drivers to start now, jobs that wait for one), the oldest job first.
+    """(drivers to start now, jobs that wait for one, in their order).
 
-    `drivers`: of the open jobs, oldest first. `most`: drivers at a time."""
-    free = max(0, most - sum(one.is_running for one in drivers))
+    `drivers`: of the open jobs, oldest first. `most`: drivers at a time. The submitter with the
+    fewest running drivers is next, with its oldest job: many jobs of one submitter delay the others
+    little."""
+    running = Counter(one.submitter for one in drivers if one.is_running)
+    free = max(0, most - running.total())
     due = [one for one in drivers if one.is_due]
-    return due[:free], [one.job for one in due[free:]]
+    order: list[OpenJobDriver] = []
+    while due:
+        following = min(due, key=lambda one: running[one.submitter])  # the first of equals
+        due.remove(following)
+        running[following.submitter] += 1
+        order.append(following)
+    return order[:free], [one.job for one in order[free:]]
 
 
 def drivers_that_fit(free_bytes: int, cores: int) -> int:

@@ -14,6 +14,7 @@ from reading an object store in a shared folder. Any member may read states and 
 the store: each object has a limit, all of them together have none.
 """
 
+import math
 import os
 import threading
 import time
@@ -91,7 +92,7 @@ class JobGateway:
 
     `facts`: the network's addresses and keys. `runs`: file system and folder of Ray's own files of
     runs. `nodes`: every node that Ray has known under this head, as Ray's `NodeState`s.
-    `most_drivers`: at a time; other jobs wait."""
+    `most_drivers`: at a time; other jobs wait. `monotonic_s`: a clock in seconds."""
 
     def __init__(
         self,
@@ -103,13 +104,16 @@ class JobGateway:
         runs: tuple[fs.FileSystem, str],
         nodes: Callable[[], Sequence[Any]],
         most_drivers: int,
+        monotonic_s: Callable[[], float],
     ) -> None:
         self._facts, self._ledger, self._jobs = facts, ledger, jobs
         self._objects, self._runs, self._nodes = objects, runs, nodes
         self._most_drivers = most_drivers
-        self._starting = threading.Lock()
-        self._queued: list[str] = []
-        """Jobs that waited for a driver at the last look, the oldest first."""
+        self._starting, self._clock, self._tended_s = threading.Lock(), monotonic_s, -math.inf
+        self._queued: Sequence[str] = ()
+        """Jobs that waited for a driver at the last look, in their order. Replaced, not changed."""
+        self._requested: set[str] = set()
+        """Jobs whose request was seen. A request can be large."""
 
     # -- jobs ------------------------------------------------------------------------------------
 
@@ -135,7 +139,7 @@ class JobGateway:
                 return _refused(Reason.JOB_EXISTS, "the job has another request already")
         except Missing:
             self._objects.put(key, request)
-        with suppress(GensynError):  # `tend` runs again soon
+        with suppress(GensynError, OSError):  # `tend` runs again soon
             self.tend()
         return answer
 
@@ -146,6 +150,7 @@ class JobGateway:
         This is the case for a new job, and after the head or the driver died. Raises `GensynError`
         if the authority does not answer."""
         with self._starting:
+            self._tended_s = self._clock()
             rows = [self._driver_of(one) for one in self._ledger.read("open_jobs")]
             ready = [one for one in rows if not one.is_due or self._has_request(one.job)]
             now, self._queued = waiting(ready, self._most_drivers)
@@ -154,6 +159,12 @@ class JobGateway:
                     self._start(_submission(one.job, one.starts), one)
                 except RuntimeError as error:  # Ray takes jobs only seconds after its head's start
                     print(f"gateway: {one.job} has no driver yet: {error}", flush=True)
+
+    def _tend_soon(self) -> None:
+        """`tend`, unless it has just run: a client may ask for any id, at any rate."""
+        if self._clock() - self._tended_s >= QUEUE_TEND_S:
+            with suppress(GensynError, OSError):
+                self.tend()
 
     def _driver_of(self, row: Mapping[str, str]) -> OpenJobDriver:
         known = self._drivers(row["job"])
@@ -167,10 +178,12 @@ class JobGateway:
 
     def _has_request(self, job: str) -> bool:
         """Whether the submitter has sent the job's request."""
-        try:
-            self._objects.get(f"files/{request_name(job)}")
-        except Missing:
-            return False
+        if job not in self._requested:
+            try:
+                self._objects.get(f"files/{request_name(job)}")
+            except Missing:
+                return False
+            self._requested.add(job)
         return True
 
     def _drivers(self, job: str) -> list[tuple[str, str]]:
@@ -235,14 +248,12 @@ class JobGateway:
         if ended := self._summary_status(job):
             return ended, ""
         known = self._drivers(job)
-        if not known and job in self._queued:
-            return QUEUED, f"{self._queued.index(job)} jobs wait before it"
-        if not known or known[-1][1] == "FAILED":
-            with suppress(GensynError):
-                self.tend()
+        if job not in self._queued and (not known or known[-1][1] == "FAILED"):
+            self._tend_soon()
             known = self._drivers(job)
-        if not known and job in self._queued:
-            return QUEUED, f"{self._queued.index(job)} jobs wait before it"
+        queued = self._queued
+        if job in queued:
+            return QUEUED, f"{queued.index(job)} jobs wait before it"
         if not known:
             return self._closed_status(job), ""
         name, status = known[-1]
@@ -361,6 +372,7 @@ class GatewayActor(JobGateway):
             most_drivers=drivers_that_fit(
                 psutil.virtual_memory().available, len(os.sched_getaffinity(0))
             ),
+            monotonic_s=time.monotonic,
         )
         threading.Thread(target=self._keep_tending, name="tend", daemon=True).start()
 

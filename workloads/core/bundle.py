@@ -16,35 +16,35 @@ import textwrap
 from dataclasses import dataclass, field
 from importlib import metadata
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from gensyn_ray.domain import canonical
 from gensyn_ray.domain.errors import OperationError, UsageError
 from gensyn_ray.domain.records import to_json
 from workloads.core.local_modules import LocalImports, modules_of
-from workloads.core.script_source import part_for
+from workloads.core.script_source import global_names, part_for
 
 if TYPE_CHECKING:
     from workloads.core.program import Program
 
 
-LATER = ("modules", "package")
+LATER = ("modules", "module")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bundle:
     """`entry`: name of the class in `source`. `libraries`: distribution -> exact version.
-    `modules`: the user's own modules that it imports, name -> source. `package`: of `source`, for
-    its relative imports."""
+    `modules`: the user's own modules that it imports, name -> source. `module`: the dotted name of
+    `source` among them."""
 
     entry: str
     source: str
     libraries: dict[str, str]
     modules: dict[str, str] = field(default_factory=dict[str, str])
-    package: str = ""
+    module: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON value, without `modules` and `package` if they are empty."""
+        """A JSON value, without `modules` and `module` if they are empty."""
         value = to_json(self)
         return {name: item for name, item in value.items() if item or name not in LATER}
 
@@ -78,12 +78,14 @@ def bundle_of(program: "type[Program]") -> Bundle:
         raise UsageError(f"{program.__qualname__} is nested: define it at the top of its module")
     package = str(getattr(module, "__package__", None) or "")
     modules = modules_of(source, package)
+    modules.pop(program.__module__, None)
+    roots = {name.split(".")[0] for name in modules}
     return Bundle(
         entry=program.__name__,
         source=source,
         libraries=_libraries("\n".join([source, *modules.values()])),
         modules=modules,
-        package=package if package.split(".", maxsplit=1)[0] in modules else "",
+        module=program.__module__ if program.__module__.split(".")[0] in roots else "",
     )
 
 
@@ -104,8 +106,9 @@ def load_program(bundle: Bundle) -> "type[Program]":
                 )
         module = sys.modules[name] = ModuleType(name)
         try:
-            imports = LocalImports(name, bundle.file, bundle.modules)
-            imports.run(bundle.source, module, package=bundle.package, file=bundle.file)
+            imports = LocalImports(name, bundle.file, bundle.modules, entry=bundle.module)
+            package = bundle.module.rpartition(".")[0]
+            imports.run(bundle.source, module, package=package, file=bundle.file)
         except BaseException:
             for loaded in [one for one in sys.modules if f"{one}.".startswith(f"{name}.")]:
                 del sys.modules[loaded]
@@ -156,12 +159,12 @@ def _prompt_source(program: "type[Program]") -> str:
         elif isinstance(value, type) or inspect.isroutine(value):
             if value.__module__ == program.__module__:
                 text = _class_source(value) if isinstance(value, type) else _source(value)
-                for mentioned in _names(text):
+                for mentioned in sorted(global_names(text)):
                     if mentioned in scope and mentioned != name:
                         add(mentioned, scope[mentioned])
             else:
                 text = f"from {value.__module__} import {value.__name__} as {name}"
-        elif isinstance(value, int | float | str | bool | tuple | list | dict | None):
+        elif _is_constant(value):
             text = f"{name} = {value!r}"
         elif home := _home_of(name, value):
             text = f"from {home} import {name}"
@@ -208,6 +211,11 @@ def _home_of(name: str, value: Any) -> str:
     )
 
 
-def _names(source: str) -> list[str]:
-    tree = ast.parse(source)
-    return sorted({node.id for node in ast.walk(tree) if isinstance(node, ast.Name)})
+def _is_constant(value: Any) -> bool:
+    """Whether its text gives it back."""
+    if not isinstance(value, int | float | str | bool | tuple | list | dict | None):
+        return False
+    try:
+        return ast.literal_eval(repr(cast("Any", value))) == value
+    except (ValueError, SyntaxError):
+        return False

@@ -11,6 +11,7 @@ import importlib.util
 import linecache
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
@@ -27,15 +28,17 @@ MOST_BYTES = 4 << 20
 def imported(source: str, package: str = "") -> Iterator[str]:
     """The dotted names that a source may import. `package`: of the source, for relative imports.
 
-    `from a import b` gives `a` and `a.b`, because `b` may be a module."""
+    `from a import b` gives `a` and `a.b`, because `b` may be a module. A relative import out of
+    no package gives nothing: it fails wherever it runs."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            dots = "." * node.level
-            start = importlib.util.resolve_name(dots + (node.module or ""), package)
-            yield start
-            yield from (f"{start}.{alias.name}" for alias in node.names)
+            with suppress(ImportError):
+                dots = "." * node.level
+                start = importlib.util.resolve_name(dots + (node.module or ""), package)
+                yield start
+                yield from (f"{start}.{alias.name}" for alias in node.names)
 
 
 def modules_of(source: str, package: str = "") -> dict[str, str]:
@@ -83,11 +86,14 @@ def _source_of(name: str) -> tuple[str, bool]:
 class LocalImports:
     """The `__import__` of a bundle's code: gives it the bundle's own modules.
 
-    `home`: name of the bundle's module in `sys.modules`. `file`: shown in tracebacks."""
+    `home`: name of the bundle's module in `sys.modules`; the other modules import it as `entry`.
+    `file`: shown in tracebacks."""
 
-    def __init__(self, home: str, file: str, modules: Mapping[str, str]) -> None:
-        self._home, self._file, self._modules = home, file, modules
-        self._roots = {name.split(".")[0] for name in modules}
+    def __init__(
+        self, home: str, file: str, modules: Mapping[str, str], *, entry: str = ""
+    ) -> None:
+        self._home, self._file, self._modules, self._entry = home, file, modules, entry
+        self._roots = {name.split(".")[0] for name in (*modules, entry) if name}
 
     def run(self, source: str, module: ModuleType, *, package: str, file: str) -> None:
         """Execute a source in a module. Raises what it raises."""
@@ -96,7 +102,7 @@ class LocalImports:
         linecache.cache[file] = (len(source), None, lines, file)
         scope: dict[str, Any] = module.__dict__
         scope["__builtins__"] = {**vars(builtins), "__import__": self}
-        scope["__package__"] = package
+        scope["__package__"], scope["__file__"] = package, file
         exec(compile(source, file, "exec"), scope)
 
     def __call__(
@@ -113,11 +119,15 @@ class LocalImports:
             return builtins.__import__(name, globals, locals, fromlist or (), level)
         module = self._load(absolute)
         for attribute in fromlist or ():
-            if f"{absolute}.{attribute}" in self._modules and not hasattr(module, attribute):
-                self._load(f"{absolute}.{attribute}")
+            if f"{absolute}.{attribute}" in (*self._modules, self._entry) and not hasattr(
+                module, attribute
+            ):
+                setattr(module, attribute, self._load(f"{absolute}.{attribute}"))
         return module if fromlist else self._load(absolute.split(".")[0])
 
     def _load(self, name: str) -> ModuleType:
+        if name == self._entry:
+            return sys.modules[self._home]
         known = f"{self._home}.{name}"
         if known in sys.modules:
             return sys.modules[known]

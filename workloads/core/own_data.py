@@ -26,6 +26,18 @@ FILE = "load_data.safetensors"
 """The only file of a data set that a program's `load_data` made."""
 
 
+RESERVED = "__metadata__"
+"""A name that the format of the file has for itself."""
+DTYPES = frozenset(
+    getattr(torch, name)
+    for name in (
+        *("bool", "uint8", "int8", "int16", "int32", "int64"),
+        *("float16", "bfloat16", "float32", "float64"),
+    )
+)
+"""Kinds of numbers that a program's own data may have."""
+
+
 def load(program: Program) -> Tensors:
     """What `load_data` gives in stock PyTorch, with torch's generator at a fixed seed. Its code may
     use operators that have no canonical definition.
@@ -42,17 +54,27 @@ def load(program: Program) -> Tensors:
         )
     tensors: Tensors = {}
     for name, value in cast("Mapping[Any, Any]", found).items():
-        if not isinstance(name, str):
-            raise UsageError(f"{kind}.load_data has the key {name!r}: name each tensor by a string")
+        if not isinstance(name, str) or name == RESERVED:
+            raise UsageError(f"{kind}.load_data has the key {name!r}: name each tensor by a word")
         if not isinstance(value, torch.Tensor):
             raise UsageError(
                 f"{kind}.load_data gives a {type(value).__name__} for {name!r}: return a tensor "
                 "(torch.as_tensor makes one of numbers, lists and NumPy arrays)"
             )
+        if value.layout is not torch.strided or value.dtype not in DTYPES:
+            raise UsageError(
+                f"{kind}.load_data gives {name!r} as {value.dtype} in {value.layout}: return dense "
+                "numbers (float, integer or bool)"
+            )
         tensors[name] = value.detach().to("cpu")
     if not tensors:
         raise UsageError(f"{kind}.load_data gives no tensor: return a dict of tensors")
     return tensors
+
+
+def size_of(tensors: Tensors) -> int:
+    """Bytes of the tensors together."""
+    return sum(one.nbytes for one in tensors.values())
 
 
 def pack(tensors: Mapping[str, torch.Tensor]) -> Prepared:

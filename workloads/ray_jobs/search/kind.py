@@ -3,6 +3,7 @@
 `core/gate.py` decides which results and ends of trials Tune sees; `tune/` has Tune's hooks.
 """
 
+import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -153,11 +154,35 @@ class SearchRequest(KindRequest):
             )
 
     def sample_config(self) -> dict[str, Any]:
-        """A point of the search space, as Tune resolves it."""
-        from ray.tune.search.variant_generator import generate_variants
+        """A point of the search space: as Tune resolves it, or as a searcher with a space of its
+        own suggests it.
 
+        Raises `UsageError` if the searcher suggests nothing."""
+        from ray.tune.search import Searcher
+        from ray.tune.search.variant_generator import generate_variants, parse_spec_vars
+
+        searcher = self.tune_config.search_alg
+        _, domains, grids = parse_spec_vars(self.param_space)
+        if isinstance(searcher, Searcher) and not domains and not grids:
+            return {**self.param_space, **self._suggested(searcher)}
         _, point = next(generate_variants({"config": self.param_space}))
         return point["config"]
+
+    def _suggested(self, searcher: Any) -> dict[str, Any]:
+        """What a copy of the searcher suggests first. The searcher itself does not change."""
+        asked = copy.deepcopy(searcher)
+        try:
+            asked.set_search_properties(
+                self.tune_config.metric, self.tune_config.mode, self.param_space
+            )
+            suggested = asked.suggest("sample")
+        except (RuntimeError, ValueError, TypeError) as error:
+            raise UsageError(f"the searcher suggests no config: {error}") from None
+        if not isinstance(suggested, dict):
+            raise UsageError(
+                "the searcher suggests no config: give it a space, or fill `param_space`"
+            )
+        return suggested
 
     @property
     def needed_metrics(self) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from ray import tune
 
+from gensyn_ray.api import submission
 from gensyn_ray.api.dry_run import dry_run
 from gensyn_ray.api.submission import submission_of
 from gensyn_ray.api.terms import Budget, JobSpec, Terms
@@ -15,6 +16,7 @@ from gensyn_ray.domain.errors import GensynError, UsageError
 from gensyn_ray.domain.numerics import PINNED
 from tests.kits.memory_store import MemoryStore
 from tests.kits.small_programs import Raising, Small
+from workloads.core import own_data
 from workloads.core.program import Config, Program
 from workloads.core.program_errors import ProgramFailed
 from workloads.core.rng import Rng
@@ -177,6 +179,15 @@ def test_what_the_program_raises_is_shown_with_its_lines(program: type[Program],
     with pytest.raises(ProgramFailed) as caught:
         try_out(program)
     assert said in str(caught.value)
+
+
+def test_data_beyond_the_limit_are_refused_before_they_are_copied(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(submission, "MOST_BYTES", 100)
+    monkeypatch.setattr(own_data, "pack", None)
+    with pytest.raises(UsageError, match="use `gensyn-ray data prepare`"):
+        try_out()
 
 
 def test_no_mistake_is_a_raw_traceback() -> None:

@@ -11,9 +11,19 @@ from gensyn_ray.jobs.driver_queue import (
 )
 
 
-def driver(job: str, status: str = "", starts: int | None = None) -> OpenJobDriver:
+def driver(
+    job: str, status: str = "", starts: int | None = None, submitter: str = "s"
+) -> OpenJobDriver:
     number = int(bool(status)) if starts is None else starts
-    return OpenJobDriver(job=job, kind="sweep", submitter="s", starts=number, status=status)
+    return OpenJobDriver(job=job, kind="sweep", submitter=submitter, starts=number, status=status)
+
+
+def test_one_submitters_many_jobs_do_not_keep_another_from_a_driver() -> None:
+    many = [driver(f"many-{number}") for number in range(5)]
+    other = [driver("other-1", submitter="t"), driver("other-2", submitter="t")]
+    start, wait = waiting([driver("first", "RUNNING"), *many, *other], 3)
+    assert [one.job for one in start] == ["other-1", "many-0"]
+    assert wait == ["other-2", "many-1", "many-2", "many-3", "many-4"]
 
 
 def test_the_oldest_jobs_start_and_the_others_wait() -> None:

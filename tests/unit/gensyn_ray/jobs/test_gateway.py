@@ -1,7 +1,9 @@
 """The job gateway: accepted orders, readings and refusals."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from enum import Enum
+from itertools import count, repeat
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +90,7 @@ class Office:
 
     def __init__(self, folder: Path) -> None:
         self.most_drivers = 3
+        self._seconds: Iterator[float] = count(step=2.0)
         self.ledger, self.jobs, self.objects = FakeLedger(), FakeJobs(), Folder(folder / "blobs")
         self.opened_elsewhere: list[str] = []
         self.closed: list[str] = []
@@ -115,7 +118,12 @@ class Office:
             runs=(fs.LocalFileSystem(), str(self.runs)),
             nodes=list,
             most_drivers=self.most_drivers,
+            monotonic_s=lambda: next(self._seconds),
         )
+
+    def freeze_clock(self) -> None:
+        """No time passes from now on."""
+        self._seconds = repeat(next(self._seconds))
 
     @property
     def open_jobs(self) -> list[str]:
@@ -230,6 +238,23 @@ def test_a_driver_that_died_starts_again_before_younger_jobs(office: Office) -> 
     office.gateway.tend()
     assert "job-1-2" in office.jobs.jobs
     assert "job-4" not in office.jobs.jobs
+
+
+def test_a_job_that_waits_for_its_next_driver_has_not_failed(office: Office) -> None:
+    for number in range(1, 5):
+        office.gateway.open_job(office.signed(replace(OPEN, job=f"job-{number}")), b"request")
+    office.jobs.jobs["job-1"] = Status.FAILED
+    office.jobs.jobs["job-4"] = Status.RUNNING  # another head's gateway has started it
+    assert office.gateway.status("job-1") == ("QUEUED", "0 jobs wait before it")
+
+
+def test_questions_about_any_id_do_not_read_all_jobs_each_time(office: Office) -> None:
+    office.gateway.open_job(office.signed(OPEN), b"request")
+    office.freeze_clock()
+    office.ledger.asked.clear()
+    for number in range(20):
+        office.gateway.status(f"nonsense-{number}")
+    assert [view for view, _ in office.ledger.asked].count("open_jobs") <= 1
 
 
 def test_a_cancelled_job_leaves_the_queue(office: Office) -> None:

@@ -95,6 +95,31 @@ def test_packages_and_relative_imports_travel(folder: Path) -> None:
     assert value_elsewhere(bundle_of(inside.Mine), folder) == 101.0
 
 
+def test_a_module_that_imports_the_programs_module_back_gets_the_same(folder: Path) -> None:
+    package = folder / "mine_package"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "registry.py").write_text(
+        "SEEN = []\ndef value():\n    from . import program\n    return len(program.SEEN)\n"
+    )
+    imports = "from .registry import SEEN, value\nSEEN.append(1)"
+    (package / "program.py").write_text(PROGRAM.format(imports=imports, value="value()"))
+    inside: Any = __import__("mine_package.program", fromlist=["Mine"])
+    bundle = bundle_of(inside.Mine)
+    assert "mine_package.program" not in bundle.modules
+    assert value_elsewhere(bundle, folder) == 101.0
+
+
+def test_a_relative_import_out_of_no_package_is_left_alone(folder: Path) -> None:
+    imports = "try:\n    from .helpers import f\nexcept ImportError:\n    f = 1"
+    assert value_elsewhere(bundle_in(folder, imports, "f"), folder) == 101.0
+
+
+def test_a_program_may_ask_for_its_file(folder: Path) -> None:
+    imports = "from pathlib import Path\nROOT = Path(__file__).parent"
+    assert value_elsewhere(bundle_in(folder, imports, "1"), folder) == 101.0
+
+
 def test_two_bundles_have_modules_of_one_name(folder: Path) -> None:
     loaded: list[float] = []
     for number in (1, 2):

@@ -89,6 +89,9 @@ def test_torchs_generator_has_a_fixed_seed() -> None:
         ({"x": np.zeros(2)}, "gives a ndarray for 'x'"),
         ({1: torch.zeros(1)}, "has the key 1"),
         ({}, "gives no tensor"),
+        ({"__metadata__": torch.zeros(1)}, "has the key '__metadata__'"),
+        ({"x": torch.zeros(1, dtype=torch.complex64)}, "gives 'x' as torch.complex64"),
+        ({"x": torch.eye(2).to_sparse()}, "in torch.sparse_coo: return dense numbers"),
     ],
 )
 def test_what_is_no_dict_of_tensors_is_refused(given: Any, said: str) -> None:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from gensyn_ray.domain.errors import UsageError
 from workloads.core.script_source import part_for
 
 SCRIPT = '''"""A script."""
@@ -79,3 +80,42 @@ def test_the_part_runs_by_itself() -> None:
 )
 def test_changes_of_a_needed_name_are_kept(change: str) -> None:
     assert change in part_for("A", f"class A:\n    size = 1\n{change}\nprint(A)\n")
+
+
+@pytest.mark.parametrize(
+    ("script", "kept", "dropped"),
+    [
+        # Local names of the class are no names of the script.
+        (
+            "class A:\n    def f(self):\n        model = 1\n        return [x for x in (model,)]\n"
+            "net = connect()\nmodel = net.run()\nfor x in range(3):\n    net.sweep(x)\n",
+            [],
+            ["connect", "net.run", "sweep"],
+        ),
+        # Calls and decorators that build what the class uses.
+        (
+            "LAYERS = []\nLAYERS.append(8)\nREG = {}\ndef reg(f):\n    REG[1] = f\n    return f\n"
+            "@reg\ndef small():\n    pass\nclass A:\n    x = (LAYERS, REG, reg)\nprint(LAYERS)\n",
+            ["LAYERS.append(8)", "@reg\ndef small"],
+            ["print"],
+        ),
+        (
+            "from __future__ import annotations\nfrom math import *\nclass A: x = pi\n",
+            ["*", "_f"],
+            [],
+        ),
+        ("import math\nmath.floor(2)\nclass A: x = math.pi\n", ["import math"], ["floor"]),
+        ('TEXT = """a\nb"""; OTHER = 1\nclass A: x = OTHER\n', ['TEXT = """a\nb"""; OTHER'], []),
+        ('class A:\n    """\u2028 \x0c"""\n    x = 1\n', ["x = 1"], []),
+    ],
+)
+def test_what_is_kept(script: str, kept: list[str], dropped: list[str]) -> None:
+    part = part_for("A", script)
+    compile(part, "part", "exec")
+    assert all(text in part for text in kept), part
+    assert not any(text in part for text in dropped), part
+
+
+def test_a_change_of_torch_for_the_whole_process_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"line 2 calls torch.set_default_dtype"):
+        part_for("A", "import torch\ntorch.set_default_dtype(torch.float64)\nclass A: pass\n")

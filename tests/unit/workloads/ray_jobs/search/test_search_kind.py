@@ -140,6 +140,26 @@ def test_a_search_is_estimated_as_all_its_trials() -> None:
     assert same == pool
 
 
+def test_a_searchers_own_space_gives_the_point() -> None:
+    def by_run(trial: Any) -> dict[str, Any]:
+        trial.suggest_float("lr", 0.1, 0.2)
+        return {"width": 8}
+
+    searcher = OptunaSearch(space=by_run, metric="x", mode="max", seed=1)
+    config = tune.TuneConfig(metric="x", mode="max", search_alg=searcher)
+    request = SearchRequest(param_space={}, tune_config=config)
+    points = [request.sample_config() for _ in range(2)]
+    assert points[0] == points[1], "the searcher itself is not asked"
+    assert 0.1 <= points[0].pop("lr") <= 0.2
+    assert points[0] == {"width": 8}
+
+
+def test_a_searcher_that_suggests_nothing_is_refused() -> None:
+    config = tune.TuneConfig(metric="x", mode="max", search_alg=OptunaSearch())
+    with pytest.raises(UsageError, match="the searcher suggests no config"):
+        SearchRequest(param_space={}, tune_config=config).sample_config()
+
+
 @pytest.mark.parametrize(
     ("space", "settings", "at_once"),
     [
