@@ -10,12 +10,16 @@
 
 What no step changes is made again by `init`, so it is not stored. Names are part of state digests:
 never rename them. A number is a tensor of shape (), of dtype bool, int64 or float64. A list of
-numbers of one type is one tensor of shape (n,); an empty container is one of shape (0,).
+numbers of one dtype is one tensor of shape (n,); an empty container is one of shape (0,).
+
+Names and dtypes are the same for a value and for what is loaded from its state, so an operator
+that goes on and a verifier that loads give one digest. A list whose numbers have a name each, but
+one dtype, comes back as tensors of shape ().
 
 Not covered: text, None, NumPy arrays and other objects. `workloads.core.vet` finds those that a
-later step reads. Of a container that a step
-makes and `init` did not, only names are stored: keys of digits come back as int, a dict with the
-keys 0, 1, ... as a list, and a list of numbers as a tensor.
+later step reads. Of a container that a step makes and `init` did not, only names are stored: keys
+that look like an int or bool come back as one, and a list of numbers as a tensor. What has the keys
+0, 1, ... comes back as a dict if it holds numbers of one dtype, otherwise as a list.
 """
 
 # torch's own annotations leave some functions partly unknown.
@@ -27,6 +31,7 @@ from typing import Any, cast
 
 import blake3
 import torch
+from torch.nn.parameter import is_lazy
 from torch.optim.lr_scheduler import LRScheduler
 
 from workloads.core.state import State, raw_bytes
@@ -36,6 +41,8 @@ ALWAYS = (torch.Tensor, torch.nn.Module, torch.optim.Optimizer, LRScheduler)
 """Kinds of attributes that are in the state from the start."""
 COMPILED = "_orig_mod."
 """What `torch.compile` adds to the names of a module's tensors."""
+GAPS = 2**20
+"""How many items of a list may lack a name. A stranger's state cannot make a longer list."""
 _DTYPES: dict[type, torch.dtype] = {bool: torch.bool, int: torch.int64, float: torch.float64}
 
 
@@ -66,13 +73,15 @@ def unboxed(tensor: torch.Tensor) -> Leaf:
 
 
 def fingerprint(items: Iterable[tuple[str, Leaf]]) -> str:
-    """A digest of names, types and bits, to tell whether they change."""
+    """A digest of names, dtypes and bits, to tell whether they change. A number has the digest of
+    its tensor."""
     found = blake3.blake3()
     for name, value in items:
-        if isinstance(value, torch.Tensor):
-            found.update(repr((name, value.dtype, value.shape)).encode())
-            found.update(raw_bytes(value))
-        else:
+        if isinstance(value, torch.Tensor) or is_number(value):
+            tensor = value if isinstance(value, torch.Tensor) else boxed(value)
+            found.update(repr((name, tensor.dtype, tensor.shape)).encode())
+            found.update(raw_bytes(tensor))
+        else:  # an int of more than 64 bits
             found.update(repr((name, value)).encode())
     return found.hexdigest()
 
@@ -91,16 +100,17 @@ def reached(name: str, value: Any, seen: set[int] | None = None) -> Iterator[tup
 
 
 def module_items(name: str, module: torch.nn.Module) -> Iterator[tuple[str, Leaf]]:
-    """The tensors that the module itself saves."""
+    """The tensors that the module itself saves. A lazy layer has some after its first call only."""
     for path, item in module.state_dict().items():
-        yield from flatten(f"{name}/{plain(path)}", item)
+        if not is_lazy(item):
+            yield from flatten(f"{name}/{plain(path)}", item)
 
 
 def unsaved_buffers(name: str, module: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     """The buffers that the module does not save (`persistent=False`)."""
     saved = module.state_dict().keys()
     for path, buffer in module.named_buffers():
-        if path not in saved:
+        if path not in saved and not is_lazy(buffer):
             yield f"{name}/{plain(path)}", buffer
 
 
@@ -112,7 +122,8 @@ def plain(path: str) -> str:
 def items_of(name: str, value: Any, taken: set[int]) -> Iterator[tuple[str, Leaf]]:
     """The named tensors and numbers of an attribute that is not in `ALWAYS`.
 
-    `taken`: ids of objects that have a name already. It grows."""
+    `taken`: ids of objects that have a name already. It grows. No tuples: Python may use one
+    object for equal ones."""
     if is_number(value):
         yield name, value
     elif id(value) in taken:
@@ -130,7 +141,8 @@ def items_of(name: str, value: Any, taken: set[int]) -> Iterator[tuple[str, Leaf
         taken.add(id(value))
         yield from flatten(name, value.state_dict())
     elif isinstance(value, dict | list | tuple | deque):
-        taken.add(id(cast("object", value)))
+        if not isinstance(value, tuple):
+            taken.add(id(cast("object", value)))
         row = _row(value)
         if row is not None:
             yield name, row
@@ -168,9 +180,10 @@ def loaded(name: str, value: Any, state: State, taken: set[int]) -> Any:
         taken.add(id(value))
         value.load_state_dict(merge(value.state_dict(), _unflatten(name, state)))
     elif isinstance(value, dict | list | tuple | deque):
-        taken.add(id(cast("object", value)))
-        if name in state and state[name].dim() != 1:  # a step replaced the container
-            return unboxed(state[name])
+        if not isinstance(value, tuple):
+            taken.add(id(cast("object", value)))
+        if name in state and not _is_row_of(value, state[name]):
+            return unboxed(state[name])  # a step replaced the container
         if isinstance(value, dict):
             _load_dict(name, cast("dict[Any, Any]", value), state, taken)
         else:
@@ -184,7 +197,10 @@ def made(name: str, state: State) -> Any:
         return unboxed(state[name])
     found: dict[Any, Any] = {}
     _load_dict(name, found, state, set())
-    return _as_list(found)
+    counts = found and set(found) == set(range(len(found)))
+    items = [found[index] for index in range(len(found))] if counts else []
+    # Numbers of one dtype in a list would be one tensor, so these were in a dict.
+    return found if not items or _row(items) is not None else items
 
 
 def load_tensor(own: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
@@ -204,11 +220,6 @@ def load_module(name: str, module: torch.nn.Module, state: State) -> None:
             buffer.data = tensor.clone()
     own = {plain(path): path for path in module.state_dict()}
     module.load_state_dict({own.get(path, path): tensor for path, tensor in given.items()})
-
-
-def has(name: str, state: State) -> bool:
-    """Whether the state has anything under the name."""
-    return name in state or any(one.startswith(f"{name}/") for one in state)
 
 
 def flatten(prefix: str, value: Any) -> Iterator[tuple[str, Leaf]]:
@@ -234,7 +245,7 @@ def merge(shape: Any, values: Any) -> Any:
         merged = {key: merge(item, given.get(name)) for name, (key, item) in known.items()}
         for name, found in given.items():
             if name not in known:
-                merged[int(name) if name.isdigit() else name] = _as_found(found)
+                merged[int(name) if name.isdecimal() else name] = _as_found(found)
         return merged
     if isinstance(shape, list | tuple):
         items = cast("list[Any]", shape)
@@ -260,18 +271,40 @@ def _key(key: str | int) -> str:
     return str(key).replace("%", "%25").replace("/", "%2F")
 
 
+def _named_key(text: str) -> str | int:
+    """The key that `_key` made the text of."""
+    if text in ("True", "False"):
+        return text == "True"
+    digits = text.removeprefix("-")
+    if digits.isascii() and digits.isdecimal() and str(int(text)) == text:
+        return int(text)
+    return text.replace("%2F", "/").replace("%25", "%")
+
+
 def _row(container: Any) -> torch.Tensor | None:
-    """An empty container, or a sequence of numbers of one type, as one tensor."""
+    """An empty container, or a sequence of numbers of one dtype, as one tensor."""
     if not container:
         return torch.zeros(0, dtype=torch.float64)
     kinds: set[type] = {type(item) for item in container}
-    dtype = _DTYPES.get(kinds.pop())
-    if isinstance(container, dict) or kinds or dtype is None:
+    dtypes = {_dtype(kind) for kind in kinds}
+    dtype = dtypes.pop()
+    if isinstance(container, dict) or dtypes or dtype is None:
         return None
     try:
         return torch.tensor(list(container), dtype=dtype)
     except (OverflowError, RuntimeError):  # an int of more than 64 bits
         return None
+
+
+def _is_row_of(container: Any, tensor: torch.Tensor) -> bool:
+    """Whether the tensor can be what `_row` makes of a container of this type."""
+    is_row = tensor.dim() == 1 and tensor.dtype in _DTYPES.values()
+    return is_row and (not isinstance(container, dict) or len(tensor) == 0)
+
+
+def _dtype(kind: type) -> torch.dtype | None:
+    """The dtype of numbers of a type, such as `float` or NumPy's float64."""
+    return next((dtype for base, dtype in _DTYPES.items() if issubclass(kind, base)), None)
 
 
 def _load_dict(name: str, own: dict[Any, Any], state: State, taken: set[int]) -> None:
@@ -281,28 +314,22 @@ def _load_dict(name: str, own: dict[Any, Any], state: State, taken: set[int]) ->
             continue
         path = f"{name}/{_key(key)}"
         if _key(key) in left:
-            own[key] = loaded(path, item, state, taken)
-            left.remove(_key(key))
+            own[key] = loaded(path, item, left.pop(_key(key)), taken)
         elif any(True for _ in items_of(path, item, set(taken))):
             del own[key]  # a step removed it
-    for key in left:
-        found = key.replace("%2F", "/").replace("%25", "%")
-        own[int(found) if found.isdigit() else found] = made(f"{name}/{key}", state)
+    for key, part in left.items():
+        own[_named_key(key)] = made(f"{name}/{key}", part)
 
 
 def _loaded_row(name: str, own: Any, state: State, taken: set[int]) -> Any:
-    if name in state:
-        items = cast("list[Any]", state[name].tolist())
-    else:
-        names = set(_children(name, state))
-        items = [
-            loaded(f"{name}/{index}", item, state, taken) if str(index) in names else item
-            for index, item in enumerate(cast("Iterable[Any]", own))
-            if str(index) in names
-            or not any(True for _ in items_of(f"{name}/{index}", item, set(taken)))
-        ]
-        while str(len(items)) in names:
-            items.append(made(f"{name}/{len(items)}", state))
+    parts = _children(name, state)
+    if not all(key.isdecimal() for key in parts):  # a step made it a dict
+        return made(name, state)
+    items = (
+        cast("list[Any]", state[name].tolist())
+        if name in state
+        else _loaded_items(name, own, parts, taken)
+    )
     if isinstance(own, tuple):
         make = getattr(cast("Any", type(cast("object", own))), "_make", tuple)
         return make(items)
@@ -312,10 +339,37 @@ def _loaded_row(name: str, own: Any, state: State, taken: set[int]) -> Any:
     return grown
 
 
-def _children(name: str, state: State) -> list[str]:
-    """The first parts of the names below `name`, numbers in their order."""
-    found = {path.split("/")[0] for path in _flat_below(name, state)}
-    return sorted(found, key=lambda key: (not key.isdigit(), int(key) if key.isdigit() else 0, key))
+def _loaded_items(name: str, own: Any, parts: dict[str, State], taken: set[int]) -> list[Any]:
+    """The items of a sequence that have a name each. One without a tensor or number is None, if
+    `init` did not make it."""
+    items = [
+        loaded(f"{name}/{index}", item, parts[str(index)], taken) if str(index) in parts else item
+        for index, item in enumerate(cast("Iterable[Any]", own))
+        if str(index) in parts
+        or not any(True for _ in items_of(f"{name}/{index}", item, set(taken)))
+    ]
+    end = 1 + max(map(int, parts), default=-1)
+    if end > len(parts) + GAPS:
+        raise ValueError(f"the state has an item {end - 1} of `{name}`, and few of those before it")
+    for index in range(len(items), end):
+        part = parts.get(str(index))
+        items.append(None if part is None else made(f"{name}/{index}", part))
+    # Numbers of one dtype would be one tensor, so these were tensors.
+    return items if _row(items) is None else [boxed(item) for item in items]
+
+
+def _children(name: str, state: State) -> dict[str, State]:
+    """The first parts of the names below `name`, numbers in their order -> their part of the
+    state, under whole names."""
+    start = len(name) + 1
+    found: dict[str, dict[str, torch.Tensor]] = {}
+    for path, tensor in state.items():
+        if path.startswith(f"{name}/"):
+            found.setdefault(path[start:].split("/", 1)[0], {})[path] = tensor
+    order = sorted(
+        found, key=lambda key: (not key.isdecimal(), int(key) if key.isdecimal() else 0, key)
+    )
+    return {key: found[key] for key in order}
 
 
 def _flat_below(prefix: str, state: State) -> dict[str, torch.Tensor]:
@@ -338,12 +392,6 @@ def _as_found(value: Any) -> Any:
     if isinstance(value, torch.Tensor):
         return value.clone()
     return {
-        int(name) if name.isdigit() else name: _as_found(item)
+        int(name) if name.isdecimal() else name: _as_found(item)
         for name, item in cast("dict[str, Any]", value).items()
     }
-
-
-def _as_list(found: dict[Any, Any]) -> Any:
-    """What a step made: a list if the keys count from 0, otherwise the dict itself."""
-    is_list = found and set(found) == set(range(len(found)))
-    return [found[index] for index in range(len(found))] if is_list else found

@@ -1,10 +1,12 @@
 """What a step changes is in the state; what `init` makes again is not."""
 
 import copy
+import time
 from collections import OrderedDict, deque
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -199,6 +201,13 @@ class Shapes(Program):
         ([{"w": 1}, "x"], [{"w": 2}, "x", 5]),
         ([], 0.25),
         ({}, 4),
+        ({"a": 1}, [1, 2]),
+        ([], {"a": 1}),
+        ([], torch.ones(2)),
+        (None, {0: 1, 1: 2}),
+        ({}, {"007": 1, -1: 2, True: 3, "\u00b2": 4}),
+        ([], [None, 1]),
+        (0, torch.tensor(5, dtype=torch.int32)),
     ],
     ids=repr,
 )
@@ -210,12 +219,183 @@ def test_a_value_comes_back_as_it_was(first: Any, then: Any) -> None:
     again = kind()
     loaded = Runner(again, SPEC, again.load_data(), arithmetic)
     loaded.load(dict(sorted(computed.state.items())))
-    if isinstance(then, torch.Tensor):
-        assert torch.equal(again.held, then)
+    if isinstance(then, torch.Tensor) or isinstance(again.held, torch.Tensor):
+        assert torch.equal(again.held, torch.as_tensor(then))
     else:
         assert again.held == then
         assert repr(again.held) == repr(then)
     assert loaded.finish().state_after == computed.state_after
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        ([], [np.float64(1.5)]),
+        ([0.5], [0.5, np.float64(1.5)]),
+        ([], deque([np.float64(1.5), 2.0])),
+        (1.0, np.float64(1.0)),
+        ([1.0], [np.float64(1.0)]),
+        ([], [torch.tensor(3)]),
+        ([0], [torch.tensor(0), torch.tensor(1)]),
+        ([], [torch.tensor(3), 4]),
+        (None, [torch.tensor(3), torch.tensor(4)]),
+        (0, torch.tensor(0)),
+        (0, torch.tensor(1)),
+        (None, torch.tensor(0)),
+        ({"a": 0}, {"a": torch.tensor(0)}),
+        (None, {0: 1, 1: 2}),
+        ({}, {"confusion": {0: 1, 1: 2}}),
+        ({}, {"confusion": {0: np.float64(1), 1: 2.0}}),
+        ([], ["text", 1]),
+        ([], [("loss", 1.0)]),
+        ([0.0, 0.0], torch.zeros(2, dtype=torch.float64)),
+    ],
+    ids=repr,
+)
+def test_the_layout_depends_on_what_is_stored_alone(first: Any, then: Any) -> None:
+    """An operator that goes on and a verifier that loads name the state alike, then and later."""
+    kind = type("Shapes", (Shapes,), {"VALUES": (first, then, then)})
+    runner, again = fresh(kind), fresh(kind)
+    computed = runner.run_segment()
+    again.load(dict(sorted(computed.state.items())))
+    assert again.finish().state_after == computed.state_after
+    assert again.run_segment().state_after == runner.run_segment().state_after
+
+
+def test_numbers_and_tensors_in_a_list_come_back_as_such() -> None:
+    kind = type("Shapes", (Shapes,), {"VALUES": ([], [torch.tensor(3), torch.tensor(4)])})
+    computed = fresh(kind).run_segment()
+    assert {name for name in computed.state if "held" in name} == {"held/0", "held/1"}
+    program = kind()
+    Runner(program, SPEC, program.load_data(), arithmetic).load(computed.state)
+    assert torch.stack(program.held).tolist() == [3, 4]
+
+
+class Growing(small_programs.Small):
+    """Changes its log in every fifth step."""
+
+    def init(self, config: Config, data: State, rng: Rng) -> None:
+        super().init(config, data, rng)
+        self.n, self.losses, self.right, self.stats = 0, [], [], {}
+
+    def step(self, data: State, rng: Rng) -> None:
+        super().step(data, rng)
+        self.n += 1
+        if self.n % 5 == 0:
+            self.losses.append(np.mean([self.n, 2.0]))
+            self.right.append((data["y"] == self.n % 3).sum())
+            self.stats["confusion"] = {0: self.n, 1: 2}
+
+
+class Restored(small_programs.Small):
+    """Two equal constant tuples, which Python makes one object."""
+
+    def init(self, config: Config, data: State, rng: Rng) -> None:
+        super().init(config, data, rng)
+        self.best_a = (0, 0.0)
+        self.best_b = (0, 0.0)
+        self.n = 0
+
+    def step(self, data: State, rng: Rng) -> None:
+        super().step(data, rng)
+        self.n += 1
+        self.best_a = (self.n, 0.5)
+        self.best_b = (2 * self.n, self.best_b[1] + self.best_b[0])
+
+
+@pytest.mark.parametrize("program", [Growing, Restored])
+def test_each_segment_after_a_load_is_the_one_run_live(program: type[Program]) -> None:
+    for before, after in pairwise(live(program, 4)):
+        runner = fresh(program)
+        runner.load(dict(sorted(before.state.items())))
+        assert runner.run_segment().state_after == after.state_after
+
+
+class Aliasing(small_programs.Small):
+    """Keeps its best weights without a copy. `WHAT`: what of them."""
+
+    WHAT: ClassVar[Any] = staticmethod(lambda model: model.state_dict())
+
+    def init(self, config: Config, data: State, rng: Rng) -> None:
+        super().init(config, data, rng)
+        self.zbest: Any = None
+        self.n = 0
+
+    def step(self, data: State, rng: Rng) -> None:
+        super().step(data, rng)
+        self.n += 1
+        if self.n == 5:
+            self.zbest = type(self).WHAT(self.model)
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        lambda model: model.state_dict(),
+        lambda model: model,
+        lambda model: {"first": [model[0].weight.detach()]},
+        lambda model: model[0].bias[:2].detach(),
+    ],
+)
+def test_weights_kept_without_a_copy_are_refused_by_name(what: Any) -> None:
+    kind = type("Aliasing", (Aliasing,), {"WHAT": staticmethod(what)})
+    runner = fresh(kind)
+    runner.run_segment()
+    with pytest.raises(UsageError, match=r"`self\.zbest` .*`copy\.deepcopy\(self\.model"):
+        runner.run_segment()
+
+
+def test_a_copy_of_the_weights_is_no_alias() -> None:
+    what = staticmethod(lambda model: copy.deepcopy(model.state_dict()))
+    live(type("Aliasing", (Aliasing,), {"WHAT": what}), 3)
+
+
+class Lazy(small_programs.Small):
+    """A layer that takes its width from the first batch, also in a list."""
+
+    def init(self, config: Config, data: State, rng: Rng) -> None:
+        self.model = nn.Sequential(nn.LazyLinear(6), nn.Tanh(), nn.Linear(6, 3))
+        self.layers = [self.model[0]]
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.1)
+
+
+def test_a_lazy_layer_is_in_the_state_once_it_has_tensors() -> None:
+    program = Lazy()
+    Runner(program, SPEC, program.load_data(), arithmetic)
+    assert "model/0.weight" not in program.get_state()
+    for before, after in pairwise(live(Lazy, 3)):
+        assert before.state["model/0.weight"].shape == (6, 5)
+        runner = fresh(Lazy)
+        runner.load(before.state)
+        assert runner.run_segment().state_after == after.state_after
+
+
+def test_a_strangers_state_cannot_make_a_long_list() -> None:
+    kind = type("Shapes", (Shapes,), {"VALUES": ([], [None, 1])})
+    state = fresh(kind).run_segment().state
+    state[f"held/{10**12}"] = state.pop("held/1")
+    with pytest.raises(ValueError, match=f"an item {10**12} of `held`"):
+        fresh(kind).load(state)
+
+
+COUNTERS = [f"k{i}" for i in range(20_000)]
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        ([], [(float(i), i) for i in range(4000)]),
+        (dict.fromkeys(COUNTERS, 0), dict.fromkeys(COUNTERS, 1)),
+    ],
+    ids=["tuples", "counters"],
+)
+def test_loading_takes_time_in_proportion_to_the_names(first: Any, then: Any) -> None:
+    kind = type("Shapes", (Shapes,), {"VALUES": (first, then)})
+    state = fresh(kind).run_segment().state
+    runner = fresh(kind)
+    began = time.process_time()
+    runner.load(state)
+    assert time.process_time() - began < 0.8
 
 
 class Compiled(small_programs.Small):
