@@ -23,7 +23,7 @@ from workloads.core.attributes import Described, described
 from workloads.core.dataset import DataSet
 from workloads.core.program import Program
 from workloads.core.program_state import fingerprint
-from workloads.core.segment import Arithmetic, Computed, Runner
+from workloads.core.segment import RNG_KEY, STEP, Arithmetic, Computed, Runner
 from workloads.core.state import State
 from workloads.core.task_spec import TaskSpec
 
@@ -95,9 +95,13 @@ def uncaptured(
 ) -> list[Finding]:
     """What a replay of this program would not see. Empty if it replays.
 
-    Takes 3 x `steps` steps of a program that replays, and more to name what is wrong. `data`: what
-    the program trains on; it is not changed. The spec's inner and outer steps are ignored. Raises
-    what the program raises in a first run."""
+    Takes 3 x `steps` steps of a program that replays, and more to name what is wrong. `steps` is
+    at most half of the program's run: a schedule may end with it. A run of one step has no state
+    to continue from, so it has no finding. `data`: what the program trains on; it is not changed.
+    The spec's inner and outer steps are ignored. Raises what the program raises in a first run."""
+    steps = min(steps, kind.segments * kind.steps_per_segment // 2)
+    if steps == 0:
+        return []
     plain = dataclasses.replace(spec, inner_steps=None, outer_step=None, inputs={})
     vetted = _Vetted(plain, data, arithmetic, steps)
     program, runner, _ = vetted.begin(kind)
@@ -109,7 +113,7 @@ def uncaptured(
     evaluation = _evaluation(before, end.computed, runner.finish())
     trouble = _trouble(vetted, kind, start, edge, end)
     if trouble is None:
-        return evaluation
+        return [*evaluation, *_unlike_when_loaded(vetted, kind, end)]
     return [*evaluation, *_explained(vetted, kind, edge, end, trouble)]
 
 
@@ -129,6 +133,27 @@ def _trouble(
         return None
     changed = _changed(again.computed.state, end.computed.state)
     return f"differs in `{changed[0]}`" if changed else "differs"
+
+
+def _unlike_when_loaded(vetted: _Vetted, kind: type[Program], end: _Run) -> list[Finding]:
+    """What a program that loads the end's state has under other names, dtypes or values."""
+    program, runner, _ = vetted.begin(kind)
+    try:
+        runner.load(_as_stored(end.computed.state))
+        state = program.get_state()
+    except Exception as error:  # any exception of the program: the run that went on had none
+        return [_unexplained(kind, f"raises {type(error).__name__}: {error}")]
+    stored = {n: one for n, one in end.computed.state.items() if n not in (STEP, RNG_KEY)}
+    changed = _changed(state, stored)
+    if not changed:
+        return []
+    name = changed[0].removeprefix(capture.TRAINED).removeprefix(capture.GRADIENTS)
+    attribute = name.split("/")[0]
+    sentence = (
+        f"`self.{attribute}` loads as something else than what was stored (`{changed[0]}`): set it "
+        "in `init` as a number or tensor, or as an empty list or dict of these"
+    )
+    return [Finding(name=f"self.{attribute}", sentence=sentence)]
 
 
 def _explained(
@@ -293,5 +318,7 @@ def _changed(one: State, other: State) -> list[str]:
     return [
         name
         for name in sorted({*one, *other})
-        if name not in one or name not in other or not torch.equal(one[name], other[name])
+        if name not in one
+        or name not in other
+        or fingerprint([("", one[name])]) != fingerprint([("", other[name])])
     ]

@@ -112,6 +112,61 @@ def test_the_check_holds_in_each_arithmetic(numerics: str) -> None:
         assert len(found) == expected
 
 
+class ThreeSteps(small_programs.Small):
+    """A run of three steps, whose schedule raises in a fourth."""
+
+    segments, steps_per_segment = 1, 3
+
+    def init(self, config: Any, data: Any, rng: Any) -> None:
+        super().init(config, data, rng)
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self.optimizer, 0.1, total_steps=self.segments * self.steps_per_segment
+        )
+
+    def step(self, data: Any, rng: Any) -> None:
+        super().step(data, rng)
+        self.schedule.step()
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_no_run_is_longer_than_the_programs(steps: int) -> None:
+    program = type("Short", (ThreeSteps,), {"steps_per_segment": steps})
+    assert vet(program, steps=4) == []
+
+
+class Lazy(small_programs.Small):
+    """A layer that takes its width from the first batch."""
+
+    def init(self, config: Any, data: Any, rng: Any) -> None:
+        self.model = torch.nn.Sequential(torch.nn.LazyLinear(6), torch.nn.Linear(6, 3))
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.1)
+
+
+def test_a_lazy_layer_is_no_fault() -> None:
+    assert vet(Lazy) == []
+
+
+class Late(small_programs.Small):
+    """Makes a weight of shape () and dtype float64, a number to a state, in the last vetted step.
+    No step reads it."""
+
+    def init(self, config: Any, data: Any, rng: Any) -> None:
+        super().init(config, data, rng)
+        self.n = 0
+
+    def step(self, data: Any, rng: Any) -> None:
+        super().step(data, rng)
+        self.n += 1
+        if self.n == 4:
+            self.held = torch.ones((), dtype=torch.float64, requires_grad=True)
+
+
+def test_a_state_that_loads_as_another_one_is_named() -> None:
+    (found,) = vet(Late)
+    assert found.name == "self.held"
+    assert "`self.held` loads as something else" in found.sentence
+
+
 def test_a_small_program_is_vetted_in_a_fraction_of_a_second() -> None:
     vet(small_programs.Small)
     began = time.process_time()
