@@ -14,11 +14,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
+import blake3
 import numpy as np
 import torch
 from torch.optim.lr_scheduler import LRScheduler
 
-from workloads.core.program_state import fingerprint, flatten
+from workloads.core.program_state import fingerprint, flatten, is_number
 
 DEPTH = 6
 """How many objects within objects are described."""
@@ -55,10 +56,12 @@ def _single(value: Any) -> Described | None:
     if isinstance(value, torch.Tensor):
         content = f"{fingerprint([('', value)])} {value.requires_grad}"
         return Described(kind="tensor", value=content)
+    if is_number(value):  # NumPy's float64, too: a state brings it back as a float
+        return Described(kind="number", value=fingerprint([("", value)]))
     if isinstance(value, np.ndarray | np.generic):
         array = cast("np.ndarray[Any, Any]", value)
-        return Described(kind="array", value=f"{array.dtype} {array.tolist()!r}")
-    if isinstance(value, bool | int | float | complex):
+        return Described(kind="array", value=_content(array))
+    if isinstance(value, int | complex):
         return Described(kind="number", value=repr(value))
     if isinstance(value, str | bytes | None):
         return Described(kind="text", value=repr(value))
@@ -79,6 +82,13 @@ def _single(value: Any) -> Described | None:
     if isinstance(value, torch.optim.Optimizer | LRScheduler):
         return Described(kind="optimizer", value=fingerprint(flatten("", value.state_dict())))
     return None
+
+
+def _content(array: "np.ndarray[Any, Any]") -> str:
+    """Text that differs if the dtype, shape or values of an array or NumPy scalar do."""
+    if array.dtype.hasobject:  # its bytes are addresses
+        return f"{array.dtype} {array.tolist()!r}"
+    return f"{array.dtype} {array.shape} {blake3.blake3(array.tobytes()).hexdigest()}"
 
 
 def _parts(value: Any) -> Iterator[tuple[str, Any]]:
