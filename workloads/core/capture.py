@@ -123,7 +123,8 @@ def _refuse_late_shares(program: Stateful, start: _Start) -> None:
             raise UsageError(
                 f"a step gives `self.{attribute}` tensors of `self.{owner}`, which change with it, "
                 "and a replay would have copies that do not: keep a copy, such as "
-                f"`copy.deepcopy(self.{owner}.state_dict())`, or `clone()` of a tensor"
+                f"`copy.deepcopy(self.{owner}.state_dict())`, or `clone()` of a tensor; or begin "
+                "the name with an underscore if each step sets it before it reads it"
             )
 
 
