@@ -13,7 +13,7 @@ import gensyn_ray
 from vet_base import STEP
 
 class Mine(gensyn_ray.Program):
-    steps_per_segment, segments = 4, 1
+    steps_per_segment, segments = 4, 2
     def load_data(self): return {"x": torch.zeros(1)}
     def init(self, config, data, rng):
         self.x = torch.zeros(())
