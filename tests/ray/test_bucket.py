@@ -79,7 +79,7 @@ def test_a_sweep_in_a_bucket(client: Network, ceph: S3Server) -> None:
     assert grown, "a trial went on from a state of the other one"
     stored = ceph.client().list_objects_v2(Bucket=BUCKET, Prefix="net/one/")["Contents"]
     kinds = {one["Key"].split("/")[2] for one in stored} - {""}  # the empty name is a folder
-    assert kinds == {"bundles", "specs", "states", "files", "runs"}
+    assert kinds == {"bundles", "manifests", "data", "specs", "states", "files", "runs"}
     states = [one["Key"] for one in stored if "/states/" in one["Key"]]
     assert len(states) >= len(result.receipts) // 2
     runs = [one["Key"] for one in stored if "/runs/" in one["Key"]]

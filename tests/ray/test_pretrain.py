@@ -11,7 +11,7 @@ import torch
 from gensyn_ray.api.job import Job, JobResult
 from gensyn_ray.api.network import Network
 from gensyn_ray.api.terms import Audit, Budget
-from gensyn_ray.domain.errors import OperationError
+from gensyn_ray.domain.errors import OperationError, UsageError
 from gensyn_ray.domain.money import MICRO_PER_CREDIT
 from gensyn_ray.object_store.blobs import Blobs
 from gensyn_ray.testnet.local import LocalNetwork, wait_for
@@ -110,6 +110,9 @@ def test_a_node_dies_and_another_joins(network: LocalNetwork, client: Network, d
 
 
 def test_a_program_that_raises_says_what(client: Network, data: str) -> None:
-    job = _pretrain(client, data, {**CONFIG, "heads": 5})
-    with pytest.raises(OperationError, match="the width 32 is not an even multiple of 5 heads"):
+    wrong, said = {**CONFIG, "heads": 5}, "the width 32 is not an even multiple of 5 heads"
+    with pytest.raises(UsageError, match=said):
+        _pretrain(client, data, wrong)
+    job = _pretrain(client, data, wrong, dry_run=False)
+    with pytest.raises(OperationError, match=said):
         job.result(timeout_s=540)

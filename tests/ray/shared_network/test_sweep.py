@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from gensyn_ray.api.job import Job, JobResult
 from gensyn_ray.api.network import Network
 from gensyn_ray.api.terms import Audit, Budget
-from gensyn_ray.domain.errors import Refused
+from gensyn_ray.domain.errors import UsageError
 from gensyn_ray.domain.money import MICRO_PER_CREDIT
 from gensyn_ray.testnet.local import LocalNetwork, Member, wait_for
 from tests.kits.laptop import population_based
@@ -121,7 +121,7 @@ def test_population_based_training_exploits_states_of_other_trials(client: Netwo
 def test_a_submitter_without_credits_is_told_so(network: LocalNetwork) -> None:
     poor = Network(network.key("somebody else"))
     poor.join("somebody-else")
-    with pytest.raises(Refused, match="insufficient funds"):
+    with pytest.raises(UsageError, match=f"your key has 0 credits .* to {poor.party}"):
         _sweep(poor, [0.02])
 
 
