@@ -144,14 +144,15 @@ class JobGateway:
         return answer
 
     def tend(self) -> None:
-        """Start the drivers of open jobs that have a request and no driver, the oldest first, while
-        there is room for them.
+        """Start the drivers of open jobs that have a request and no driver, while there is room for
+        them. `driver_queue.waiting` has their order.
 
         This is the case for a new job, and after the head or the driver died. Raises `GensynError`
         if the authority does not answer."""
         with self._starting:
             self._tended_s = self._clock()
             rows = [self._driver_of(one) for one in self._ledger.read("open_jobs")]
+            self._requested &= {one.job for one in rows}
             ready = [one for one in rows if not one.is_due or self._has_request(one.job)]
             now, self._queued = waiting(ready, self._most_drivers)
             for one in now:
@@ -160,9 +161,12 @@ class JobGateway:
                 except RuntimeError as error:  # Ray takes jobs only seconds after its head's start
                     print(f"gateway: {one.job} has no driver yet: {error}", flush=True)
 
-    def _tend_soon(self) -> None:
-        """`tend`, unless it has just run: a client may ask for any id, at any rate."""
-        if self._clock() - self._tended_s >= QUEUE_TEND_S:
+    def _tend_for(self, job: str, *, has_driver: bool) -> None:
+        """`tend` for a job without a running driver. Not if it has just run and the job never had a
+        driver, or is closed: a client may ask for any id, at any rate."""
+        if has_driver and self._closed_status(job):
+            return
+        if has_driver or self._clock() - self._tended_s >= QUEUE_TEND_S:
             with suppress(GensynError, OSError):
                 self.tend()
 
@@ -249,11 +253,11 @@ class JobGateway:
             return ended, ""
         known = self._drivers(job)
         if job not in self._queued and (not known or known[-1][1] == "FAILED"):
-            self._tend_soon()
+            self._tend_for(job, has_driver=bool(known))
             known = self._drivers(job)
         queued = self._queued
         if job in queued:
-            return QUEUED, f"{queued.index(job)} jobs wait before it"
+            return QUEUED, f"place {queued.index(job) + 1} in the queue"
         if not known:
             return self._closed_status(job), ""
         name, status = known[-1]

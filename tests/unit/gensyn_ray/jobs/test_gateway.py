@@ -213,14 +213,14 @@ def test_jobs_beyond_the_limit_wait_in_order_and_start_when_there_is_room(office
     for name in names:
         office.gateway.open_job(office.signed(replace(OPEN, job=name)), b"request")
     assert list(office.jobs.jobs) == names[:3]
-    assert office.gateway.status("job-4") == ("QUEUED", "0 jobs wait before it")
-    assert office.gateway.status("job-6") == ("QUEUED", "2 jobs wait before it")
+    assert office.gateway.status("job-4") == ("QUEUED", "place 1 in the queue")
+    assert office.gateway.status("job-6") == ("QUEUED", "place 3 in the queue")
     office.jobs.jobs["job-2"] = Status.SUCCEEDED
     office.closed = ["job-2"]
     office.gateway.tend()
     assert list(office.jobs.jobs) == names[:4]
     assert office.gateway.status("job-4") == ("RUNNING", "")
-    assert office.gateway.status("job-6") == ("QUEUED", "1 jobs wait before it")
+    assert office.gateway.status("job-6") == ("QUEUED", "place 2 in the queue")
 
 
 def test_a_job_without_a_request_takes_no_place(office: Office) -> None:
@@ -245,16 +245,27 @@ def test_a_job_that_waits_for_its_next_driver_has_not_failed(office: Office) -> 
         office.gateway.open_job(office.signed(replace(OPEN, job=f"job-{number}")), b"request")
     office.jobs.jobs["job-1"] = Status.FAILED
     office.jobs.jobs["job-4"] = Status.RUNNING  # another head's gateway has started it
-    assert office.gateway.status("job-1") == ("QUEUED", "0 jobs wait before it")
+    assert office.gateway.status("job-1") == ("QUEUED", "place 1 in the queue")
+
+
+def test_a_driver_that_has_just_died_is_started_again_at_the_first_question(
+    office: Office,
+) -> None:
+    """Regression: a look at all jobs in the second before made the job a failed one."""
+    office.freeze_clock()
+    office.gateway.open_job(office.signed(OPEN), b"request")
+    office.jobs.jobs["job-1"] = Status.FAILED
+    assert office.gateway.status("job-1") == ("RUNNING", "")
+    assert list(office.jobs.jobs) == ["job-1", "job-1-2"]
 
 
 def test_questions_about_any_id_do_not_read_all_jobs_each_time(office: Office) -> None:
-    office.gateway.open_job(office.signed(OPEN), b"request")
     office.freeze_clock()
+    office.gateway.open_job(office.signed(OPEN), b"request")
     office.ledger.asked.clear()
     for number in range(20):
         office.gateway.status(f"nonsense-{number}")
-    assert [view for view, _ in office.ledger.asked].count("open_jobs") <= 1
+    assert [view for view, _ in office.ledger.asked].count("open_jobs") == 0
 
 
 def test_a_cancelled_job_leaves_the_queue(office: Office) -> None:
