@@ -77,7 +77,7 @@ def fit(
     # Without this variable, Tune starts the actors of a searcher's trials one after the other.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(at_once)
     keep_environment_here()
-    _load_tensorboard_without_torch()
+    load_tensorboard_without_torch()
     is_saved = has_saved_run(storage, job)
     trainable = tune.with_resources(
         tune.with_parameters(
@@ -148,7 +148,7 @@ def keep_environment_here() -> None:
     class_cache.ENV_VARS_TO_PROPAGATE = set[str]()
 
 
-def _load_tensorboard_without_torch() -> None:
+def load_tensorboard_without_torch() -> None:
     """Import the writer of Tune's TensorBoard files. It imports torch where it can, to accept
     tensors. Tune writes numbers only, and torch takes two seconds to load."""
     if "torch" in sys.modules:

@@ -1,5 +1,7 @@
-"""No variable of the head's process travels to the trials' workers on volunteers' nodes."""
+"""The driver of a search: its variables stay with it, and it runs without torch."""
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -28,3 +30,16 @@ def test_tune_gives_a_trial_no_credentials(monkeypatch: pytest.MonkeyPatch) -> N
     class_cache._ActorClassCache().get(int)
     assert set(SECRETS) <= given[0].keys(), "Tune would copy them"
     assert given[1] == {}
+
+
+def test_the_writer_of_tensorboards_files_loads_without_torch() -> None:
+    """Regression: it took two seconds of each driver's start."""
+    code = (
+        "import sys\n"
+        "from workloads.ray_jobs.search.tune.run_search import load_tensorboard_without_torch\n"
+        "load_tensorboard_without_torch()\n"
+        "assert 'tensorboardX' in sys.modules and 'torch' not in sys.modules\n"
+        "import torch; print(torch.ones(1).item())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "1.0\n", done.stderr[-2000:]
