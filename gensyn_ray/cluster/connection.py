@@ -114,7 +114,10 @@ def _why(address: str, error: Exception) -> str:
             f"the cluster at {address} does not take this token: set RAY_AUTH_MODE=token and "
             "RAY_AUTH_TOKEN to the token of that cluster's head"
         )
-    return f"no Ray cluster found ({address}): give its --address, HOST:PORT or ray://HOST:PORT"
+    return (
+        f"no Ray cluster found ({address}): give the head's address, HOST:PORT or ray://HOST:PORT, "
+        "or start a local network with `gensyn-ray up`"
+    )
 
 
 def _is_listening(address: str) -> bool:
